@@ -1,0 +1,1 @@
+"""`Saga`, the first argument of every saga, and `@saga`."""

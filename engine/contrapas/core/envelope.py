@@ -1,0 +1,271 @@
+"""`InstanceRecord`: one instance's whole state after a transition, and its way to Avro bytes and back.
+
+The dataclasses are the decoded body of a record on the log lane (`schemas/contrapas_schemas/avro/instance.avsc`). They
+are mutable only while one transition is being computed, on a copy that nobody else holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+STATUSES = (
+    "parked",
+    "paused",
+    "done",
+    "compensated",
+    "failed",
+    "settling",
+    "unwinding",
+    "retrying",
+    "running",
+    "waiting",
+)
+"""The ten words, in the order in which they are derived: the first that holds."""
+ENDED = frozenset({"done", "compensated", "failed"})
+
+
+@dataclass(slots=True, kw_only=True)
+class Frame:
+    """One activation of a saga inside an instance: the root, or a called saga."""
+
+    saga: str
+    graph: str
+    label: str
+    """Where it stands; `START` before its first await."""
+    slots: dict[str, str]
+    """Slot -> JSON text, in lock-file order; unbound slots are absent."""
+    scopes: list[int] = field(default_factory=list[int])
+    """Open scopes: height of the undo stack at each mark."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Pending:
+    """One operation in flight."""
+
+    key: str
+    """Idempotency key `instance/run/label/visit`, `[n]` after the label inside a join, `.n` for a repeated label."""
+    label: str
+    visit: int
+    kind: str
+    name: str
+    """Registered name of the command or step; `A|B` of a wait."""
+    types: tuple[str, ...] = ()
+    """Registered names of what settles it: replies (success first) or awaited events."""
+    attempt: int = 1
+    deadline: int | None = None
+    """ms of log time at which `within=` expires, or a sleep ends."""
+    retry_at: int | None = None
+    """ms of log time of the next attempt: set while `retrying`."""
+    policy: str = ""
+    """Retry policy as JSON text, empty: none."""
+    body: str = ""
+    """What was issued, as JSON text (command payload; args of a local step), so that it can be issued again."""
+    correlate: str = ""
+    """Rendezvous value of a wait, empty: the saga's key."""
+    wait_id: str = ""
+    undo: int = -1
+    """Number of its undo entry, -1: none."""
+    since: int = 0
+    error: str = ""
+    """Last failed attempt, for people."""
+
+
+@dataclass(slots=True, kw_only=True)
+class UndoEntry:
+    """How one step is taken back."""
+
+    number: int
+    label: str
+    visit: int
+    key: str
+    """Idempotency key of the step."""
+    status: str
+    """issued done failed unknown; undoing undone owed once unwinding has met it."""
+    kind: str
+    """`command`, `local`: `body` is ready; `lambda`: `captures` and the compiled undo `name`; `group`: `branches`."""
+    name: str
+    body: str = ""
+    captures: dict[str, str] = field(default_factory=dict[str, str])
+    saga: str = ""
+    graph: str = ""
+    reply: str = ""
+    """The success reply as JSON text, when the undo needs it."""
+    needs_reply: bool = False
+    policy: str = ""
+    branches: list[list[UndoEntry]] = field(default_factory=list[list["UndoEntry"]])
+    owed_until: int | None = None
+    pending: Pending | None = None
+    """The undo in flight."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Join:
+    """Waiting for `all` or `first`: children by position."""
+
+    kind: str
+    label: str
+    visit: int
+    fail_fast: bool
+    children: list[Node]
+    done_order: list[int] = field(default_factory=list[int])
+
+
+@dataclass(slots=True, kw_only=True)
+class Unwinding:
+    """An unwind in progress: down to `floor` of the stack, then `then` happens."""
+
+    floor: int
+    then: str
+    """`resume` (compensate, scope), `raise` (the stored cause leaves the saga), `end` (kill), `next` (a sibling)."""
+    cause: str = ""
+    """The exception to go on with, as JSON text (codec of exceptions)."""
+    at: int = -1
+    """Number of the entry in hand."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """A line of execution: frames outermost first, what the innermost waits for, its undo stack. R1 of the design."""
+
+    frames: list[Frame] = field(default_factory=list[Frame])
+    pending: Pending | None = None
+    join: Join | None = None
+    unwinding: Unwinding | None = None
+    undo: list[UndoEntry] = field(default_factory=list[UndoEntry])
+    result: str | None = None
+    """JSON text of a branch's value once it ended well."""
+    error: str | None = None
+    """JSON text of a branch's exception once it ended badly."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Cause:
+    """The event behind a transition."""
+
+    kind: str
+    """`start event reply signal result timer operate deliver bound heal`."""
+    type: str
+    source: str = ""
+    id: str = ""
+    partition: int = -1
+    offset: int = -1
+    headers: tuple[tuple[str, bytes], ...] = ()
+    value: bytes = b""
+    """As received."""
+    note: str = ""
+    """What became of it when it moved nothing: `no-op: finished`, `no-op: late reply` …"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Message:
+    """Something to send after the commit; stays in the record until it is known to be published."""
+
+    to: str
+    """A topic, or `in`."""
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    id: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Parked:
+    """Why an instance stands still, and what it keeps."""
+
+    reason: str
+    code: str
+    error: str
+    """At most 8 kB."""
+    trace: str = ""
+    input: Cause | None = None
+    """The offending input, applied again by `retry`."""
+    status: str = ""
+    """What it was before."""
+
+
+@dataclass(slots=True, kw_only=True)
+class InstanceRecord:
+    """One instance after one transition."""
+
+    instance: str
+    saga: str
+    key: str
+    version: int
+    epoch: int
+    writer: str
+    run: str
+    mode: str
+    """`orchestrate` or `observe`, fixed at the start."""
+    on_late: str = "alert"
+    status: str
+    root: Node
+    cause: Cause
+    at: int
+    started_at: int
+    ended_at: int | None = None
+    deadline: int | None = None
+    """The saga's own deadline, ms of log time."""
+    pivoted: bool = False
+    cancel: str = ""
+    """Empty, `cancel` or `kill`, once asked for."""
+    outcome: str = ""
+    """Registered name of the returned event, empty: none."""
+    outcome_body: str = ""
+    error: str = ""
+    """Why it failed, for people."""
+    start_id: str = ""
+    start_digest: bytes = b""
+    """SHA-256 of the start event's value: another payload for a taken key is CP412."""
+    positions: dict[str, int] = field(default_factory=dict[str, int])
+    """`source/partition` -> last applied offset, at most 16."""
+    seen: list[bytes] = field(default_factory=list[bytes])
+    """Newest 64 of (8 bytes digest of source and id + 8 bytes digest of the value)."""
+    kept: list[Cause] = field(default_factory=list[Cause])
+    """Events for a state ahead, at most 100 or 256 kB; while parked or paused, everything that came."""
+    out: list[Message] = field(default_factory=list[Message])
+    unsent: list[Message] = field(default_factory=list[Message])
+    owed: list[UndoEntry] = field(default_factory=list[UndoEntry])
+    binds: list[Pending] = field(default_factory=list[Pending])
+    """Rendezvous messages (`bind`, `unbind`) not yet acknowledged."""
+    parked: Parked | None = None
+
+    def operations(self) -> Iterator[Pending]:
+        """Every operation in flight, undos included, in order of position."""
+        yield from _operations(self.root)
+        for entry in self.owed:
+            if entry.pending is not None:
+                yield entry.pending
+
+    @property
+    def state(self) -> str:
+        """Label of the innermost state of the root line of execution, for people."""
+        return _state(self.root)
+
+
+def _operations(node: Node) -> Iterator[Pending]:
+    if node.pending is not None:
+        yield node.pending
+    if node.join is not None:
+        for child in node.join.children:
+            yield from _operations(child)
+    for entry in node.undo:
+        yield from _undos(entry)
+
+
+def _undos(entry: UndoEntry) -> Iterator[Pending]:
+    if entry.pending is not None:
+        yield entry.pending
+    for branch in entry.branches:
+        for inner in branch:
+            yield from _undos(inner)
+
+
+def _state(node: Node) -> str:
+    if node.unwinding is not None:
+        for entry in node.undo:
+            for pending in _undos(entry):
+                return pending.label
+    if node.frames:
+        return node.frames[-1].label
+    return node.pending.label if node.pending is not None else ""

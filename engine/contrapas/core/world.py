@@ -1,0 +1,152 @@
+"""What the core is given from above, as values: machines, steps, types, inputs; and what a transition gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.machine import Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageType:
+    """A registered event or command class, as the core needs it."""
+
+    name: str
+    cls: Any
+    topic: str
+    """Empty: it travels on `<ns>.in`."""
+    key: str
+    """Name of the field that is the key."""
+    replies: tuple[str, ...] = ()
+    """Of a command: success first."""
+    command: bool = False
+    sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepType:
+    """A registered `@step`, as the core and the step runner need it."""
+
+    name: str
+    fn: Callable[..., Any]
+    is_async: bool
+    retry: Any
+    timeout_ms: int
+    undo: Any
+    """MISSING, None or a callable giving an Op from the result."""
+    args: Any
+    """Codec of (args, kwargs): `dump((args, kwargs)) -> str`, `load(str) -> (args, kwargs)`."""
+    result: Any
+    """Codec of the result."""
+    observe: bool = False
+    """Runs under `observe` too."""
+
+
+class Types(Protocol):
+    """The closed registry (`codec.registry`)."""
+
+    messages: Mapping[str, MessageType]
+    steps: Mapping[str, StepType]
+
+    def message_of(self, cls: type, /) -> MessageType:
+        """By class; DataError CP402 for a class outside."""
+        ...
+
+    def dump_exception(self, exc: BaseException, /) -> str:
+        """JSON text of an exception with its context (X2)."""
+        ...
+
+    def load_exception(self, text: str, /) -> BaseException:
+        """Rebuilt by `cls.__new__`, never by its constructor; unknown types become `OpaqueError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything a transition may look at besides the record and the input. Pure data and pure functions,
+    `ambient` excepted, which makes fresh values for the author's code."""
+
+    namespace: str
+    machines: Mapping[str, Machine]
+    """Current machine by saga name."""
+    types: Types
+    modes: Mapping[str, tuple[str, str]]
+    """saga -> (`orchestrate` | `observe`, on_late); sagas absent here are only called."""
+    ambient: Callable[[Machine], tuple[Any, ...]]
+    """Values for `machine.ambients`, made anew."""
+    log: Callable[[str, str], Any] | None = None
+    """(instance, state) -> the logger behind `s.log`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Input:
+    """One thing that happens to one instance, decoded and addressed."""
+
+    cause: Cause
+    instance: str
+    at: int
+    """ms of log time."""
+    type: str = ""
+    """Registered name of the event, reply or signal."""
+    body: Any = None
+    """The decoded model; of a `result`: JSON text of the value."""
+    in_reply_to: str = ""
+    """Idempotency key that a reply or result answers; empty: match by type and key."""
+    outcome: str = "ok"
+    """Of a reply or result: `ok`, `declined`, `error`; of `operate`: the verb (`cancel kill retry skip pause resume`)."""
+    attempt: int = 0
+    error: str = ""
+    """Of a result that is no `ok`: the exception as JSON text."""
+    reason: str = ""
+    wait_id: str = ""
+    timer: str = ""
+    """Of a `timer`: its name as `Timer.name` said."""
+    early: tuple[Cause, ...] = ()
+    """Of a start: events of its key that were parked before it, oldest first; those it takes are collected."""
+    epoch: int = 0
+    """Epoch of the owner that writes."""
+    writer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCall:
+    """A duty: run a local step once, after the commit. The result comes back as an `Input` of kind `result`."""
+
+    instance: str
+    key: str
+    step: str
+    attempt: int
+    body: str
+    """JSON text of (args, kwargs): the runner decodes its own copy."""
+    timeout_ms: int
+    label: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """One deadline of a record."""
+
+    at: int
+    name: str
+    """`within:<key>`, `retry:<key>`, `sleep:<key>`, `deadline`, `late`, `bind`, `retention` …"""
+
+
+@dataclass(slots=True, kw_only=True)
+class Transition:
+    """What became of one input."""
+
+    record: InstanceRecord | None
+    """The new record, version + 1; None: a duplicate, nothing is written."""
+    steps: list[StepCall] = field(default_factory=list[StepCall])
+    verdict: str = "applied"
+    """`applied`, `kept`, `no-op`, `duplicate`, `parked`, `refused` (CP412, 409), `dead` (goes to the dead letters)."""
+    code: str = ""
+    reason: str = ""
+    tombstone: bool = False
+    """The instance's retention ended: write a tombstone instead."""
+    collected: list[str] = field(default_factory=list[str])
+    """Ids of parked early events that a start took."""

@@ -1,0 +1,130 @@
+"""The first seam: ordered records with one fenced writer per partition. It knows no saga, no codec, no runtime.
+
+Ten rules (every backend, held by `contrapas.testing.exercise_log`): order, stability, atomicity of a record, fencing,
+idempotence, durability, replay, compaction, lag, backpressure. Three errors and no others: `Fenced`, `Retriable`,
+`Indeterminate`. A backend is found by its URL scheme through the entry points `contrapas.connectors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Lane, Record, Source, Topic
+from contrapas.core.partition import partition
+from contrapas.errors import Fenced, Indeterminate, LogError, Retriable
+
+__all__ = [
+    "Capabilities",
+    "Commit",
+    "Control",
+    "Draft",
+    "Fenced",
+    "Headers",
+    "Indeterminate",
+    "Lane",
+    "Lease",
+    "Log",
+    "LogError",
+    "Membership",
+    "Record",
+    "Retriable",
+    "Source",
+    "Topic",
+    "partition",
+]
+
+
+class Lease(Protocol):
+    """Ownership of one partition of the log lane, as long as nobody acquires it again."""
+
+    partition: int
+    epoch: int
+    control: Control
+
+    async def commit(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
+        """Store log drafts and control (with `atomic_external` also `out`) in one go; one call in flight per partition.
+
+        Raises Fenced (nothing is ours), Retriable (nothing was written), Indeterminate (unknown).
+        """
+        ...
+
+    async def compact(self, horizon: int, *, budget_ms: int) -> int:
+        """Remove superseded records below `horizon`; gives the new horizon reached. Never at or above `relayed`."""
+        ...
+
+    async def lost(self) -> None:
+        """Return when ownership is known to be gone."""
+        ...
+
+    async def release(self) -> None:
+        """Give the partition up; `control.owner` becomes empty."""
+        ...
+
+
+class Membership(Protocol):
+    """Who should own what; never needed for safety."""
+
+    def assignments(self) -> AsyncIterator[frozenset[tuple[Lane, int]]]:
+        """Yield the partitions this member should own, at first and at each change."""
+        ...
+
+    async def leave(self) -> None:
+        """Leave the group."""
+        ...
+
+
+class Log(Protocol):
+    """One namespace's lanes, and the topics beside them."""
+
+    partitions: int
+    caps: Capabilities
+
+    async def acquire(self, partition: int, owner: str) -> Lease:
+        """Fence every earlier lease of the partition, then give a new one. Fenced if another holds it and lives."""
+        ...
+
+    async def bounds(self, lane: Lane, partition: int) -> tuple[int, int]:
+        """[start, stable end) of a lane's partition."""
+        ...
+
+    async def read(
+        self, lane: Lane, partition: int, offset: int, *, max_records: int = 1000, max_bytes: int = 4 << 20, wait_ms: int = 0
+    ) -> tuple[Sequence[Record], int]:
+        """Records from `offset` on, and the offset to ask for next; waits at most `wait_ms` when there are none.
+
+        An offset below the lane's start raises LogError CP519, never a jump.
+        """
+        ...
+
+    def latest(self, partition: int, *, after: int = 0, upto: int | None = None) -> AsyncIterator[Sequence[Record]]:
+        """The newest record of each key of the log lane with `after` <= offset < `upto`, in batches, by offset."""
+        ...
+
+    async def offset_at(self, lane: Lane, partition: int, timestamp_ms: int) -> int:
+        """First offset with a timestamp at or after the given one; the stable end if there is none."""
+        ...
+
+    async def publish(self, drafts: Sequence[Draft]) -> None:
+        """Append without a fence to `in` or topics, never to the log lane; what is stored is a prefix per partition."""
+        ...
+
+    async def topic(self, lane: Lane) -> Topic | None:
+        """A topic's id and partition count; None when it does not exist."""
+        ...
+
+    def membership(self, group: str, lanes: Sequence[Lane]) -> Membership:
+        """Join a group over the partitions of `lanes`."""
+        ...
+
+    async def positions(self, group: str) -> Mapping[Source, int]:
+        """Stored positions of a service or task queue."""
+        ...
+
+    async def save_positions(self, group: str, at: Mapping[Source, int]) -> None:
+        """Store them."""
+        ...
+
+    async def close(self) -> None:
+        """Release everything this object holds."""
+        ...

@@ -1,0 +1,194 @@
+"""What the compiler produces and everybody else reads: frozen values, no I/O, no clock, nothing above `errors`.
+
+The generated function of a machine, and how the core calls it
+--------------------------------------------------------------
+
+    function(pc, value, thrown, slots, s, *ambients) -> (AWAIT, index, op, slots) | (DONE, result)
+
+pc: 0 at the start (`slots` then holds the parameters by name, without `s` and the ambients), else the `State.index` to
+resume from. value: what the awaited operation gave. thrown: an exception to raise at the await instead, or None.
+slots: name -> value; on the way in every *touched* slot that is bound (already decoded), on the way out every slot that
+is bound and touched. What the code between here and its next awaits cannot touch is not passed in either direction: the
+caller keeps its bytes. s: the `Saga` of this activation; immediate calls (`s.emit`) append to it in program order.
+ambients: values for `Machine.ambients`, in that order. An exception that leaves the function left the saga.
+
+The caller calls the function of a *called* saga inside a real `except` of the exception that the calling state is
+handling (the innermost bound slot of `State.handling`), so that chaining and `sys.exc_info()` are as in plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+AWAIT: Final = 1
+DONE: Final = 0
+
+ROLES: Final = ("local", "iter", "pend", "ret", "exc", "arg", "acc", "var", "subj", "par")
+"""What a slot is for; all but `local` are hidden: made by the compiler, named stably, never by ordinal."""
+
+KINDS: Final = (
+    "command",  # s.step(Command(...)): the success reply, or StepFailed
+    "ask",  # s.ask(Command(...)): either reply, or Timeout, as a value
+    "local",  # await fn(...), s.step(fn(...)): a @step
+    "wait",  # s.wait(A, B)
+    "sleep",
+    "all",
+    "first",
+    "frame",  # await other(s, ...)
+    "compensate",  # s.compensate()
+    "unwind",  # a scope that failed takes back what was done in it (made by the compiler)
+)
+
+
+class SlotCodec(Protocol):
+    """Values of one slot to JSON text and back; equal values give equal text (`codec`)."""
+
+    def dump(self, value: Any, /) -> str:
+        """JSON text. DataError CP202 or CP843 names the path of what does not fit."""
+        ...
+
+    def load(self, text: str, /) -> Any:
+        """The value, built anew at each call. DataError CP403 when the text does not fit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A place where an instance keeps a value across awaits."""
+
+    name: str
+    """The local's name, or the stable name of a hidden one (`iter.lines`, `arg.ChargeCard.order_id`)."""
+    role: str = "local"
+    type_text: str = ""
+    """The type as people write it; it goes into fingerprints and the lock file."""
+    codec: SlotCodec | None = None
+    """None: the value cannot be stored; it may only be dead at every await."""
+    frozen: bool = False
+    """Values of this type never change: bytes of an untouched-in-fact value may be kept, decoded values shared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """A place where an instance may stand: one await."""
+
+    label: str
+    kind: str
+    index: int
+    """What the generated function returns here and takes to resume; never stored: records hold labels. From 1."""
+    operation: str
+    """For people and the lock file: `step ReserveStock`, `wait Approved|Rejected`."""
+    replies: tuple[str, ...] = ()
+    """Registered names of what may settle the operation, success first."""
+    slots: tuple[str, ...] = ()
+    """Every slot that may be bound here, in lock-file order."""
+    touches: frozenset[str] = frozenset()
+    """Slots that the code from here to the next awaits can read, bind or delete; the others stay bytes."""
+    handling: tuple[str, ...] = ()
+    """Hidden slots that may hold an exception being handled, innermost last."""
+    shared: tuple[tuple[str, ...], ...] = ()
+    """Groups of slots that may hold one object between them; each group is encoded together."""
+    regions: tuple[str, ...] = ()
+    scope_depth: int = 0
+    into_type: str = ""
+    within: str = ""
+    """`within=` as written, when constant: for the diagram (`30s`)."""
+    forever: bool = False
+    """`retry=FOREVER`, known at compile time: no failure edge."""
+    path: str = ""
+    """Control path, for the alignment of labels (`try/if.then`)."""
+    line: int = 0
+    shape: str = ""
+    """Fingerprint of the state."""
+    takes: tuple[str, ...] = ()
+    """Registered event types that are applied *now* when the instance stands here (waits; replies go by key)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undo:
+    """An `undo=lambda ok: ...` compiled to a state of its own."""
+
+    label: str
+    """`undo(ChargeCard)`"""
+    of: str
+    needs_reply: bool
+    captures: tuple[Slot, ...]
+    function: Callable[[Mapping[str, Any], Any, Any], Any]
+    """(captured name -> value, reply or None, s) -> Op of kind `command` or `local`, or a Command instance."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """One arrow of the diagram: from a state (or `START`) to a state or an outcome."""
+
+    source: str
+    target: str
+    """A state's label, `return OrderConfirmed`, `raise StepFailed`, `compensate` …"""
+    cause: str
+    """A reply's name, `after 30s`, `failure`, `cancel` …"""
+    failure: bool = False
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A compiled saga."""
+
+    name: str
+    """Registered name: the function's, or `name=`."""
+    graph: str
+    """Fingerprint of the whole machine, equal across Python versions and formatting."""
+    params: tuple[Slot, ...]
+    """Parameters after `s`, without ambients; the first takes the start event."""
+    ambients: tuple[tuple[str, Any], ...] = ()
+    """(parameter name, its type or Depends marker), supplied anew at each activation."""
+    starts: tuple[str, ...] = ()
+    """Registered event types that start an instance; empty for a saga that is only called."""
+    result: SlotCodec | None = None
+    """Codec of the return annotation, for frames and outcomes."""
+    outcomes: tuple[str, ...] = ()
+    """Registered names of the events it may return."""
+    states: Mapping[str, State] = field(default_factory=dict[str, State])
+    by_index: tuple[State | None, ...] = ()
+    slots: Mapping[str, Slot] = field(default_factory=dict[str, Slot])
+    undos: Mapping[str, Undo] = field(default_factory=dict[str, Undo])
+    later: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    """label -> event types that a state ahead waits for: kept on the instance until then (START: at birth)."""
+    blocks: tuple[Any, ...] = ()
+    """The IR (`machine.ir`), for the checker and the diagram; the runtime never reads it."""
+    edges: tuple[Edge, ...] = ()
+    function: Callable[..., tuple[Any, ...]] | None = None
+    native: Callable[..., Any] | None = None
+    """The author's coroutine function, for the native runner."""
+    deadline_ms: int | None = None
+    late_replies_ms: int = 24 * 3600 * 1000
+    retention_ms: int = 30 * 24 * 3600 * 1000
+    file: str = ""
+    line: int = 0
+    generated: str = ""
+    """The generated Python, for reading only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a definition is not accepted, or a warning about it."""
+
+    code: str
+    text: str
+    fix: str
+    file: str
+    line: int
+    column: int
+    """From 1, as editors count."""
+    source: str = ""
+    """The line itself, for the caret."""
+    warning: bool = False
+    story: tuple[tuple[str, str, str], ...] = ()
+    """Of a checker's finding: (what, how it went, line text)."""
+
+    @property
+    def place(self) -> str:
+        """`file:line:column`."""
+        return f"{self.file}:{self.line}:{self.column}"
