@@ -1,0 +1,69 @@
+"""What a user declared, as plain values: the sagas with their modes, the services, what the app provides, its topics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contrapas.errors import Refused
+
+_NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SagaUse:
+    """One saga of the app."""
+
+    saga: Any
+    """The `author.saga.SagaDef`."""
+    mode: str
+    """`orchestrate` or `observe`."""
+    on_late: str = "alert"
+    """Of an observed one: `alert` or `compensate`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicMapping:
+    """How messages of a user's topic that are no CloudEvents are read. Fields are names in the JSON object of the value
+    or, with a leading `header:`, of a header; `type` may also be `=Name`, the same for every message."""
+
+    topic: str
+    type: str = ""
+    """Empty: a topic that carries one registered type is that type."""
+    id: str = ""
+    """Empty: the position is the id."""
+    time: str = ""
+    key: str = ""
+    """Empty: the record's key."""
+    stale: str = "refuse"
+    """`accept`: starts made longer ago than their saga's retention are no duplicates (an import)."""
+    unknown: str = "ignore"
+    """Types that no saga mentions: `ignore` (counted) or `dead`."""
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """An app, before it is built."""
+
+    namespace: str
+    sagas: tuple[SagaUse, ...] = ()
+    services: tuple[Any, ...] = ()
+    """`author.service.Service` each."""
+    provided: Mapping[Any, Callable[[], Any]] = field(default_factory=dict[Any, Callable[[], Any]])
+    """Type -> how a value of it is made, for ambient parameters of sagas and handlers, anew at each use."""
+    topics: tuple[TopicMapping, ...] = ()
+    partitions: int | None = None
+    """Of the lanes, at creation; None: the backend's default."""
+    file: str = ""
+    """Where the app was declared: beside it lies `sagas.lock.json`."""
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise Refused(
+                "CP801",
+                f"namespace {self.namespace!r}: expected lower-case letters, digits and '-', at most 40, no dot",
+                fix="name the app like shop or shop-eu",
+            )
