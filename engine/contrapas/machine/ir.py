@@ -80,7 +80,7 @@ class Await:
     into: str
     resume: int
     site: int
-    """Index in `Program.sites`."""
+    """`Site.index`, from 1: `Program.sites[site - 1]`."""
 
 
 Term = Jump | Branch | Return | Raise | Reraise | Await
