@@ -50,7 +50,20 @@ class UndoRef:
 class Op(Generic[R_co]):
     """One operation, not yet issued."""
 
-    __slots__ = ("children", "correlate", "fail_fast", "kind", "label", "name", "retry", "undo", "until", "value", "within_ms")
+    __slots__ = (
+        "attempt_ms",
+        "children",
+        "correlate",
+        "fail_fast",
+        "kind",
+        "label",
+        "name",
+        "retry",
+        "undo",
+        "until",
+        "value",
+        "within_ms",
+    )
 
     def __init__(
         self,
@@ -82,6 +95,8 @@ class Op(Generic[R_co]):
         self.fail_fast = fail_fast
         self.label = label
         """`label=` as written, else empty; the state's label comes from the compiler."""
+        self.attempt_ms: int | None = None
+        """Length of one attempt, where the author said it; `within=` may not be shorter (CP850)."""
 
     def __await__(self) -> Generator[Any, Any, R_co]:
         runner = NATIVE.get()

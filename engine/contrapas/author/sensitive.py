@@ -1,0 +1,65 @@
+"""`Annotated[str, Sensitive]`: a field that is masked in every output."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
+
+MASK: Final = "•••"
+"""What stands in an output instead of the value."""
+
+
+class Sensitive:
+    """Marks a field whose value no screen, log line or error text may show: `Annotated[str, Sensitive]`."""
+
+
+def sensitive_paths(cls: type[BaseModel]) -> tuple[str, ...]:
+    """JSON pointers of the marked fields of a model, `*` for "every item"; empty when nothing is marked."""
+    return tuple(_paths(cls, "", ()))
+
+
+def masked(value: object, paths: tuple[str, ...]) -> object:
+    """A JSON value with what the pointers name replaced by `MASK`; the rest is shared with the original."""
+    for path in paths:
+        value = _mask(value, path.split("/")[1:])
+    return value
+
+
+def _paths(cls: type[BaseModel], at: str, inside: tuple[type, ...]) -> list[str]:
+    found: list[str] = []
+    for name, field in cls.model_fields.items():
+        path = f"{at}/{field.serialization_alias or field.alias or name}"
+        if any(mark is Sensitive or isinstance(mark, Sensitive) for mark in field.metadata):
+            found.append(path)
+        else:
+            found.extend(_inner(field.annotation, path, (*inside, cls)))
+    return found
+
+
+def _inner(annotation: Any, path: str, inside: tuple[type, ...]) -> list[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [] if annotation in inside else _paths(annotation, path, inside)
+    found: list[str] = []
+    many = getattr(annotation, "__origin__", None) in (list, tuple, set, frozenset, dict)
+    marks = getattr(annotation, "__metadata__", ())
+    if any(mark is Sensitive or isinstance(mark, Sensitive) for mark in marks):
+        return [path]
+    for part in get_args(annotation):
+        found.extend(_inner(part, f"{path}/*" if many else path, inside))
+    return list(dict.fromkeys(found))
+
+
+def _mask(value: object, path: list[str]) -> object:
+    if not path:
+        return MASK if value is not None else None
+    head, rest = path[0], path[1:]
+    if isinstance(value, dict):
+        items: dict[str, object] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
+        for key in items if head == "*" else [head] if head in items else []:
+            items[key] = _mask(items[key], rest)
+        return items
+    if isinstance(value, list) and head == "*":
+        found: list[object] = value
+        return [_mask(item, rest) for item in found]
+    return value

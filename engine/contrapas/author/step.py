@@ -1,0 +1,101 @@
+"""`@step`: a local function as a step. Called in a saga it gives an operation; our workers run it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from typing import Any, Generic, ParamSpec, overload
+
+from typing_extensions import TypeVar
+
+from contrapas.author.duration import Duration, duration_ms
+from contrapas.author.op import MISSING, Op
+from contrapas.author.retry import STEP_RETRY, STEP_TIMEOUT_MS, Retry
+from contrapas.errors import DataError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+N = TypeVar("N", default=Any)
+
+
+class StepDef(Generic[P, R, N]):
+    """A function marked `@step`. `embed(doc)` is an operation to await, `embed.native(doc)` the function itself."""
+
+    def __init__(
+        self,
+        fn: Callable[P, N],
+        *,
+        undo: Any = MISSING,
+        retry: Retry | None = STEP_RETRY,
+        timeout: Duration | None = None,
+        name: str | None = None,
+        observe: bool = False,
+    ) -> None:
+        if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+            raise DataError(
+                "CP106", f"@step {fn.__name__} yields; a step returns one value", fix="return a list"
+            )
+        self.fn: Callable[P, N] = fn
+        self.native: Callable[P, N] = fn
+        """The function itself, for unit tests and plain callers."""
+        self.name: str = name or fn.__name__
+        self.is_async: bool = inspect.iscoroutinefunction(fn)
+        self.retry: Retry | None = retry
+        self.timeout_ms: int = (
+            STEP_TIMEOUT_MS if timeout is None else duration_ms(timeout, what=f"timeout= of {self.name}")
+        )
+        self.attempt_ms: int | None = None if timeout is None else self.timeout_ms
+        """Length of one attempt where the author said it: `within=` may not be shorter."""
+        self.undo: Any = undo
+        """MISSING (nothing said), None (nothing to take back), or a callable from the result."""
+        self.observe: bool = observe
+        """Runs under `app.observe` too."""
+        self.module: str = fn.__module__
+        update_wrapper(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
+        op: Op[R] = Op("local", self.name, (args, kwargs))
+        op.attempt_ms = self.attempt_ms
+        return op
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+class StepMaker:
+    """What `@step(...)` with options is applied to a function with; only its typing is of interest."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> StepDef[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> StepDef[P, R, R]: ...
+    def __call__(self, fn: Callable[..., Any], /) -> StepDef[..., Any, Any]:
+        return StepDef(fn, **self._options)
+
+
+@overload
+def step(fn: Callable[P, Coroutine[Any, Any, R]], /) -> StepDef[P, R, Coroutine[Any, Any, R]]: ...
+@overload
+def step(fn: Callable[P, R], /) -> StepDef[P, R, R]: ...
+@overload
+def step(
+    *,
+    undo: Callable[[Any], Any] | None = ...,
+    retry: Retry | None = ...,
+    timeout: Duration | None = ...,
+    name: str | None = ...,
+    observe: bool = ...,
+) -> StepMaker: ...
+def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a step: `async def` runs on the loop, plain `def` in a thread; in a saga both are awaited.
+
+    undo: from the result to a command or step call, or None: nothing to take back. retry: 5 attempts unless said;
+    None: one. timeout: of one attempt, 30 s. name: the registered name. observe: it runs under `app.observe` too.
+    """
+    return StepMaker(options) if fn is None else StepDef(fn, **options)
