@@ -10,10 +10,20 @@ from contrapas.author.event import Event
 from contrapas.author.saga import SagaDef
 from contrapas.author.service import NAME, Service
 from contrapas.errors import DataError, Refused
-from contrapas.runtime.definition import Definition, SagaUse
+
+if TYPE_CHECKING:
+    from contrapas.runtime.definition import Definition
 
 E = TypeVar("E", bound=Event)
 T = TypeVar("T")
+
+
+class Use(NamedTuple):
+    """A saga of the app, and how it runs."""
+
+    saga: SagaDef[..., Any]
+    mode: str
+    on_late: str = "alert"
 
 
 class App:
@@ -28,7 +38,7 @@ class App:
                 fix="name it like shop or shop-eu",
             )
         self.namespace = namespace
-        self._sagas: dict[str, SagaUse] = {}
+        self._sagas: dict[str, Use] = {}
         self._services: dict[str, Service] = {}
         self._provided: dict[Any, Callable[[], Any]] = {}
         self._file: str = sys._getframe(1).f_code.co_filename  # pyright: ignore[reportPrivateUsage]
@@ -36,7 +46,7 @@ class App:
     def orchestrate(self, *sagas: SagaDef[..., Any]) -> None:
         """Run these sagas: they send their commands."""
         for saga in sagas:
-            self._use(SagaUse(saga=saga, mode="orchestrate"))
+            self._use(Use(saga, "orchestrate"))
 
     def observe(self, *sagas: SagaDef[..., Any], on_late: Literal["alert", "compensate"] = "alert") -> None:
         """Follow with these sagas what services do among themselves: nothing is sent, the outcome is recorded.
@@ -46,7 +56,7 @@ class App:
         if on_late not in ("alert", "compensate"):
             raise DataError("CP850", f"on_late={on_late!r:.80}", expected="'alert' or 'compensate'")
         for saga in sagas:
-            self._use(SagaUse(saga=saga, mode="observe", on_late=on_late))
+            self._use(Use(saga, "observe", on_late))
 
     def serve(self, *services: Service) -> None:
         """Run the reactions of these services in our workers."""
@@ -62,15 +72,17 @@ class App:
 
     def definition(self) -> Definition:
         """What was declared, as plain values."""
+        from contrapas.runtime.definition import Definition, SagaUse
+
         return Definition(
             namespace=self.namespace,
-            sagas=tuple(self._sagas.values()),
+            sagas=tuple(SagaUse(saga=u.saga, mode=u.mode, on_late=u.on_late) for u in self._sagas.values()),
             services=tuple(self._services.values()),
             provided=dict(self._provided),
             file=self._file,
         )
 
-    def _use(self, use: SagaUse) -> None:
+    def _use(self, use: Use) -> None:
         if not isinstance(use.saga, SagaDef):
             raise DataError("CP850", f"{use.saga!r:.80} is no saga", fix="mark the function with @saga")
         before = self._sagas.setdefault(use.saga.name, use)

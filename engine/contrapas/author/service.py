@@ -35,8 +35,8 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 P = ParamSpec("P")
 C_co = TypeVar("C_co", covariant=True, bound=Event)
-C_contra = TypeVar("C_contra", bound=Event)
-E_contra = TypeVar("E_contra", bound=Event)
+M = TypeVar("M", bound=Event)
+Ev = TypeVar("Ev", bound=Event)
 Reply = TypeVar("Reply", bound=Event)
 Reply_co = TypeVar("Reply_co", covariant=True, bound=Event)
 Emits = TypeVar("Emits", bound="Event | list[Event] | tuple[Event, ...] | None")
@@ -118,30 +118,26 @@ class CommandClass(Protocol[C_co, Reply_co]):
     def __contrapas_replies__(self) -> tuple[type[Reply_co], ...]: ...
 
 
-class Answers(Protocol[C_contra, Reply]):
+class Answers(Protocol[M, Reply]):
     """Takes a function from a command to one of its replies, and gives it back."""
 
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[C_contra, P], Coroutine[Any, Any, Reply]], /
-    ) -> Callable[Concatenate[C_contra, P], Coroutine[Any, Any, Reply]]: ...
+        self, fn: Callable[Concatenate[M, P], Coroutine[Any, Any, Reply]], /
+    ) -> Callable[Concatenate[M, P], Coroutine[Any, Any, Reply]]: ...
     @overload
-    def __call__(
-        self, fn: Callable[Concatenate[C_contra, P], Reply], /
-    ) -> Callable[Concatenate[C_contra, P], Reply]: ...
+    def __call__(self, fn: Callable[Concatenate[M, P], Reply], /) -> Callable[Concatenate[M, P], Reply]: ...
 
 
-class Reacts(Protocol[E_contra]):
+class Reacts(Protocol[Ev]):
     """Takes a function from an event to what it emits, and gives it back."""
 
     @overload
     def __call__(
-        self, fn: Callable[Concatenate[E_contra, P], Coroutine[Any, Any, Emits]], /
-    ) -> Callable[Concatenate[E_contra, P], Coroutine[Any, Any, Emits]]: ...
+        self, fn: Callable[Concatenate[Ev, P], Coroutine[Any, Any, Emits]], /
+    ) -> Callable[Concatenate[Ev, P], Coroutine[Any, Any, Emits]]: ...
     @overload
-    def __call__(
-        self, fn: Callable[Concatenate[E_contra, P], Emits], /
-    ) -> Callable[Concatenate[E_contra, P], Emits]: ...
+    def __call__(self, fn: Callable[Concatenate[Ev, P], Emits], /) -> Callable[Concatenate[Ev, P], Emits]: ...
 
 
 class Service:
@@ -159,9 +155,9 @@ class Service:
         self.reactions: dict[type[Event], Reaction] = {}
 
     @overload
-    def on(self, message: CommandClass[C_contra, Reply], /) -> Answers[C_contra, Reply]: ...
+    def on(self, message: CommandClass[M, Reply], /) -> Answers[M, Reply]: ...
     @overload
-    def on(self, message: type[E_contra], /) -> Reacts[E_contra]: ...
+    def on(self, message: type[Ev], /) -> Reacts[Ev]: ...
     def on(self, message: Any, /) -> Any:
         """Declare the function that reacts to an event, or answers a command, of this class.
 
