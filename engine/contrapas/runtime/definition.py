@@ -7,7 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contrapas.core.decode import TopicMapping
 from contrapas.errors import Refused
+
+__all__ = ["Definition", "SagaUse", "TopicMapping"]
 
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
@@ -22,26 +25,6 @@ class SagaUse:
     """`orchestrate` or `observe`."""
     on_late: str = "alert"
     """Of an observed one: `alert` or `compensate`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicMapping:
-    """How messages of a user's topic that are no CloudEvents are read. Fields are names in the JSON object of the value
-    or, with a leading `header:`, of a header; `type` may also be `=Name`, the same for every message."""
-
-    topic: str
-    type: str = ""
-    """Empty: a topic that carries one registered type is that type."""
-    id: str = ""
-    """Empty: the position is the id."""
-    time: str = ""
-    key: str = ""
-    """Empty: the record's key."""
-    stale: str = "refuse"
-    """`accept`: starts made longer ago than their saga's retention are no duplicates (an import)."""
-    unknown: str = "ignore"
-    """Types that no saga mentions: `ignore` (counted) or `dead`."""
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

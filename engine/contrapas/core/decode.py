@@ -1,0 +1,331 @@
+"""Bytes on the inbound lane to an event: CloudEvents (binary and structured), our own headers, or a topic's mapping.
+
+What does not decode is a value too: a `Rejected` with its code, which becomes a dead letter with the original bytes.
+Nothing here trusts the sender: text is strict JSON (`codec.strict`), classes come from the closed registry only, sizes
+and counts are bounded before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from contrapas.codec.strict import load_json
+from contrapas.core.lane import Headers, Record
+from contrapas.core.partition import partition
+from contrapas.core.world import MessageType, Types
+from contrapas.errors import DataError
+
+VALUE_MAX = 900_000
+KEY_MAX = 200
+HEADERS_MAX = 100
+HEADER_BYTES_MAX = 64_000
+DAY_MS = 24 * 3600 * 1000
+KINDS = frozenset(
+    "start event command reply signal query answer bind bound unbind deliver delivered operate".split()
+)
+VERBS = frozenset("cancel kill retry skip pause resume".split())
+_BODILESS = frozenset({"query", "operate", "bind", "bound", "unbind", "delivered", "answer"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicMapping:
+    """How messages of a user's topic that are no CloudEvents are read. Fields are names in the JSON object of the value
+    or, with a leading `header:`, of a header; `type` may also be `=Name`, the same for every message."""
+
+    topic: str
+    type: str = ""
+    """Empty: a topic that carries one registered type is that type."""
+    id: str = ""
+    """Empty: the position is the id."""
+    time: str = ""
+    key: str = ""
+    """Empty: the record's key."""
+    stale: str = "refuse"
+    """`accept`: starts made longer ago than their saga's retention are no duplicates (an import)."""
+    unknown: str = "ignore"
+    """Types that no saga mentions: `ignore` (counted) or `dead`."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One decoded input, not yet addressed."""
+
+    kind: str
+    record: Record
+    source: str
+    """Name of the source for positions: `in`, or `orders.events@<topic id>`."""
+    partition: int
+    offset: int
+    key: str
+    headers: dict[str, bytes]
+    type: str = ""
+    id: str = ""
+    event_source: str = ""
+    body: Any = None
+    to: str = ""
+    reply_to: str = ""
+    in_reply_to: str = ""
+    run: str = ""
+    outcome: str = "ok"
+    time_ms: int | None = None
+    wait_id: str = ""
+    delivery: str = ""
+    stale: bool = False
+    """An import: its age says nothing."""
+    value: bytes = b""
+    """The event's own bytes (of a structured one, its data)."""
+
+    @property
+    def position(self) -> str:
+        """Key of `positions`; empty for what comes a second way, which only ids judge."""
+        return "" if self.delivery or self.kind == "deliver" else f"{self.source}/{self.partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What did not decode, and why."""
+
+    record: Record
+    code: str
+    text: str
+    headers: dict[str, bytes] = field(default_factory=dict[str, bytes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """What decoding needs to know."""
+
+    types: Types
+    partitions: int
+    mappings: Mapping[str, TopicMapping] = field(default_factory=dict[str, TopicMapping])
+    by_topic: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Topic -> registered types that travel on it."""
+
+
+def decode(record: Record, doors: Doors) -> Arrival | Rejected:
+    """One record of the inbound lane. Total: what is wrong with it is in the answer."""
+    headers = dict(record.headers)
+    try:
+        return _decode(record, headers, doors)
+    except DataError as why:
+        return Rejected(record, why.code, str(why.text)[:1000], headers)
+
+
+def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
+    _bounds(record)
+    kind = _text(headers, "cp-kind") or "event"
+    if kind not in KINDS:
+        raise DataError("CP419", f"cp-kind {kind[:40]!r} is none of ours", expected="start, event, reply …", got=kind[:40])
+    key = _key(record, doors.partitions)
+    source, part, offset = _position(record, headers)
+    arrival = Arrival(kind, record, source, part, offset, key, headers)
+    arrival.to = _text(headers, "cp-to")
+    arrival.reply_to = _text(headers, "cp-reply-to")
+    arrival.in_reply_to = _text(headers, "cp-in-reply-to")
+    arrival.run = _text(headers, "cp-run")
+    arrival.outcome = _text(headers, "cp-outcome") or "ok"
+    arrival.wait_id = _text(headers, "cp-wait")
+    arrival.delivery = _text(headers, "cp-delivery")
+    if kind in _BODILESS:
+        arrival.id = _text(headers, "ce_id")
+        arrival.value = record.value or b""
+        arrival.body = load_json(arrival.value) if arrival.value else {}
+        return arrival
+    _event(arrival, doors)
+    return arrival
+
+
+def _event(a: Arrival, doors: Doors) -> None:
+    if not a.record.value:
+        raise DataError("CP411", "an event has no value", expected="JSON", got="nothing")
+    structured = a.headers.get("content-type", b"").lower().startswith(b"application/cloudevents")
+    topic = a.source.partition("@")[0]
+    mapping = doors.mappings.get(topic)
+    if structured:
+        _structured(a)
+    elif "ce_id" in a.headers and "ce_type" in a.headers and "ce_source" in a.headers:
+        a.id, a.type, a.event_source = (_text(a.headers, n) for n in ("ce_id", "ce_type", "ce_source"))
+        a.value = a.record.value
+        a.time_ms = _time(_text(a.headers, "ce_time"), a.record.timestamp_ms)
+    elif mapping is not None or topic in doors.by_topic:
+        _mapped(a, topic, mapping, doors)
+    elif a.kind in ("reply",) and a.in_reply_to:
+        a.value, a.id, a.event_source = a.record.value, f"{a.source}/{a.partition}@{a.offset}", a.source
+    else:
+        raise DataError("CP419", "neither a CloudEvent nor one of our own messages", expected="ce_id, ce_type, ce_source", got="none")
+    a.stale = mapping is not None and mapping.stale == "accept"
+    if a.in_reply_to and a.kind == "event":
+        a.kind = "reply"
+    if a.kind == "reply" and a.outcome in ("error", "declined") and not a.type:
+        a.body = load_json(a.value)
+        return
+    message = doors.types.messages.get(a.type)
+    if message is None:
+        raise DataError("CP402", f"event type {a.type[:80]!r} is not known here", expected="a registered type", got=a.type[:80])
+    a.body = model(message, a.value)
+    if not a.to and not a.in_reply_to:
+        said = str(getattr(a.body, message.key, a.key))
+        if said != a.key:
+            raise DataError(
+                "CP413",
+                f"the record's key is {a.key[:80]!r}, the body's {message.key} is {said[:80]!r}",
+                path=f"/{message.key}",
+                expected=a.key[:80],
+                got=said[:80],
+            )
+
+
+def model(message: MessageType, value: bytes) -> Any:
+    """A model from strict JSON. DataError CP401, CP405-CP408, CP417: no such JSON; CP403: it does not fit, with path."""
+    load_json(value)
+    try:
+        return message.cls.model_validate_json(value)
+    except ValueError as why:
+        raise misfit(message.name, why) from None
+
+
+def misfit(name: str, why: ValueError) -> DataError:
+    """What pydantic found, as one of ours: the first finding, with its JSON pointer."""
+    errors: Any = getattr(why, "errors", None)
+    if errors is None:
+        return DataError("CP403", f"{name}: {why}"[:500])
+    first = errors(include_url=False)[0]
+    path = "".join(f"/{part}" for part in first["loc"])
+    return DataError(
+        "CP403",
+        f"{name}{path}: {first['msg']}"[:500],
+        path=path,
+        expected=str(first["type"]),
+        got=repr(first.get("input"))[:80],
+    )
+
+
+def _bounds(record: Record) -> None:
+    if record.value is not None and len(record.value) > VALUE_MAX:
+        raise DataError("CP409", f"the value has {len(record.value)} bytes, {VALUE_MAX} are allowed", got=str(len(record.value)))
+    if len(record.headers) > HEADERS_MAX:
+        raise DataError("CP416", f"{len(record.headers)} headers, {HEADERS_MAX} are allowed", got=str(len(record.headers)))
+    size = 0
+    for name, value in record.headers:
+        size += len(name) + len(value)
+        if (b"\r" in value or b"\n" in value or b"\x1b" in value) and name.startswith(("ce_", "cp-")):
+            raise DataError("CP416", f"header {name[:80]!r} holds a line break or an escape code", path=f"/{name[:80]}")
+    if size > HEADER_BYTES_MAX:
+        raise DataError("CP416", f"the headers have {size} bytes, {HEADER_BYTES_MAX} are allowed", got=str(size))
+
+
+def _key(record: Record, count: int) -> str:
+    raw = record.key
+    if not raw or len(raw) > KEY_MAX or b"\0" in raw:
+        raise DataError("CP413", f"a key has 1 to {KEY_MAX} bytes and no NUL", expected="1..200 bytes", got=f"{len(raw or b'')} bytes")
+    try:
+        key = raw.decode()
+    except UnicodeDecodeError:
+        raise DataError("CP413", "the key is not UTF-8", expected="UTF-8", got=raw[:40].hex()) from None
+    if partition(raw, count) != record.partition:
+        raise DataError(
+            "CP413",
+            f"key {key[:80]!r} belongs on partition {partition(raw, count)}, not {record.partition}",
+            expected=str(partition(raw, count)),
+            got=str(record.partition),
+        )
+    return key
+
+
+def _position(record: Record, headers: dict[str, bytes]) -> tuple[str, int, int]:
+    """`cp-source: orders.events@<topic id>/3@1871`, or the place on the lane itself."""
+    text = _text(headers, "cp-source")
+    if not text:
+        return "in", record.partition, record.offset
+    place, _, offset = text.rpartition("@")
+    source, _, part = place.rpartition("/")
+    if not source or not part.isdigit() or not offset.isdigit():
+        raise DataError("CP419", f"cp-source {text[:80]!r} is no position", expected="topic@id/partition@offset", got=text[:80])
+    return source, int(part), int(offset)
+
+
+def _structured(a: Arrival) -> None:
+    body = load_json(a.record.value or b"")
+    if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in ("id", "source", "type")):
+        raise DataError("CP401", "a structured CloudEvent needs id, source and type", expected="id, source, type", got="less")
+    event: dict[str, Any] = body
+    a.id, a.event_source, a.type = event["id"], event["source"], event["type"]
+    a.time_ms = _time(str(event.get("time", "")), a.record.timestamp_ms)
+    if isinstance(event.get("data_base64"), str):
+        try:
+            a.value = base64.b64decode(event["data_base64"], validate=True)
+        except ValueError:
+            raise DataError("CP401", "data_base64 is no base64", path="/data_base64") from None
+    else:
+        a.value = json.dumps(event.get("data", {}), ensure_ascii=False, separators=(",", ":")).encode()
+    if not a.in_reply_to and isinstance(event.get("inreplyto"), str):
+        a.in_reply_to = event["inreplyto"]
+
+
+def _mapped(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) -> None:
+    a.value = a.record.value or b""
+    a.event_source = f"/topics/{topic}"
+    fields: Any = load_json(a.value)
+    if not isinstance(fields, dict):
+        raise DataError("CP403", "expected a JSON object", expected="object", got=type(fields).__name__)
+    a.type = mapped_type(a.headers, fields, topic, mapping, doors)
+    where = f"{a.source}/{a.partition}@{a.offset}"
+    a.id = (mapped(mapping.id, a.headers, fields) if mapping is not None else "") or where
+    if mapping is not None and mapping.time:
+        a.time_ms = _time(mapped(mapping.time, a.headers, fields), a.record.timestamp_ms)
+
+
+def mapped_type(
+    headers: Mapping[str, bytes], fields: Mapping[str, Any], topic: str, mapping: TopicMapping | None, doors: Doors
+) -> str:
+    """The type of a message on a topic that carries no CloudEvents; empty: it does not say."""
+    if mapping is not None and mapping.type.startswith("="):
+        return mapping.type[1:]
+    if mapping is not None and mapping.type:
+        return mapped(mapping.type, headers, fields)
+    own = doors.by_topic.get(topic, ())
+    return own[0] if len(own) == 1 else ""
+
+
+def mapped(where: str, headers: Mapping[str, bytes], fields: Mapping[str, Any]) -> str:
+    """The text at a mapping's place: a header, or a field of the JSON object; empty when it is not there."""
+    if not where:
+        return ""
+    if where.startswith("header:"):
+        return headers.get(where[7:], b"").decode(errors="replace")
+    found = fields.get(where)
+    return "" if found is None else found if isinstance(found, str) else str(found)
+
+
+def _time(text: str, now_ms: int) -> int | None:
+    if not text:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise DataError("CP415", f"time {text[:60]!r} is no RFC 3339 time", expected="RFC 3339", got=text[:60]) from None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    if not 1900 < when.year < 9000 or (ms := int(when.timestamp() * 1000)) > now_ms + DAY_MS:
+        raise DataError("CP415", f"time {text[:60]!r} is out of range", expected="not over a day ahead", got=text[:60])
+    return ms
+
+
+def _text(headers: Mapping[str, bytes], name: str) -> str:
+    raw = headers.get(name)
+    if raw is None:
+        return ""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise DataError("CP408", f"header {name!r} is not UTF-8", path=f"/{name}", expected="UTF-8", got=raw[:20].hex()) from None
+
+
+def original_headers(headers: Headers) -> Headers:
+    """The headers as the first sender wrote them: what ingress added is taken off."""
+    return tuple(h for h in headers if h[0] not in ("cp-source", "cp-source-key"))

@@ -1,0 +1,38 @@
+"""Whether an event was applied already: by position, by id, or as the start that made the instance.
+
+Position is exact where the event lands directly; what comes a second way (a delivery, a redrive) is judged by its id
+alone. The same id with other bytes is a conflict, never a duplicate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from contrapas.core.decode import Arrival
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.rendezvous import digest_of
+
+FRESH, DUPLICATE, CONFLICT = "fresh", "duplicate", "conflict"
+
+
+def judge(record: InstanceRecord, a: Arrival) -> str:
+    """`fresh`, `duplicate` (a success: the first answer again) or `conflict` (CP412)."""
+    position = a.position
+    if position and record.positions.get(position, -1) >= a.offset:
+        return DUPLICATE
+    if not a.id:
+        return FRESH
+    digest = digest_of(a.event_source, a.id, a.value)
+    head = digest[:8]
+    for known in record.seen:
+        if known[:8] == head:
+            return DUPLICATE if known == digest else CONFLICT
+    return FRESH
+
+
+def judge_start(record: InstanceRecord, a: Arrival) -> str:
+    """The same for a start of an instance that exists: same payload, first answer; other payload, CP412."""
+    verdict = judge(record, a)
+    if verdict == FRESH:
+        return DUPLICATE if hashlib.sha256(a.value).digest() == record.start_digest else CONFLICT
+    return verdict
