@@ -84,7 +84,7 @@ class Command(Event, Generic[Ok_co, Fail_co]):
     @classmethod
     def __contrapas_replies__(cls) -> tuple[type[Ok_co], ...] | tuple[type[Fail_co], ...]:
         """The reply classes; this method also tells type checkers which they are."""
-        return cast(Any, message_spec(cls).replies)
+        return cast("tuple[type[Ok_co], ...] | tuple[type[Fail_co], ...]", message_spec(cls).replies)
 
 
 def message_spec(cls: type[Event]) -> MessageSpec:
@@ -97,7 +97,7 @@ def message_spec(cls: type[Event]) -> MessageSpec:
 
 
 def _spec(cls: type[Event]) -> MessageSpec:
-    command = issubclass(cls, Command)
+    command: bool = Command in cls.__mro__
     if not cls.__contrapas_key__:
         raise _refusal(cls, "it has no key", 'add key="…", the field that names the instance')
     return MessageSpec(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, overload
+import opcode
+import sys
+from types import CodeType, FrameType
+from typing import Any, Final, overload
 
 from typing_extensions import TypeVar
 
@@ -97,7 +100,9 @@ class Joins:
     # fmt: on
     def all(self, *ops: Op[Any], fail_fast: bool = False, label: str = "") -> Op[Any]:
         """All of them at once: their results by position; of failures the first by position is raised, when all ended."""
-        return Op("all", _name("all", ops), children=ops, fail_fast=fail_fast, label=label)
+        op: Op[Any] = Op("all", _name("all", ops), children=ops, fail_fast=fail_fast, label=label)
+        op.listed = _starred(sys._getframe(1))
+        return op
 
     # fmt: off
     @overload
@@ -120,6 +125,19 @@ class Joins:
         if not ops:
             raise TypeError("first() needs at least one operation")
         return Op("first", _name("first", ops), children=ops, label=label)
+
+
+_STARRED: Final = opcode.opmap["CALL_FUNCTION_EX"]
+_known: dict[tuple[CodeType, int], bool] = {}
+
+
+def _starred(frame: FrameType) -> bool:
+    """Was `s.all(*ops)` written? Only the call itself tells a list of one operation from one operation."""
+    at = (frame.f_code, frame.f_lasti)
+    found = _known.get(at)
+    if found is None:
+        found = _known[at] = frame.f_code.co_code[frame.f_lasti] == _STARRED
+    return found
 
 
 def _name(word: str, ops: tuple[Op[Any], ...]) -> str:

@@ -57,6 +57,7 @@ class Op(Generic[R_co]):
         "fail_fast",
         "kind",
         "label",
+        "listed",
         "name",
         "retry",
         "undo",
@@ -97,6 +98,8 @@ class Op(Generic[R_co]):
         """`label=` as written, else empty; the state's label comes from the compiler."""
         self.attempt_ms: int | None = None
         """Length of one attempt, where the author said it; `within=` may not be shorter (CP850)."""
+        self.listed: bool = False
+        """Of `all`: called with starred operations, so that its result is a list, not a tuple."""
 
     def __await__(self) -> Generator[Any, Any, R_co]:
         runner = NATIVE.get()
@@ -104,7 +107,8 @@ class Op(Generic[R_co]):
             raise RuntimeError(
                 f"{self.name}: an operation is awaited in a saga; outside of one, run it with contrapas.testing"
             )
-        return runner.perform(self).__await__()
+        waiting: Generator[Any, Any, R_co] = runner.perform(self).__await__()
+        return waiting
 
     def __repr__(self) -> str:
         return f"<Op {self.kind} {self.name}>"

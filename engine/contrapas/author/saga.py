@@ -139,7 +139,7 @@ class Saga(Joins):
     @overload
     def sleep(self, duration: Duration, /, *, label: str = "") -> Op[None]: ...
     @overload
-    def sleep(self, *, until: datetime, label: str = "") -> Op[None]: ...
+    def sleep(self, /, *, until: datetime, label: str = "") -> Op[None]: ...
     def sleep(
         self, duration: Duration | None = None, /, *, until: datetime | None = None, label: str = ""
     ) -> Op[None]:
@@ -177,7 +177,7 @@ class Saga(Joins):
     @overload
     def deadline(self, duration: Duration, /) -> None: ...
     @overload
-    def deadline(self, *, until: datetime) -> None: ...
+    def deadline(self, /, *, until: datetime) -> None: ...
     def deadline(self, duration: Duration | None = None, /, *, until: datetime | None = None) -> None:
         """Set the saga's deadline, from now or absolute; when it passes, the saga unwinds."""
         if (duration is None) == (until is None):
@@ -193,13 +193,15 @@ class Saga(Joins):
     @property
     def log(self) -> logging.Logger | logging.LoggerAdapter[Any]:
         """A logger that knows the instance."""
-        if self._activation.logger is None:
+        found: logging.Logger | logging.LoggerAdapter[Any] | None = self._activation.logger
+        if found is None:
             import logging
 
-            self._activation.logger = logging.LoggerAdapter(
+            found = logging.LoggerAdapter(
                 logging.getLogger("contrapas.saga"), {"instance": self._activation.instance}
             )
-        return self._activation.logger
+            self._activation.logger = found
+        return found
 
     def _enter(self, label: str) -> None:
         self._activation.effects.append(("enter", label))

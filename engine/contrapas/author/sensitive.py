@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -38,10 +38,10 @@ def _paths(cls: type[BaseModel], at: str, inside: tuple[type, ...]) -> list[str]
 
 
 def _inner(annotation: Any, path: str, inside: tuple[type, ...]) -> list[str]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [] if annotation in inside else _paths(annotation, path, inside)
+    if model := _model(annotation):
+        return [] if model in inside else _paths(model, path, inside)
     found: list[str] = []
-    many = getattr(annotation, "__origin__", None) in (list, tuple, set, frozenset, dict)
+    many = get_origin(annotation) in (list, tuple, set, frozenset, dict)
     marks = getattr(annotation, "__metadata__", ())
     if any(mark is Sensitive or isinstance(mark, Sensitive) for mark in marks):
         return [path]
@@ -50,16 +50,19 @@ def _inner(annotation: Any, path: str, inside: tuple[type, ...]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _model(annotation: Any) -> type[BaseModel] | None:
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
 def _mask(value: object, path: list[str]) -> object:
     if not path:
         return MASK if value is not None else None
     head, rest = path[0], path[1:]
     if isinstance(value, dict):
-        items: dict[str, object] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
+        items = dict(cast("dict[str, object]", value))
         for key in items if head == "*" else [head] if head in items else []:
             items[key] = _mask(items[key], rest)
         return items
     if isinstance(value, list) and head == "*":
-        found: list[object] = value
-        return [_mask(item, rest) for item in found]
+        return [_mask(item, rest) for item in cast("list[object]", value)]
     return value

@@ -98,4 +98,7 @@ def step(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     undo: from the result to a command or step call, or None: nothing to take back. retry: 5 attempts unless said;
     None: one. timeout: of one attempt, 30 s. name: the registered name. observe: it runs under `app.observe` too.
     """
-    return StepMaker(options) if fn is None else StepDef(fn, **options)
+    if fn is None:
+        return StepMaker(options)
+    made: StepDef[..., Any, Any] = StepDef(fn, **options)
+    return made
