@@ -83,7 +83,7 @@ class App:
         )
 
     def _use(self, use: Use) -> None:
-        if not isinstance(use.saga, SagaDef):
+        if not _is_saga(use.saga):
             raise DataError("CP850", f"{use.saga!r:.80} is no saga", fix="mark the function with @saga")
         before = self._sagas.setdefault(use.saga.name, use)
         if before is use:
@@ -98,3 +98,7 @@ class App:
                 f"{use.saga.name} is declared twice: {before.mode}, then {use.mode}",
                 fix="a saga has one mode in a namespace: keep one line",
             )
+
+
+def _is_saga(value: object) -> bool:
+    return isinstance(value, SagaDef)

@@ -83,8 +83,8 @@ class Joins:
         )
 
     # fmt: off
-    @overload
-    def all(self, a: Op[A], /, *, fail_fast: bool = False, label: str = "") -> Op[tuple[A]]: ...
+    @overload  # one operation and one starred list look the same to a checker; how it is called decides
+    def all(self, a: Op[A], /, *, fail_fast: bool = False, label: str = "") -> Op[tuple[A]]: ...  # pyright: ignore[reportOverlappingOverload]
     @overload
     def all(self, a: Op[A], b: Op[B], /, *, fail_fast: bool = False, label: str = "") -> Op[tuple[A, B]]: ...
     @overload
@@ -101,7 +101,7 @@ class Joins:
     def all(self, *ops: Op[Any], fail_fast: bool = False, label: str = "") -> Op[Any]:
         """All of them at once: their results by position; of failures the first by position is raised, when all ended."""
         op: Op[Any] = Op("all", _name("all", ops), children=ops, fail_fast=fail_fast, label=label)
-        op.listed = _starred(sys._getframe(1))
+        op.listed = _starred(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
         return op
 
     # fmt: off

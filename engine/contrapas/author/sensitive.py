@@ -23,7 +23,7 @@ def masked(value: object, paths: tuple[str, ...]) -> object:
     """A JSON value with what the pointers name replaced by `MASK`; the rest is shared with the original."""
     for path in paths:
         value = _mask(value, path.split("/")[1:])
-    return value
+    return cast("object", value)
 
 
 def _paths(cls: type[BaseModel], at: str, inside: tuple[type, ...]) -> list[str]:
@@ -63,6 +63,6 @@ def _mask(value: object, path: list[str]) -> object:
         for key in items if head == "*" else [head] if head in items else []:
             items[key] = _mask(items[key], rest)
         return items
-    if isinstance(value, list) and head == "*":
+    if head == "*" and isinstance(value, list):
         return [_mask(item, rest) for item in cast("list[object]", value)]
-    return value
+    return cast("object", value)
