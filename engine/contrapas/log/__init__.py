@@ -89,7 +89,14 @@ class Log(Protocol):
         ...
 
     async def read(
-        self, lane: Lane, partition: int, offset: int, *, max_records: int = 1000, max_bytes: int = 4 << 20, wait_ms: int = 0
+        self,
+        lane: Lane,
+        partition: int,
+        offset: int,
+        *,
+        max_records: int = 1000,
+        max_bytes: int = 4 << 20,
+        wait_ms: int = 0,
     ) -> tuple[Sequence[Record], int]:
         """Records from `offset` on, and the offset to ask for next; waits at most `wait_ms` when there are none.
 
@@ -97,7 +104,9 @@ class Log(Protocol):
         """
         ...
 
-    def latest(self, partition: int, *, after: int = 0, upto: int | None = None) -> AsyncIterator[Sequence[Record]]:
+    def latest(
+        self, partition: int, *, after: int = 0, upto: int | None = None
+    ) -> AsyncIterator[Sequence[Record]]:
         """The newest record of each key of the log lane with `after` <= offset < `upto`, in batches, by offset."""
         ...
 
