@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, TypeVar
 
 from contrapas.author.event import Event
-from contrapas.author.saga import SagaDef
+from contrapas.author.op import Op
+from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.service import NAME, Service
 from contrapas.errors import DataError, Refused
 
@@ -81,6 +82,14 @@ class App:
             provided=dict(self._provided),
             file=self._file,
         )
+
+    async def start(self, saga: Callable[Concatenate[Saga, E, ...], Op[Any]], event: E, /) -> str:
+        """TODO"""
+        return ""
+
+    async def signal(self, saga: SagaDef[..., Any], key: str, event: Event, /) -> str:
+        """TODO"""
+        return ""
 
     def _use(self, use: Use) -> None:
         if not _is_saga(use.saga):

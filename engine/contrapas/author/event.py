@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Generic, Never, Union, cast, get_args, get_origin
+from typing import Any, ClassVar, Final, Generic, Never, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar, Unpack
@@ -62,6 +62,11 @@ class Event(BaseModel):
             cls.__contrapas_key__ = key
 
     @classmethod
+    def __contrapas_class__(cls) -> type[Self]:
+        """The class; type checkers tell a service's function by it."""
+        return cls
+
+    @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         key = cls.__contrapas_key__
         if key and kwargs.get("key") is not None and key not in cls.model_fields:
@@ -69,8 +74,16 @@ class Event(BaseModel):
             raise _refusal(cls, f"key='{key}' is none of its fields ({fields})", "name one of its fields")
 
 
+Reply_co = TypeVar("Reply_co", bound=Event, covariant=True)
 Ok_co = TypeVar("Ok_co", bound=Event, covariant=True)
 Fail_co = TypeVar("Fail_co", bound=Event, covariant=True, default=Never)
+
+
+class Replies(Generic[Reply_co]):
+    """The reply classes of a command, success first."""
+
+    def __init__(self, classes: tuple[type[Event], ...]) -> None:
+        self.classes = classes
 
 
 class Command(Event, Generic[Ok_co, Fail_co]):
@@ -82,9 +95,9 @@ class Command(Event, Generic[Ok_co, Fail_co]):
     __contrapas_name__: ClassVar[str] = "Command"
 
     @classmethod
-    def __contrapas_replies__(cls) -> tuple[type[Ok_co], ...] | tuple[type[Fail_co], ...]:
-        """The reply classes; this method also tells type checkers which they are."""
-        return cast("tuple[type[Ok_co], ...] | tuple[type[Fail_co], ...]", message_spec(cls).replies)
+    def __contrapas_replies__(cls) -> Replies[Ok_co | Fail_co]:
+        """What it is answered with; type checkers tell a service's function by it."""
+        return Replies(message_spec(cls).replies)
 
 
 def message_spec(cls: type[Event]) -> MessageSpec:

@@ -23,7 +23,7 @@ def masked(value: object, paths: tuple[str, ...]) -> object:
     """A JSON value with what the pointers name replaced by `MASK`; the rest is shared with the original."""
     for path in paths:
         value = _mask(value, path.split("/")[1:])
-    return cast("object", value)
+    return value
 
 
 def _paths(cls: type[BaseModel], at: str, inside: tuple[type, ...]) -> list[str]:
@@ -58,11 +58,13 @@ def _mask(value: object, path: list[str]) -> object:
     if not path:
         return MASK if value is not None else None
     head, rest = path[0], path[1:]
-    if isinstance(value, dict):
-        items = dict(cast("dict[str, object]", value))
-        for key in items if head == "*" else [head] if head in items else []:
-            items[key] = _mask(items[key], rest)
-        return items
-    if head == "*" and isinstance(value, list):
-        return [_mask(item, rest) for item in cast("list[object]", value)]
-    return cast("object", value)
+    match value:
+        case dict():
+            items = dict(cast("dict[str, object]", value))
+            for key in list(items) if head == "*" else [head] if head in items else []:
+                items[key] = _mask(items[key], rest)
+            return items
+        case list() if head == "*":
+            return [_mask(item, rest) for item in cast("list[object]", value)]
+        case _:
+            return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import (
@@ -27,7 +27,7 @@ from typing import (
 
 from typing_extensions import TypeVar
 
-from contrapas.author.event import Event, message_spec
+from contrapas.author.event import Event, Replies, message_spec
 from contrapas.errors import DataError
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -39,7 +39,7 @@ M = TypeVar("M", bound=Event)
 Ev = TypeVar("Ev", bound=Event)
 Reply = TypeVar("Reply", bound=Event)
 Reply_co = TypeVar("Reply_co", covariant=True, bound=Event)
-Emits = TypeVar("Emits", bound="Event | list[Event] | tuple[Event, ...] | None")
+Emits = TypeVar("Emits", bound="Event | Sequence[Event] | None")
 T = TypeVar("T")
 
 
@@ -112,10 +112,10 @@ class Reaction:
 
 
 class CommandClass(Protocol[C_co, Reply_co]):
-    """A command's class as type checkers see it here: what it builds, and what it is answered with."""
+    """A command's class as type checkers see it here: which it is, and what it is answered with."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> C_co: ...
-    def __contrapas_replies__(self) -> tuple[type[Reply_co], ...]: ...
+    def __contrapas_class__(self) -> type[C_co]: ...
+    def __contrapas_replies__(self) -> Replies[Reply_co]: ...
 
 
 class Answers(Protocol[M, Reply]):

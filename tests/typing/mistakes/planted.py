@@ -1,0 +1,167 @@
+"""Mistakes. A comment names who must report the line: both checkers, or the one of them that sees it."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from contrapas import App, Command, Saga, Service, Timeout, saga, step
+from sagas.order.saga import (
+    CardCharged,
+    CardDeclined,
+    ChargeCard,
+    OrderConfirmed,
+    OrderPlaced,
+    OrderRejected,
+    OutOfStock,
+    RefundCard,
+    ReserveStock,
+    Shipped,
+    ShipOrder,
+    StockReserved,
+    place_order,
+)
+
+
+@step
+async def measure(url: str) -> int:
+    return len(url)
+
+
+@step(timeout="3s")
+def count(url: str) -> int:
+    return len(url)
+
+
+@saga
+async def wrong_arguments(s: Saga, order: OrderPlaced) -> None:
+    await s.step(ChargeCard(order_id=order.order_id, cents="42"))  # error: both
+    await s.step(ChargeCard(order_id=order.order_id))  # error: both
+    await s.step(ChargeCard(order_id=order.order_id, cents=1, currency="EUR"))  # error: both
+    await s.step(ChargeCard(order.order_id, 42))  # error: both
+    await measure(42)  # error: both
+    await count(url=b"u")  # error: both
+    await s.step(OrderPlaced(order_id="1", sku="mug", cents=1))  # error: both
+    await s.ask(measure("u"))  # error: both
+    await s.wait(ChargeCard(order_id="1", cents=1))  # error: both
+    await s.step(ShipOrder(order_id="1"), within=30)  # error: both
+    await s.step(ShipOrder(order_id="1"), retry=3)  # error: both
+    await s.sleep(5)  # error: both
+    s.emit("something happened")  # error: both
+
+
+@saga
+async def wrong_undo(s: Saga, order: OrderPlaced) -> None:
+    card = ChargeCard(order_id=order.order_id, cents=order.cents)
+    await s.step(card, undo=lambda ok: RefundCard(order_id=ok.order_id, charge_id=ok.nonsense))  # error: both
+    await s.step(card, undo=lambda ok: ok.charge_id)  # error: both
+    await s.step(card, undo="refund")  # error: both
+    await s.step(measure("u"), undo=lambda n: count(n))  # error: both
+
+
+@saga
+async def wrong_results(s: Saga, order: OrderPlaced) -> None:
+    card = ChargeCard(order_id=order.order_id, cents=order.cents)
+    stock = ReserveStock(order_id=order.order_id, sku=order.sku)
+    charged, reserved = await s.all(s.step(card), s.step(stock))
+    print(charged.charge_id, reserved.charge_id)  # error: both
+    size: str = await measure("u")  # error: both
+    answer: CardCharged = await s.ask(card)  # error: both
+    late: CardCharged | CardDeclined = await s.ask(card, within="1s")  # error: both
+    shipped: Shipped = await s.wait(Shipped, within="1h")  # error: both
+    sizes: list[str] = await s.all(*[measure(u) for u in ("a", "b")])  # error: both
+    who: Shipped = await s.first(s.wait(Shipped), s.wait(OutOfStock))  # error: both
+    kept: OrderConfirmed = await place_order(s, order)  # error: both
+    print(size, answer, late, shipped, sizes, who, kept)
+
+
+@saga
+async def forgot_the_timeout(s: Saga, order: OrderPlaced) -> None:
+    answer = await s.wait(Shipped, OutOfStock, within="1h")
+    match answer:
+        case Shipped():
+            return
+        case OutOfStock():
+            return
+        case _:
+            assert_never(answer)  # error: both
+
+
+@saga
+async def forgot_a_reply(s: Saga, order: OrderPlaced) -> None:
+    answer = await s.ask(ChargeCard(order_id="1", cents=1), within="1h")
+    match answer:
+        case CardCharged() | Timeout():
+            return
+        case _:
+            assert_never(answer)  # error: both
+
+
+@saga
+async def wrong_outcome(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    return OrderRejected(order_id=order.order_id, reason="no")  # error: both
+
+
+@saga
+async def wrong_call(s: Saga, order: OrderPlaced) -> None:
+    await place_order(s, Shipped(order_id="1", tracking="t"))  # error: both
+    await place_order(order)  # error: both
+    await place_order.nonsense  # error: both
+
+
+@saga  # error: both
+async def no_saga_argument(order: OrderPlaced) -> None: ...
+
+
+@saga  # error: both
+def no_coroutine(s: Saga, order: OrderPlaced) -> None: ...
+
+
+class NoReplies(Command, key="id"):  # error: both
+    id: str
+
+
+class NoEvents(Command[int, str], key="id"):  # error: both
+    id: str
+
+
+payments = Service("payments")
+
+
+@payments.on(ChargeCard)  # error: both
+async def foreign_reply(cmd: ChargeCard) -> CardCharged | OutOfStock:
+    return CardCharged(order_id=cmd.order_id, charge_id="c")
+
+
+@payments.on(ShipOrder)  # error: both
+def no_reply(cmd: ShipOrder) -> None:
+    return None
+
+
+@payments.on(ReserveStock)  # error: both
+async def another_command(cmd: ChargeCard) -> StockReserved:
+    return StockReserved(order_id=cmd.order_id)
+
+
+@payments.on(OrderPlaced)  # error: both
+async def emits_text(e: OrderPlaced) -> str:
+    return e.order_id
+
+
+@payments.on(OrderPlaced)  # error: both
+async def another_event(e: Shipped) -> None:
+    return None
+
+
+app = App("shop")
+app.orchestrate(measure)  # error: both
+app.observe(place_order, on_late="shrug")  # error: both
+app.serve("payments")  # error: both
+app.provide(Service, lambda: "payments")  # error: mypy
+
+
+async def from_outside() -> None:
+    await app.start(place_order, OrderPlaced(order_id="1", sku="mug", cents=1))
+    await app.start(place_order, Shipped(order_id="1", tracking="t"))  # error: both
+    await app.start(measure, "u")  # error: both
+    await app.signal(place_order, "1", "approved")  # error: both
+    await app.signal(measure, "1", Shipped(order_id="1", tracking="t"))  # error: both

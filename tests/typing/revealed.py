@@ -1,0 +1,194 @@
+"""What both checkers must see: the type of every form an author writes. It is checked, never run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, assert_never, assert_type
+
+from contrapas import (
+    FOREVER,
+    App,
+    Command,
+    Delivery,
+    Depends,
+    Event,
+    Op,
+    Retry,
+    Saga,
+    Sensitive,
+    Service,
+    StepFailed,
+    Timeout,
+    saga,
+    step,
+)
+from sagas.order.saga import (
+    CardCharged,
+    CardDeclined,
+    CardRefunded,
+    ChargeCard,
+    OrderConfirmed,
+    OrderPlaced,
+    OrderRejected,
+    OutOfStock,
+    RefundCard,
+    ReserveStock,
+    Shipped,
+    ShipOrder,
+    StockReserved,
+    place_order,
+)
+
+
+class Marked(Event, topic="people.events", key="id", name="people.marked"):
+    id: str
+    mail: Annotated[str, Sensitive]
+
+
+@step
+async def measure(url: str) -> int:
+    return len(url)
+
+
+@step(retry=Retry(5, backoff="1s..1m"), timeout="30s", undo=None)
+def count(url: str, *, twice: bool = False) -> float:
+    return len(url) * (2.0 if twice else 1.0)
+
+
+@step(retry=FOREVER, undo=lambda done: RefundCard(order_id=done, charge_id=done))
+async def note(order_id: str) -> str:
+    return order_id
+
+
+@saga(deadline="5d", late_replies="24h", retention=timedelta(days=3), name="inner")
+async def inner(s: Saga, url: str, times: int = 1) -> int:
+    return await measure(url) * times
+
+
+@saga
+async def every_form(s: Saga, order: OrderPlaced) -> OrderConfirmed | None:
+    charge = ChargeCard(order_id=order.order_id, cents=order.cents)
+    reserve = ReserveStock(order_id=order.order_id, sku=order.sku)
+
+    assert_type(await s.step(charge), CardCharged)
+    assert_type(await s.step(charge, within="30s", retry=FOREVER, undo=None), CardCharged)
+    assert_type(await s.ask(charge), CardCharged | CardDeclined)
+    assert_type(await s.ask(charge, within="30s"), CardCharged | CardDeclined | Timeout)
+    assert_type(await s.ask(ShipOrder(order_id="1")), Shipped)
+    assert_type(await s.step(ShipOrder(order_id="1")), Shipped)
+
+    assert_type(await measure("u"), int)
+    assert_type(await count("u", twice=True), float)
+    assert_type(await s.step(measure("u"), undo=lambda n: note(str(n + 1))), int)
+    assert_type(await s.step(count("u"), undo=note("u"), within=timedelta(seconds=9)), float)
+    assert_type(measure("u"), Op[int])
+    original = measure.native("u")
+    assert_type(await original, int)
+    assert_type(count.native("u"), float)
+
+    assert_type(await s.wait(CardCharged), CardCharged)
+    assert_type(await s.wait(CardCharged, within="1h"), CardCharged | Timeout)
+    assert_type(await s.wait(CardCharged, CardDeclined), CardCharged | CardDeclined)
+    assert_type(await s.wait(CardCharged, CardDeclined, within="1h"), CardCharged | CardDeclined | Timeout)
+    assert_type(
+        await s.wait(
+            CardCharged, CardDeclined, Shipped, OutOfStock, StockReserved, OrderPlaced, correlate="x"
+        ),
+        CardCharged | CardDeclined | Shipped | OutOfStock | StockReserved | OrderPlaced,
+    )
+    assert_type(
+        await s.wait(CardCharged, CardDeclined, Shipped, OutOfStock, StockReserved, OrderPlaced, within="1h"),
+        CardCharged | CardDeclined | Shipped | OutOfStock | StockReserved | OrderPlaced | Timeout,
+    )
+
+    assert_type(await s.sleep("2h"), None)
+    assert_type(await s.sleep(until=datetime.now(UTC)), None)
+    assert_type(await s.all(s.step(charge), measure("u")), tuple[CardCharged, int])
+    assert_type(
+        await s.all(s.step(charge), measure("u"), s.sleep("1s"), count("u"), s.wait(Shipped), inner(s, "u")),
+        tuple[CardCharged, int, None, float, Shipped, int],
+    )
+    assert_type(await s.all(*[measure(u) for u in ("a", "b")]), list[int])
+    assert_type(await s.first(s.step(charge), s.step(reserve)), CardCharged | StockReserved)
+    assert_type(await s.first(measure("u"), s.sleep("1h")), int | None)
+    assert_type(await inner(s, "u", times=2), int)
+    assert_type(await place_order(s, order), OrderConfirmed | OrderRejected)
+    assert_type(await s.compensate(), None)
+    async with s.scope():
+        await s.step(reserve, undo=lambda ok: RefundCard(order_id=ok.order_id, charge_id="c"))
+    s.emit(Marked(id="1", mail="m"))
+    s.point_of_no_return()
+    s.deadline("2d")
+    s.deadline(until=datetime.now(UTC))
+    assert_type(s.key, str)
+    s.log.info("still here")
+
+    answer = await s.wait(Shipped, OutOfStock, within="1h")
+    match answer:
+        case Shipped(tracking=number):
+            return OrderConfirmed(order_id=s.key, tracking=number)
+        case OutOfStock(sku=sku):
+            s.log.info("none of %s", sku)
+        case Timeout():
+            pass
+        case _:
+            assert_never(answer)
+    try:
+        await s.step(reserve)
+    except StepFailed as why:
+        assert_type(why.reason, str)
+        assert_type(why.unknown, bool)
+    return None
+
+
+class Cheques:
+    """Something an app provides."""
+
+
+def cheques() -> Cheques:
+    return Cheques()
+
+
+Book = Annotated[Cheques, Depends(cheques)]
+payments = Service("payments")
+
+
+@payments.on(ChargeCard)
+async def charge(cmd: ChargeCard, book: Book, delivery: Delivery) -> CardCharged | CardDeclined:
+    return CardCharged(order_id=cmd.order_id, charge_id=delivery.idempotency_key)
+
+
+@payments.on(RefundCard)
+def refund(cmd: RefundCard) -> CardRefunded:
+    return CardRefunded(order_id=cmd.order_id)
+
+
+@payments.on(OrderPlaced)
+async def several(e: OrderPlaced) -> list[CardCharged | CardDeclined]:
+    return []
+
+
+@payments.on(CardDeclined)
+def nothing(e: CardDeclined) -> None:
+    return None
+
+
+@payments.on(OutOfStock)
+async def one_or_none(e: OutOfStock) -> CardDeclined | None:
+    return None
+
+
+class Rejects(Command[CardCharged, CardDeclined | OutOfStock], key="order_id"):
+    order_id: str
+
+
+@payments.on(Rejects)
+async def one_of_three(c: Rejects) -> CardCharged | CardDeclined | OutOfStock:
+    return OutOfStock(order_id=c.order_id, sku="")
+
+
+app = App("shop")
+app.orchestrate(place_order, every_form)
+app.observe(place_order, on_late="alert")
+app.serve(payments)
+app.provide(Cheques, cheques)
