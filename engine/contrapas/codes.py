@@ -134,6 +134,9 @@ CP142 error The source on disk is not the code that was loaded
 CP143 error Two sagas have one name
   Records on the log name their saga; the name must be unique.
   > Give one of them another: @saga(name="...")
+CP144 error An event or command is declared incompletely
+  Its class must say which field is its key (key=), and a command must name its replies: Command[Success, Failure].
+  > class Paid(Event, topic="payments.events", key="order_id"): ...
 CP201 error A local of unknown type lives across an await
   What is alive while the saga waits is stored, and the compiler cannot tell how to store this.
   > Annotate the variable, or use it up before the await.
