@@ -137,6 +137,9 @@ CP143 error Two sagas have one name
 CP144 error An event or command is declared incompletely
   Its class must say which field is its key (key=), and a command must name its replies: Command[Success, Failure].
   > class Paid(Event, topic="payments.events", key="order_id"): ...
+CP144 error The class of an event or command is incomplete
+  An event says which of its fields is the key, a command also which replies it gets.
+  > class Charge(Command[Charged, Declined], topic="pay.commands", key="order_id")
 CP201 error A local of unknown type lives across an await
   What is alive while the saga waits is stored, and the compiler cannot tell how to store this.
   > Annotate the variable, or use it up before the await.

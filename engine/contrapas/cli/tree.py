@@ -1,0 +1,89 @@
+"""Every command by name, with its one line of help: what `--help` shows without importing a single verb.
+
+The root page and the pages of the nouns are written from this table alone, before click is imported, so that the first
+thing people type costs little more than the interpreter.
+"""
+
+from __future__ import annotations
+
+ABOUT = "Sagas on the log you have: one function, one machine, one log."
+
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("play", "sample saga, built-in log, keys to kill and restart the worker"),
+    "dev": ("dev", "server and worker for one app, reload on save"),
+    "worker": ("worker", "worker for production"),
+    "check": ("check", "explore every machine of an app before it runs"),
+    "graph": ("graph", "print or draw the machine of a saga"),
+    "explain": ("explain", "the long form of an error or finding"),
+    "doctor": ("doctor", "environment, log settings, topics, clock, versions"),
+    "ls": ("instances", "list instances (short for instance list)"),
+}
+"""Verb -> (module under `contrapas.cli.verbs`, help)."""
+
+NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
+    "instance": (
+        "running and ended sagas",
+        {
+            "start": ("acts", "start an instance from its first event"),
+            "list": ("instances", "list instances"),
+            "describe": ("describe", "everything about one instance, and why it does not move"),
+            "trace": ("trace", "the steps an instance has taken"),
+            "wait": ("acts", "wait until an instance has ended"),
+            "signal": ("acts", "send an event to one instance"),
+            "cancel": ("acts", "throw Cancelled at the current await, then unwind what is left"),
+            "kill": ("acts", "run no line of the saga any more, and unwind"),
+            "retry": ("acts", "apply the parked input or undo again"),
+        },
+    ),
+    "topic": (
+        "the users' topics beside the lanes",
+        {
+            "list": ("topics", "list topics with records and keys"),
+            "read": ("topics", "read records from a position"),
+            "produce": ("produce", "append records from JSON lines or CSV"),
+        },
+    ),
+    "log": (
+        "the lanes of a namespace",
+        {
+            "describe": ("logs", "partitions, owners, epochs, history floor"),
+            "verify": ("logs", "read every record and compare its checksum"),
+        },
+    ),
+}
+"""Noun -> (help, verb -> (module, help))."""
+
+_OPTIONS = (("--version", "print the version"), ("-h, --help", "show this page"))
+
+
+def page(args: list[str]) -> str | None:
+    """The help page that `args` ask for, or None when click has to decide."""
+    asks = not args or args[-1] in ("-h", "--help")
+    rest = [a for a in args if a not in ("-h", "--help")]
+    if not asks or len(rest) > 1:
+        return None
+    if not rest:
+        return root_page()
+    return noun_page(rest[0]) if rest[0] in NOUNS else None
+
+
+def root_page() -> str:
+    """`contrapas --help`."""
+    verbs = [(name, text) for name, (_, text) in VERBS.items()]
+    nouns = [(name, f"{text}: {', '.join(inner)}") for name, (text, inner) in NOUNS.items()]
+    return _page("contrapas COMMAND [ARGS]...", ABOUT, [("Commands", verbs), ("Nouns", nouns), ("Options", list(_OPTIONS))])
+
+
+def noun_page(noun: str) -> str:
+    """`contrapas NOUN --help`."""
+    text, inner = NOUNS[noun]
+    verbs = [(name, line) for name, (_, line) in inner.items()]
+    return _page(f"contrapas {noun} VERB [ARGS]...", f"{text[0].upper()}{text[1:]}.", [("Verbs", verbs), ("Options", [_OPTIONS[1]])])
+
+
+def _page(usage: str, about: str, blocks: list[tuple[str, list[tuple[str, str]]]]) -> str:
+    width = max(len(name) for _, rows in blocks for name, _ in rows)
+    lines = [f"Usage: {usage}", "", f"  {about}"]
+    for title, rows in blocks:
+        lines += ["", f"{title}:", *(f"  {name.ljust(width)}  {text}" for name, text in rows)]
+    return "\n".join(lines) + "\n"
