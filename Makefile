@@ -1,0 +1,78 @@
+# Everything this project does to itself. A machine needs Python 3.11 or newer with venv and pip, make and git.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+SHELL := /bin/sh
+
+# The first of these that runs and is new enough; or say PYTHON=python3.12.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+STAMP := $(VENV)/.ready-$(VERSION)
+BIN := $(VENV)/bin
+T ?=
+
+.PHONY: help
+help:  ## lists the targets
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+.PHONY: setup
+setup: $(STAMP)  ## builds .venv with the pinned packages; nothing to do the second time
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(VERSION)" || { echo "no Python 3.11 or newer with venv and pip was found: say PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "setting up $(VENV) with Python $(VERSION)"
+	@test -f $@ || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: setup  ## the first minute, as a user sees it
+	@$(BIN)/contrapas demo
+
+.PHONY: test
+ifeq ($(T),)
+test: setup check  ## says "ready": all of it; make test T=core/test_fold.py for one
+	@$(BIN)/python -m pytest -q
+	@echo ready
+else
+test: setup
+	@$(BIN)/python -m pytest $(foreach t,$(T),$(if $(wildcard tests/$(t)),tests/$(t),$(t)))
+endif
+
+.PHONY: smoke
+smoke: setup  ## the tests that are not marked slow
+	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/repo --ignore=tests/typing
+
+.PHONY: check
+check: setup  ## format, lint, exports, import contracts, types, wheel; the first failure ends it
+	@mkdir -p build
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/python -m pytest -q --no-header -p no:cacheprovider tests/repo
+	@PYTHONPATH=engine:schemas $(BIN)/lint-imports --no-cache > build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/pyright --warnings > build/pyright.txt 2>&1 || { cat build/pyright.txt; exit 1; }
+	@rm -rf build/wheel && $(BIN)/python -m build --no-isolation --wheel --outdir build/wheel > build/build.txt 2>&1 || { cat build/build.txt; exit 1; }
+	@$(BIN)/check-wheel-contents build/wheel > build/wheel.txt 2>&1 || { cat build/wheel.txt; exit 1; }
+	@echo "check: all clean"
+
+.PHONY: format
+format: setup  ## puts the code into shape
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+.PHONY: bench
+bench: setup  ## one line of JSON per benchmark
+	@for f in benchmarks/bench_*.py; do $(BIN)/python $$f || exit 1; done
+
+.PHONY: services
+services:  ## servers that tests need: none, the built-in log is a file
+	@echo "nothing to start: the log is a SQLite file"
+
+.PHONY: clean
+clean:  ## removes what the other targets made, .venv excepted
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .contrapas
