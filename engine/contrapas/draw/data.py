@@ -1,0 +1,43 @@
+"""A machine's picture as plain data, for `-o json` and other programs."""
+
+from __future__ import annotations
+
+from contrapas.draw.graph import Graph, shown
+
+
+def data(graph: Graph) -> dict[str, object]:
+    """JSON-shaped: states, transitions, undos, what each unwinding takes back. Field names are public."""
+    return {
+        "saga": graph.name,
+        "graph": graph.graph,
+        "outcomes": list(graph.outcomes),
+        "states": [
+            {
+                "label": state.label,
+                "kind": state.kind,
+                "operation": state.operation,
+                "replies": list(state.replies),
+                "within": state.within or None,
+                "forever": state.forever,
+                "line": state.line,
+            }
+            for state in graph.states.values()
+        ],
+        "transitions": [
+            {
+                "source": edge.source,
+                "target": shown(edge.target),
+                "ends": edge.target not in graph.states,
+                "cause": edge.cause,
+                "failure": edge.failure,
+                "pivot": (edge.source, edge.target) in graph.pivots,
+                "lines": list(edge.lines),
+            }
+            for edge in graph.edges
+        ],
+        "undos": [{"step": of, "undo": undo} for of, undo in graph.undos],
+        "unwinds": {
+            label: [{"step": t.of, "undo": t.undo, "certain": t.certain} for t in taken]
+            for label, taken in graph.unwinds.items()
+        },
+    }

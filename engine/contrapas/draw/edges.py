@@ -1,0 +1,170 @@
+"""The arrows of a machine: from each await to the next one, to an outcome, to what takes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from contrapas.draw.graph import START, Graph, Taken
+from contrapas.draw.model import Config, Model, Move
+from contrapas.draw.outcomes import Issued, is_step, undo_of, undo_text
+from contrapas.draw.segment import Walker
+from contrapas.errors import BugError
+from contrapas.machine import Edge, Machine
+from contrapas.machine.ir import Program, Site
+
+LIMIT = 20_000
+"""Configurations looked at for a picture; what lies beyond is missing in it, and `check` says CP790."""
+
+
+def edges(machine: Machine) -> tuple[Edge, ...]:
+    """Every arrow of one machine; called sagas are one state. Ends are `return X`, `raise X`, `parked`."""
+    return graph_of(machine).edges
+
+
+def program_of(machine: Machine) -> Program:
+    """The intermediate form that the compiler left in the machine."""
+    for part in machine.blocks:
+        if isinstance(part, Program):
+            return part
+    raise BugError("CP900", f"{machine.name}: its intermediate form is missing")
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a sweep over the configurations collects."""
+
+    edges: dict[tuple[str, str, str], Edge] = field(default_factory=dict[tuple[str, str, str], Edge])
+    errors: dict[tuple[str, str, str], Edge] = field(default_factory=dict[tuple[str, str, str], Edge])
+    pivots: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
+    words: dict[str, dict[tuple[str, ...], list[set[str]]]] = field(
+        default_factory=dict[str, dict[tuple[str, ...], list[set[str]]]]
+    )
+    entries: dict[str, Issued] = field(default_factory=dict[str, Issued])
+
+
+def graph_of(machine: Machine) -> Graph:
+    """Everything that pictures show."""
+    walker = Walker(program_of(machine))
+    model = Model(machine.name, {machine.name: walker})
+    found = _Found()
+    seen: dict[Config, None] = {}
+    todo: list[Config] = []
+    for move in model.begin():
+        _note(found, model, START, move)
+        if move.config not in seen:
+            seen[move.config] = None
+            todo.append(move.config)
+    for config in todo:
+        _unwinding(found, model, config)
+        for move in model.moves(config):
+            source = _source(model, config)
+            if source and move.kind != "kill":
+                _note(found, model, source, move)
+            if move.config not in seen and len(seen) < LIMIT:
+                seen[move.config] = None
+                todo.append(move.config)
+    reached = {(e.source, e.target) for e in found.edges.values()}
+    extra = [e for e in found.errors.values() if (e.source, e.target) not in reached]
+    order = {label: n for n, label in enumerate((START, *machine.states))}
+    drawn = sorted([*found.edges.values(), *extra], key=lambda e: order.get(e.source, len(order)))
+    labels = [t for _, t in found.pivots]
+    return Graph(
+        name=machine.name,
+        graph=machine.graph,
+        states=machine.states,
+        edges=tuple(drawn),
+        undos=_undos(walker.program),
+        pivots=frozenset(found.pivots),
+        before_pivot=tuple(dict.fromkeys(t.removeprefix("return ") for t in labels)),
+        unwinds={label: _taken(found, words) for label, words in found.words.items()},
+        outcomes=machine.outcomes,
+    )
+
+
+def _source(model: Model, config: Config) -> str:
+    """Label of the state from which moves of this configuration are drawn; empty: they are not."""
+    if config.end or not config.frames:
+        return ""
+    return model.site(config.top).label
+
+
+def _target(model: Model, config: Config) -> str:
+    if config.end:
+        return config.end
+    if config.frames:
+        return model.site(config.top).label
+    unwinding = config.unwinding
+    exc: Any = unwinding.raises if unwinding is not None else None
+    return f"raise {exc[1].__name__}" if exc is not None else "killed"
+
+
+def _note(found: _Found, model: Model, source: str, move: Move) -> None:
+    if move.kind in ("undo", "late") or (move.kind == "failure" and move.label.startswith("undo(")):
+        return
+    target = _target(model, move.config)
+    if move.kind == "cancel" and target.startswith("raise Cancelled"):
+        return
+    if move.bug:
+        if target != "parked":
+            edge = Edge(
+                source=source, target=target, cause="error", failure=True, lines=(move.line, move.end_line)
+            )
+            found.errors.setdefault((source, target, "error"), edge)
+        return
+    key = (source, target, move.cause)
+    if move.pivot:
+        found.pivots.setdefault((source, target))
+    failure = move.raised or move.failure or move.kind == "cancel"
+    found.edges.setdefault(
+        key,
+        Edge(
+            source=source, target=target, cause=move.cause, failure=failure, lines=(move.line, move.end_line)
+        ),
+    )
+
+
+def _unwinding(found: _Found, model: Model, config: Config) -> None:
+    """Remember which steps stand when an unwind begins, or is under way."""
+    unwind = config.unwinding
+    if unwind is None or unwind.then == "end":
+        return
+    label = _target(model, config)
+    above = [e for e in config.stack[unwind.floor :] if e.undo]
+    for entry in above:
+        found.entries.setdefault(entry.label, entry)
+    word = tuple(e.label for e in above)
+    statuses = found.words.setdefault(label, {}).setdefault(word, [set() for _ in word])
+    for known, entry in zip(statuses, above, strict=True):
+        known.add(entry.status)
+
+
+def _taken(found: _Found, words: dict[tuple[str, ...], list[set[str]]]) -> tuple[Taken, ...]:
+    """What is taken back, newest first: the longest word in full, then what only other words hold."""
+    longest = max(words, key=len, default=())
+    listed: dict[str, bool] = {}
+    for label, statuses in zip(reversed(longest), reversed(words.get(longest, [])), strict=True):
+        listed[label] = listed.get(label, True) and statuses <= {"done"}
+    for word in words:
+        for label in reversed(word):
+            listed.setdefault(label, False)
+    return tuple(
+        Taken(of=label, undo=found.entries[label].undo, certain=certain, word=found.entries[label].word)
+        for label, certain in listed.items()
+    )
+
+
+def _undos(program: Program) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (site.label or site.text, undo_text(site))
+        for top in program.sites
+        for site in _flat(top)
+        if is_step(site) and undo_of(site) in ("op", "lambda")
+    )
+
+
+def _flat(site: Site) -> Iterator[Site]:
+    yield site
+    for child in site.children:
+        yield from _flat(child)

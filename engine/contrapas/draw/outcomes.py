@@ -1,0 +1,206 @@
+"""Every way one operation may end, from what is known of its await: replies, failures, expiry, giving up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from contrapas.author.op import MISSING
+from contrapas.author.timeout import Timeout
+from contrapas.draw.native import Value
+from contrapas.errors import StepFailed
+from contrapas.machine.ir import Site
+
+FAILED: Value = ("x", StepFailed, False)
+_COMBINATIONS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """An operation as the undo stack knows it."""
+
+    machine: str
+    label: str
+    undo: str
+    """What takes it back; empty: no `undo=` was written."""
+    text: str
+    line: int
+    status: str = "issued"
+    word: str = "done"
+    """What it did, as an adjective: `charged`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One end of an awaited operation."""
+
+    cause: str
+    value: Value = None
+    raises: Value = None
+    statuses: tuple[str, ...] = ()
+    """Of its entries, in the order of `issued`."""
+    failure: bool = False
+
+
+def type_name(cls: Any) -> str:
+    """Registered name of a message class, name of any other."""
+    return str(
+        getattr(cls, "__contrapas_name__", None)
+        or getattr(cls, "name", None)
+        or getattr(cls, "__name__", cls)
+    )
+
+
+def undo_of(site: Site) -> str:
+    """`none`, `missing`, `op` or `lambda`: what was written at the await, else what the `@step` says."""
+    if site.undo == "missing" and site.kind == "local":
+        default = getattr(site.target, "undo", MISSING)
+        return "none" if default is None else "missing" if default is MISSING else "op"
+    return site.undo
+
+
+def undo_text(site: Site) -> str:
+    """What takes the step back, as people know it."""
+    if site.undo_text:
+        return site.undo_text
+    default = getattr(site.target, "undo", None)
+    return str(getattr(default, "name", None) or getattr(default, "__name__", None) or "undo")
+
+
+def is_step(site: Site) -> bool:
+    """Whether the operation has an effect elsewhere that could be taken back."""
+    return site.kind in ("command", "ask", "local")
+
+
+def issued(machine: str, site: Site) -> tuple[Issued, ...]:
+    """Entries that issuing the operation puts on the undo stack, steps without `undo=` included."""
+    if site.kind in ("all", "first"):
+        children = tuple(entry for child in site.children for entry in issued(machine, child))
+        return tuple(replace(e, label=site.label or e.label) if not e.label else e for e in children)
+    how = undo_of(site)
+    if not is_step(site) or how == "none":
+        return ()
+    undo = "" if how == "missing" else undo_text(site)
+    name = type_name(site.target) if site.target else site.text
+    return (Issued(machine, site.label or site.text, undo, name, site.line, word=participle(site)),)
+
+
+def words(name: str) -> list[str]:
+    """`ReserveStock` as `reserve`, `stock`."""
+    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
+
+
+def participle(site: Site) -> str:
+    """What a step did, from the name of its success reply: `CardCharged` of `ChargeCard` is `charged`; else `done`."""
+    if site.kind == "local" or not site.replies or site.target is None:
+        return "done"
+    own = words(type_name(site.target))
+    told = [word for word in words(type_name(site.replies[0])) if word not in own]
+    return told[-1] if told else "done"
+
+
+def outcomes(site: Site) -> Iterator[Outcome]:
+    """Every end, the hopeful one first; a cancel is the explorer's."""
+    counts = is_step(site) and undo_of(site) != "none"
+    for outcome in _outcomes(site):
+        yield outcome if counts or site.kind in ("all", "first") else replace(outcome, statuses=())
+
+
+def _after(site: Site) -> str:
+    return f"after {site.within}" if site.within else "after within"
+
+
+def _outcomes(site: Site) -> Iterator[Outcome]:
+    kind = site.kind
+    if kind == "command":
+        yield from _command(site)
+    elif kind == "ask":
+        for index, reply in enumerate(site.replies):
+            yield Outcome(
+                type_name(reply), ("c", reply), statuses=("failed" if index else "done",), failure=index > 0
+            )
+        if site.has_within:
+            yield Outcome(_after(site), ("c", Timeout), statuses=("unknown",), failure=True)
+    elif kind == "local":
+        yield Outcome("ok", _single(site.result), statuses=("done",))
+        if not site.forever:
+            yield Outcome("failed", raises=FAILED, statuses=("failed",), failure=True)
+            yield Outcome("gave up", raises=FAILED, statuses=("unknown",), failure=True)
+        if site.has_within:
+            yield Outcome(_after(site), raises=FAILED, statuses=("unknown",), failure=True)
+    elif kind == "wait":
+        for event in site.replies:
+            yield Outcome(type_name(event), ("c", event))
+        if site.has_within:
+            yield Outcome(_after(site), ("c", Timeout), failure=True)
+    elif kind == "sleep":
+        yield Outcome(_after(site) if site.within else "later")
+    elif kind == "frame":
+        yield Outcome("returned", _single(site.result))
+        yield Outcome("failed", raises=FAILED, failure=True)
+    elif kind == "all":
+        yield from _all(site)
+    elif kind == "first":
+        yield from _first(site)
+    else:
+        yield Outcome("")
+
+
+def _command(site: Site) -> Iterator[Outcome]:
+    good = site.replies[0] if site.replies else None
+    cause = type_name(good) if good is not None else "ok"
+    yield Outcome(cause, ("c", good) if good is not None else None, statuses=("done",))
+    if not site.forever:
+        for bad in site.replies[1:]:
+            yield Outcome(type_name(bad), raises=FAILED, statuses=("failed",), failure=True)
+    if site.has_within:
+        yield Outcome(_after(site), raises=FAILED, statuses=("unknown",), failure=True)
+
+
+def _single(tp: Any) -> Value:
+    return ("c", tp) if isinstance(tp, type) else None
+
+
+def _all(site: Site) -> Iterator[Outcome]:
+    """All done; then every mixture with a failure, or, where there are too many, each child failing alone."""
+    each = [list(outcomes(child)) for child in site.children]
+    joined = _statuses(tuple(options[0] for options in each))
+    yield Outcome("all", statuses=joined)
+    size = 1
+    for options in each:
+        size *= len(options)
+    if size <= _COMBINATIONS:
+        mixtures = [mix for mix in product(*each) if any(o.raises is not None for o in mix)]
+    else:
+        mixtures = [
+            tuple(bad if i == j else options[0] for j, options in enumerate(each))
+            for i, own in enumerate(each)
+            for bad in own
+            if bad.raises is not None
+        ]
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    for mix in mixtures:
+        cause = next(o.cause for o in mix if o.raises is not None)
+        key = (cause, _statuses(mix))
+        if key not in seen:
+            seen.add(key)
+            yield Outcome(cause, raises=FAILED, statuses=key[1], failure=True)
+
+
+def _first(site: Site) -> Iterator[Outcome]:
+    """Each child may be the winner; what the others did is taken back before the saga goes on."""
+    for index, child in enumerate(site.children):
+        for option in outcomes(child):
+            statuses = tuple(
+                status
+                for j, other in enumerate(site.children)
+                for status in (option.statuses if j == index else ("undone",) * len(issued("", other)))
+            )
+            yield replace(option, statuses=statuses)
+
+
+def _statuses(mix: tuple[Outcome, ...]) -> tuple[str, ...]:
+    return tuple(status for outcome in mix for status in outcome.statuses)

@@ -1,0 +1,169 @@
+"""What the code between two awaits may do, without running it: the part of the explorer that reads blocks.
+
+A walk starts at a block with an *environment* and gives every way to the next await or out of the function. Data is
+dropped: a branch on data goes both ways. Kept are the values that decide where control goes: hidden slots (pending
+exits, exceptions being handled), and the class of a message in a local that a `match` or `isinstance` looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from contrapas.draw.native import BUG, Env, Fall, Native, Raised, env_get, env_set
+from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """One end of a walk."""
+
+    kind: str
+    """`await`, `return` or `raise`."""
+    env: Env
+    marks: tuple[tuple[str, ...], ...]
+    """What immediate calls did, in order: `("enter", label)`, `("leave", label)`, `("pivot",)`, `("deadline",)`."""
+    site: int = -1
+    value: Any = None
+    """Of a return: abstract value; of a raise: the exception."""
+    line: int = 0
+    lines: tuple[int, ...] = ()
+    """`except` clauses that took an exception on the way."""
+    bug: bool = False
+    """An error in the saga's own code was raised on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A place in a walk."""
+
+    block: int
+    env: Env
+    marks: tuple[tuple[str, ...], ...] = ()
+    lines: tuple[int, ...] = ()
+    bug: bool = False
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk under way."""
+
+    stops: dict[Stop, None] = field(default_factory=dict[Stop, None])
+    todo: list[_Point] = field(default_factory=list[_Point])
+    seen: set[_Point] = field(default_factory=set[_Point])
+
+
+class Walker:
+    """Walks one program; remembers what its statements mean."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.native = Native(program)
+        self.sites = {site.index: site for site in program.sites}
+        self._awaits = {b.term.site: b for b in program.blocks.values() if isinstance(b.term, Await)}
+        self._known: dict[tuple[Any, ...], list[Stop]] = {}
+
+    def begin(self, env: Env = ()) -> list[Stop]:
+        """From the start of the function."""
+        return self._walk(("begin", env), _Point(self.program.entry, env))
+
+    def resume(self, site: int, env: Env, value: Any = None) -> list[Stop]:
+        """From an await that gave a value."""
+        term = self._awaits[site].term
+        assert isinstance(term, Await)
+        if term.into:
+            env = env_set(env, term.into, value if self.native.keeps(term.into) else None)
+        return self._walk(("resume", site, env), _Point(term.resume, env))
+
+    def throw(self, site: int, env: Env, exc: Any) -> list[Stop]:
+        """From an await that raised."""
+        holder = self._awaits[site]
+        key = ("throw", site, env, exc)
+        if key not in self._known:
+            walk = _Walk()
+            self._raise(walk, holder, _Point(holder.id, env), exc, self.sites[site].line)
+            self._known[key] = self._run(walk)
+        return self._known[key]
+
+    def _walk(self, key: tuple[Any, ...], start: _Point) -> list[Stop]:
+        if key not in self._known:
+            self._known[key] = self._run(_Walk(todo=[start]))
+        return self._known[key]
+
+    def _run(self, walk: _Walk) -> list[Stop]:
+        while walk.todo:
+            point = walk.todo.pop()
+            if point not in walk.seen:
+                walk.seen.add(point)
+                self._block(walk, self.program.blocks[point.block], point)
+        return sorted(walk.stops, key=lambda stop: stop.bug)
+
+    def _block(self, walk: _Walk, block: Block, point: _Point) -> None:
+        """Run a block's statements, then its terminator, in every way it may go."""
+        ahead: list[_Point] = []
+        after = replace(point)
+        for fall in self.native.run(block, point.env):
+            after = replace(point, env=fall.env, marks=point.marks + fall.marks)
+            if isinstance(fall, Raised):
+                self._raise(walk, block, after, fall.exc, fall.line)
+            elif fall.to >= 0:
+                ahead.append(replace(after, block=fall.to))
+            elif fall.returned:
+                self._stop(walk, "return", after, value=fall.value, line=fall.line)
+            else:
+                ahead += self._term(walk, block, after, fall)
+        walk.todo += reversed(ahead)
+
+    def _term(self, walk: _Walk, block: Block, at: _Point, fall: Fall) -> list[_Point]:
+        term, env = block.term, fall.env
+        if isinstance(term, Jump):
+            return [replace(at, block=term.to)]
+        if isinstance(term, Branch):
+            return list(self._branch(term, at))
+        if isinstance(term, Return):
+            self._stop(walk, "return", at, value=self.native.value(term.value, env), line=term.line)
+        elif isinstance(term, Raise):
+            self._raise(walk, block, at, self.native.raised(term.stmt, env, block), term.stmt.lineno)
+        elif isinstance(term, Await):
+            self._stop(walk, "await", at, site=term.site, line=self.sites[term.site].line)
+        else:
+            self._raise(walk, block, at, self.native.handled(block, env), block.line)
+        return []
+
+    def _stop(
+        self, walk: _Walk, kind: str, at: _Point, *, site: int = -1, value: Any = None, line: int = 0
+    ) -> None:
+        stop = Stop(kind, at.env, at.marks, site=site, value=value, line=line, lines=at.lines, bug=at.bug)
+        walk.stops.setdefault(stop)
+
+    def _raise(self, walk: _Walk, block: Block, at: _Point, exc: Any, line: int) -> None:
+        at = replace(at, bug=at.bug or exc == BUG)
+        if block.handler is None:
+            self._stop(walk, "raise", at, value=exc, line=line)
+            return
+        landing = self.program.blocks[block.handler].landing
+        env = env_set(at.env, landing, exc) if landing else at.env
+        walk.todo.append(replace(at, block=block.handler, env=env))
+
+    def _branch(self, term: Branch, at: _Point) -> Iterator[_Point]:
+        decided = self._decided(term, at.env)
+        if decided is not False:
+            taken = (*at.lines, getattr(term.test, "lineno", 0)) if term.kind == "except" else at.lines
+            yield replace(at, block=term.yes, lines=taken)
+        if decided is not True:
+            yield replace(at, block=term.no)
+
+    def _decided(self, term: Branch, env: Env) -> bool | None:
+        held = env_get(env, term.slot) if term.slot else None
+        if term.kind == "except":
+            return self.native.catches(term.test, held)
+        if term.kind == "unwinds":
+            return self.native.unwinds(held)
+        if term.kind == "pend":
+            return None if held is None else bool(held == ("k", term.exit))
+        if term.kind == "case":
+            return None if term.pattern is None else self.native.matches(term.pattern, held)
+        if term.kind == "data":
+            return self.native.test(term.test, env)
+        return None
