@@ -134,9 +134,6 @@ CP142 error The source on disk is not the code that was loaded
 CP143 error Two sagas have one name
   Records on the log name their saga; the name must be unique.
   > Give one of them another: @saga(name="...")
-CP144 error An event or command is declared incompletely
-  Its class must say which field is its key (key=), and a command must name its replies: Command[Success, Failure].
-  > class Paid(Event, topic="payments.events", key="order_id"): ...
 CP144 error The class of an event or command is incomplete
   An event says which of its fields is the key, a command also which replies it gets.
   > class Charge(Command[Charged, Declined], topic="pay.commands", key="order_id")
