@@ -33,8 +33,8 @@ from sagas.order.saga import (
     OutOfStock,
     RefundCard,
     ReserveStock,
-    Shipped,
     ShipOrder,
+    Shipped,
     StockReserved,
     place_order,
 )

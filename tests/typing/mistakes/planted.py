@@ -15,8 +15,8 @@ from sagas.order.saga import (
     OutOfStock,
     RefundCard,
     ReserveStock,
-    Shipped,
     ShipOrder,
+    Shipped,
     StockReserved,
     place_order,
 )
