@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from contrapas.draw.graph import START, Graph, Taken
-from contrapas.draw.model import Config, Model, Move
+from contrapas.draw.model import Config, Model, Move, class_name
 from contrapas.draw.outcomes import Issued, is_step, undo_of, undo_text
 from contrapas.draw.segment import Walker
 from contrapas.errors import BugError
@@ -96,8 +95,8 @@ def _target(model: Model, config: Config) -> str:
     if config.frames:
         return model.site(config.top).label
     unwinding = config.unwinding
-    exc: Any = unwinding.raises if unwinding is not None else None
-    return f"raise {exc[1].__name__}" if exc is not None else "killed"
+    exc = unwinding.raises if unwinding is not None else None
+    return f"raise {class_name(exc)}" if exc is not None else "killed"
 
 
 def _note(found: _Found, model: Model, source: str, move: Move) -> None:

@@ -93,6 +93,11 @@ class _Way:
     bug: bool = False
 
 
+def class_name(exc: Value) -> str:
+    """Name of an exception's class."""
+    return str(exc[1].__name__) if exc is not None else ""
+
+
 class Model:
     """Moves of one saga; called sagas in `walkers` are entered, others are one operation."""
 
@@ -142,7 +147,9 @@ class Model:
     def _ends(self, at: At) -> tuple[Outcome, ...]:
         key = (at.machine, at.site)
         if key not in self._outcomes:
-            self._outcomes[key] = tuple(outcomes(self.site(at)))
+            site = self.site(at)
+            up = site.kind == "command" and self.walkers[at.machine].gives_up(site)
+            self._outcomes[key] = tuple(outcomes(site, gives_up=up))
         return self._outcomes[key]
 
     def _entries(self, at: At) -> tuple[Issued, ...]:
@@ -264,6 +271,7 @@ class Model:
             yield _Way(done, pivot, stop.lines, stop.line, stop.bug)
 
     def _outcome_names(self, value: Value) -> tuple[str, ...]:
+        """Registered names of what a return may give; an empty one: no event."""
         if value is not None and value[0] == "c":
             return (type_name(value[1]),)
         if value == ("k", None):
@@ -286,8 +294,7 @@ class Model:
         unwinds = exc is not None and not exc[2] and issubclass(exc[1], StepFailed | Cancelled)
         if not unwinds:
             fuzzy = exc is None or exc[2]
-            name = "" if fuzzy else exc[1].__name__
-            end = f"raise {name}" if name else "parked"
+            end = "parked" if fuzzy else f"raise {class_name(exc)}"
             yield _Way(replace(config, frames=(), end=end), pivot, stop.lines, stop.line, stop.bug or fuzzy)
         elif config.pivoted:
             yield _Way(replace(config, frames=(), end="parked"), pivot, stop.lines, stop.line, stop.bug)
@@ -327,8 +334,7 @@ class Model:
                         line=site.line, end_line=way.line, excepts=way.excepts, pivot=way.pivot, bug=way.bug,
                     )  # fmt: skip
             return
-        exc = unwind.raises
-        end = "killed" if exc is None else f"raise {exc[1].__name__}"
+        end = "killed" if unwind.raises is None else f"raise {class_name(unwind.raises)}"
         yield Move("end", self.name, end, "", replace(low, end=end))
 
 

@@ -184,7 +184,8 @@ class Native:
         if isinstance(node, ast.Call):
             found = self.resolve(node.func)
             if isinstance(found, type):
-                return ("x", found, False) if issubclass(found, BaseException) else ("c", found)
+                made: type[Any] = found
+                return ("x", made, False) if issubclass(made, BaseException) else ("c", made)
         return None
 
     def resolve(self, node: ast.expr) -> Any:

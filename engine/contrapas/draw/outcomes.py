@@ -102,10 +102,10 @@ def participle(site: Site) -> str:
     return told[-1] if told else "done"
 
 
-def outcomes(site: Site) -> Iterator[Outcome]:
-    """Every end, the hopeful one first; a cancel is the explorer's."""
+def outcomes(site: Site, *, gives_up: bool = False) -> Iterator[Outcome]:
+    """Every end, the hopeful one first; a cancel is the explorer's. gives_up: attempts of a command may run out."""
     counts = is_step(site) and undo_of(site) != "none"
-    for outcome in _outcomes(site):
+    for outcome in _outcomes(site, gives_up):
         yield outcome if counts or site.kind in ("all", "first") else replace(outcome, statuses=())
 
 
@@ -113,10 +113,12 @@ def _after(site: Site) -> str:
     return f"after {site.within}" if site.within else "after within"
 
 
-def _outcomes(site: Site) -> Iterator[Outcome]:
+def _outcomes(site: Site, gives_up: bool) -> Iterator[Outcome]:
     kind = site.kind
     if kind == "command":
         yield from _command(site)
+        if gives_up:
+            yield Outcome("gave up", raises=FAILED, statuses=("unknown",), failure=True)
     elif kind == "ask":
         for index, reply in enumerate(site.replies):
             yield Outcome(

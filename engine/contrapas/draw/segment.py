@@ -7,12 +7,14 @@ exits, exceptions being handled), and the class of a message in a local that a `
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from contrapas.author.retry import Retry
 from contrapas.draw.native import BUG, Env, Fall, Native, Raised, env_get, env_set
-from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return
+from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,19 @@ class Walker:
         self.sites = {site.index: site for site in program.sites}
         self._awaits = {b.term.site: b for b in program.blocks.values() if isinstance(b.term, Await)}
         self._known: dict[tuple[Any, ...], list[Stop]] = {}
+
+    def gives_up(self, site: Site) -> bool:
+        """Whether `retry=` of an operation at this await ends: so many attempts, each limited by `each=`."""
+        holder = self._awaits.get(site.index)
+        tree = holder.term.op if holder is not None and isinstance(holder.term, Await) else ast.Constant(None)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "retry":
+                policy = self.native.resolve(node.value)
+                if isinstance(policy, Retry):
+                    return policy.attempts is not None and policy.each_ms is not None
+                if isinstance(node.value, ast.Call) and self.native.resolve(node.value.func) is Retry:
+                    return any(keyword.arg == "each" for keyword in node.value.keywords)
+        return False
 
     def begin(self, env: Env = ()) -> list[Stop]:
         """From the start of the function."""

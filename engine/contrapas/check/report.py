@@ -1,0 +1,138 @@
+"""`check_app`: explore every saga of an app and report what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from contrapas.check.explore import LIMIT, explore
+from contrapas.check.finding import Finding, settle, unique
+from contrapas.check.lint import lint
+from contrapas.check.properties import Endless, HiddenEffect, MissingUndo
+from contrapas.draw.edges import graph_of, program_of
+from contrapas.draw.model import Config, Move
+from contrapas.draw.segment import Walker
+from contrapas.draw.text import counted, numbers
+from contrapas.machine import Machine
+
+
+class _Definition(Protocol):
+    """What an app declares (`runtime.definition.Definition`)."""
+
+    @property
+    def sagas(self) -> Iterable[Any]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stat:
+    """One explored saga in numbers."""
+
+    saga: str
+    graph: str
+    states: int
+    undos: int
+    transitions: int
+    outcomes: int
+    configurations: int
+    findings: int
+
+    def line(self, width: int = 0) -> str:
+        """`place_order  4 states, 2 undos, 9 transitions, 2 outcomes  ok`."""
+        parts = [
+            counted(self.states, "state"),
+            counted(self.undos, "undo"),
+            counted(self.transitions, "transition"),
+            counted(self.outcomes, "outcome"),
+        ]
+        verdict = "ok" if not self.findings else counted(self.findings, "finding")
+        return f"{self.saga:<{width}}  {', '.join(parts)}  {verdict}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What `check` found in an app."""
+
+    findings: tuple[Finding, ...]
+    allowed: tuple[Finding, ...]
+    """Settled by `# allow CPnnn: reason` on their line."""
+    stats: tuple[Stat, ...]
+
+    @property
+    def errors(self) -> int:
+        """Findings that fail the command."""
+        return sum(f.severity == "error" for f in self.findings)
+
+    @property
+    def warnings(self) -> int:
+        """Findings that fail it under `--strict`."""
+        return sum(f.severity == "warning" for f in self.findings)
+
+
+def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit: int = LIMIT) -> Report:
+    """Explore the sagas that the app runs; those that are only called are explored where they are called."""
+    walkers = {name: Walker(program_of(machine)) for name, machine in machines.items()}
+    modes = {str(use.saga.name): str(use.mode) for use in definition.sagas}
+    found: list[Finding] = []
+    sizes: dict[str, int] = {}
+    for name, mode in modes.items():
+        own, sizes[name] = _explored(machines[name], walkers, mode, limit)
+        found += own
+    for name, walker in walkers.items():
+        found += lint(walker.program, name)
+    sources = {walker.program.file: walker.program.source for walker in walkers.values()}
+    judged = [settle(f, sources.get(f.file, ())) for f in unique(found)]
+    return Report(
+        findings=tuple(f for f in judged if not f.allowed),
+        allowed=tuple(f for f in judged if f.allowed),
+        stats=tuple(_stat(machines[name], sizes[name], judged) for name in modes),
+    )
+
+
+def _explored(
+    machine: Machine, walkers: Mapping[str, Walker], mode: str, limit: int
+) -> tuple[list[Finding], int]:
+    """Findings of one saga, and how many configurations it has."""
+    missing, endless, hidden = MissingUndo(), Endless(machine), HiddenEffect()
+
+    def visit(source: Config | None, move: Move) -> None:
+        missing(source, move)
+        endless.visit(walkers, move.config)
+        if mode == "observe":
+            hidden.visit(walkers, move.config)
+
+    explored = explore(machine.name, walkers, (visit,), limit=limit)
+    findings = [
+        *missing.findings(walkers, explored, machine.name),
+        *endless.findings(walkers, machine.name),
+        *hidden.findings(walkers, machine.name),
+    ]
+    if not explored.complete:
+        findings.append(
+            Finding(
+                code="CP790",
+                severity="error",
+                saga=machine.name,
+                text=f"{machine.name} has more than {limit:,} configurations: it was not explored to the end",
+                fix="call parts of it as sagas of their own, or run fewer branches beside each other",
+                file=machine.file,
+                line=machine.line,
+                column=1,
+            )
+        )
+    return findings, len(explored.parents)
+
+
+def _stat(machine: Machine, size: int, findings: Iterable[Finding]) -> Stat:
+    graph = graph_of(machine)
+    states, undos, transitions = numbers(graph)
+    return Stat(
+        saga=machine.name,
+        graph=machine.graph,
+        states=states,
+        undos=undos,
+        transitions=transitions,
+        outcomes=len(machine.outcomes),
+        configurations=size,
+        findings=sum(f.saga == machine.name and not f.allowed for f in findings),
+    )
