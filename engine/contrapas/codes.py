@@ -470,6 +470,8 @@ CP848 error A second instance waits for a correlation value that is taken
   > Use a value of its own for each instance.
 CP850 error A value given to a step, wait or retry makes no sense
   > The message names the value: durations look like 30s, 2h30m; attempts are at least 1.
+CP900 error A bug in contrapas: a machine or record that cannot be
+  > Please report it with the text below.
 CP901 error A bug in contrapas
   Something happened that cannot happen by what you wrote.
   > Please report it with the text below.

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from contrapas.cli.config import load
-from contrapas.cli.exits import Usage
+from contrapas.errors import Refused
+from contrapas.runtime.settings import load
 
 
 def written(folder: Path, text: str) -> Path:
@@ -27,8 +27,11 @@ def test_the_file_is_found_from_a_folder_below(tmp_path: Path) -> None:
 
 
 def test_everything_wrong_is_said_at_once_with_its_source(tmp_path: Path) -> None:
-    written(tmp_path, 'lgo = "x"\nport = "many"\nascii = 3\n[tool.contrapas.topics."a.b"]\nstale = "maybe"\nkye = "x"')
-    with pytest.raises(Usage) as caught:
+    written(
+        tmp_path,
+        'lgo = "x"\nport = "many"\nascii = 3\n[tool.contrapas.topics."a.b"]\nstale = "maybe"\nkye = "x"',
+    )
+    with pytest.raises(Refused) as caught:
         load({}, {"CONTRAPAS_PROT": "1", "CONTRAPAS_DRAIN": "soon"}, tmp_path)
     said = str(caught.value)
     for words in (
@@ -46,21 +49,23 @@ def test_everything_wrong_is_said_at_once_with_its_source(tmp_path: Path) -> Non
 
 def test_a_key_written_twice_is_wrong(tmp_path: Path) -> None:
     written(tmp_path, "port = 1\nport = 2")
-    with pytest.raises(Usage, match="CP801"):
+    with pytest.raises(Refused, match="CP801"):
         load({}, {}, tmp_path)
 
 
 def test_a_namespace_that_differs_between_file_and_environment_needs_a_flag(tmp_path: Path) -> None:
     written(tmp_path, 'namespace = "shop"')
     env = {"CONTRAPAS_NAMESPACE": "prod"}
-    with pytest.raises(Usage, match="environment CONTRAPAS_NAMESPACE says 'prod', pyproject.toml:2 says 'shop'"):
+    with pytest.raises(
+        Refused, match="environment CONTRAPAS_NAMESPACE says 'prod', pyproject.toml:2 says 'shop'"
+    ):
         load({}, env, tmp_path)
     assert load({"namespace": "prod"}, env, tmp_path).get("namespace") == "prod"
 
 
 def test_a_session_holds_three_heartbeats(tmp_path: Path) -> None:
     written(tmp_path, 'session = "5s"\nheartbeat = "2s"')
-    with pytest.raises(Usage, match="CP806"):
+    with pytest.raises(Refused, match="CP806"):
         load({}, {}, tmp_path)
     written(tmp_path, 'session = "6s"\nheartbeat = "2s"')
     load({}, {}, tmp_path)

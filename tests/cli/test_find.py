@@ -48,7 +48,9 @@ def test_the_longest_entry_of_the_path_counts(folder: Path, monkeypatch: pytest.
     assert find.load("src/deep/thing.py:app")[0].__name__ == "deep.thing"
 
 
-def test_a_file_outside_every_entry_is_imported_by_its_own_name(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_file_outside_every_entry_is_imported_by_its_own_name(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     other = put(tmp_path_factory.mktemp("x-y") / "lonely.py", APP)
     assert find.load(f"{other}:app")[0].__name__ == "lonely"
 

@@ -27,11 +27,15 @@ def whole_tree() -> str:
             for verb in command.list_commands(inner):
                 leaf = command.get_command(inner, verb)
                 assert leaf is not None
-                pages.append(f"$ contrapas {name} {verb} --help\n{leaf.get_help(click.Context(leaf, info_name=verb, parent=inner))}\n")
+                pages.append(
+                    f"$ contrapas {name} {verb} --help\n{leaf.get_help(click.Context(leaf, info_name=verb, parent=inner))}\n"
+                )
     return "\n".join(pages)
 
 
-def test_the_whole_tree_of_help_is_the_committed_one(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def test_the_whole_tree_of_help_is_the_committed_one(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.setenv("COLUMNS", "110")
     found = whole_tree()
     if request.config.getoption("--rewrite", default=False) or not HELP.exists():
@@ -45,7 +49,11 @@ def test_help_needs_no_click() -> None:
 
 
 def test_a_mistyped_command_names_the_nearest_and_exits_2(cli: Callable[..., tuple[int, str, str]]) -> None:
-    for args, near in ((["chekc"], "'check'"), (["instance", "lits"], "'list'"), (["explain", "--outptu", "json"], "'--output'")):
+    for args, near in (
+        (["chekc"], "'check'"),
+        (["instance", "lits"], "'list'"),
+        (["explain", "--outptu", "json"], "'--output'"),
+    ):
         code, out, err = cli(*args)
         assert (code, out) == (2, "")
         assert err.startswith("error CP814") and near in err
@@ -64,13 +72,15 @@ def test_an_unknown_code_is_not_found(cli: Callable[..., tuple[int, str, str]]) 
 
 def test_output_closed_by_the_reader_is_quiet() -> None:
     command = f"{sys.executable} -m contrapas explain -o jsonl | head -n 1"
-    ran = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    ran = subprocess.run(["bash", "-o", "pipefail", "-c", command], check=False, capture_output=True, text=True)
     assert ran.stderr == ""
     assert ran.returncode == 0
     assert ran.stdout.count("\n") == 1
 
 
-def test_a_wrong_configuration_exits_2_and_names_its_source(here: Path, cli: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_wrong_configuration_exits_2_and_names_its_source(
+    here: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
     (here / "pyproject.toml").write_text("[tool.contrapas]\nlgo = 1\n")
     code, _, err = cli("explain", "CP101")
     assert code == 2

@@ -27,7 +27,9 @@ def test_a_position_is_written_as_rpk_writes_it(written: str, meant: Position) -
     assert parse(written, NOW) == meant
 
 
-@pytest.mark.parametrize("written", ["yesterday", "", "-", "+", "@", "@-", "@-1x", "1.5", "--5", "2:", "٣", "@2023-13-01", "1041x"])
+@pytest.mark.parametrize(
+    "written", ["yesterday", "", "-", "+", "@", "@-", "@-1x", "1.5", "--5", "2:", "٣", "@2023-13-01", "1041x"]
+)
 def test_what_is_no_position_is_wrong_usage(written: str) -> None:
     with pytest.raises(Usage) as caught:
         parse(written, NOW)
@@ -48,7 +50,9 @@ def test_since_is_short_for_from() -> None:
 
 
 def test_positions_resolve_within_the_bounds_of_a_partition() -> None:
-    told = [resolve(parse(p, NOW), 10, 50, 30, "t/0") for p in ("start", "end", "12", "-5", "-100", "+5", "@-1h")]
+    told = [
+        resolve(parse(p, NOW), 10, 50, 30, "t/0") for p in ("start", "end", "12", "-5", "-100", "+5", "@-1h")
+    ]
     assert told == [10, 50, 12, 45, 10, 15, 30]
 
 

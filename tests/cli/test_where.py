@@ -4,7 +4,15 @@ from contrapas.cli.exits import Usage
 from contrapas.cli.where import holds, parse, selected
 
 FIELDS = ("id", "saga", "state", "status", "error", "age", "tries")
-ROW = {"id": "o-9", "saga": "place_order", "state": "ReserveStock", "status": "waiting", "error": None, "age": 900_000, "tries": 3}
+ROW = {
+    "id": "o-9",
+    "saga": "place_order",
+    "state": "ReserveStock",
+    "status": "waiting",
+    "error": None,
+    "age": 900_000,
+    "tries": 3,
+}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +37,19 @@ def test_conditions_that_do_not_hold(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "state", "state=", "stat=x", "state=a or state=b", "__import__('os')", "state=a and", "(state=a)", "state=a;x", "x" * 2000]
+    "text",
+    [
+        "",
+        "state",
+        "state=",
+        "stat=x",
+        "state=a or state=b",
+        "__import__('os')",
+        "state=a and",
+        "(state=a)",
+        "state=a;x",
+        "x" * 2000,
+    ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(Usage) as caught:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-PRELUDE = '''
+PRELUDE = """
 import asyncio
 import time
 import threading
@@ -53,7 +53,7 @@ async def work(text: str) -> str:
     return text
 
 app = App("demo")
-'''
+"""
 
 
 class Example(NamedTuple):
@@ -63,7 +63,13 @@ class Example(NamedTuple):
     kind: str = "saga"
 
 
-def _saga(body: str, *, before: str = "", after: str = "", head: str = "async def demo(s: Saga, e: Started) -> Done:") -> Example:
+def _saga(
+    body: str,
+    *,
+    before: str = "",
+    after: str = "",
+    head: str = "async def demo(s: Saga, e: Started) -> Done:",
+) -> Example:
     lines = "\n".join(f"    {line}" if line else "" for line in body.strip("\n").split("\n"))
     start = f"{before.strip()}\n\n" if before else ""
     return Example(f"{start}@saga\n{head}\n{lines}\n{after}")
@@ -84,9 +90,7 @@ EXAMPLES: dict[str, Example] = {
     "CP110": _saga("try:\n    await work(e.id)\nexcept* ValueError:\n    pass\nreturn Done(id=e.id)"),
     "CP111": _saga("try:\n    await work(e.id)\nfinally:\n    return Done(id=e.id)"),
     "CP113": _saga("await work(e.id)\nraise"),
-    "CP114": _saga(
-        'match e.id:\n    case "x" if await work(e.id):\n        pass\nreturn Done(id=e.id)'
-    ),
+    "CP114": _saga('match e.id:\n    case "x" if await work(e.id):\n        pass\nreturn Done(id=e.id)'),
     "CP116": _saga("await work(e.id)\nprint(locals())\nreturn Done(id=e.id)"),
     "CP117": _saga("work(e.id)\nreturn Done(id=e.id)"),
     "CP118": _saga('await s.step(Charge(id=e.id), undo="refund")\nreturn Done(id=e.id)'),
@@ -102,7 +106,10 @@ EXAMPLES: dict[str, Example] = {
         '@saga(name="demo")\nasync def two(s: Saga, e: Started) -> Done:\n    await work(e.id)\n    return Done(id=e.id)\n\n'
         "app.orchestrate(one, two)\n"
     ),
-    "CP144": Example('class Paid(Event, topic="pay.events", key="order"):\n    order_id: str\n\nMESSAGES.append(Paid)', "python"),
+    "CP144": Example(
+        'class Paid(Event, topic="pay.events", key="order"):\n    order_id: str\n\nMESSAGES.append(Paid)',
+        "python",
+    ),
     "CP201": _saga(
         "value = unknown(e.id)\nawait work(e.id)\nprint(value)\nreturn Done(id=e.id)",
         before="def unknown(x):  # type: ignore\n    return x",
@@ -114,7 +121,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "CP206": _saga("later = work(e.id)\nawait work(e.id)\nawait later\nreturn Done(id=e.id)"),
     "CP703": _saga(
-        "await s.step(Charge(id=e.id), within=\"30s\")\nawait s.step(Reserve(id=e.id), undo=None, within=\"30s\")\nreturn Done(id=e.id)"
+        'await s.step(Charge(id=e.id), within="30s")\nawait s.step(Reserve(id=e.id), undo=None, within="30s")\nreturn Done(id=e.id)'
     ),
     "CP712": _saga("await s.wait(Charged)\nreturn Done(id=e.id)"),
     "CP723": _saga(
@@ -132,7 +139,7 @@ EXAMPLES: dict[str, Example] = {
     "CP406": Example("[" * 65 + "]" * 65, "json"),
     "CP407": Example('{"n": 123456789012345678901234567890}', "json"),
     "CP408": Example('{"id": "\\ud800"}', "json"),
-    "CP403": Example('Started.model_validate_json(\'{"id": 42}\')', "start"),
+    "CP403": Example("Started.model_validate_json('{\"id\": 42}')", "start"),
     "CP801": Example('[tool.contrapas]\nlgo = "sqlite:///shop.db"', "config"),
     "CP806": Example('[tool.contrapas]\nsession = "5s"\nheartbeat = "3s"', "config"),
     "CP807": Example("contrapas topic read orders.events --from yesterday", "command"),

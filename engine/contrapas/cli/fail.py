@@ -76,7 +76,9 @@ def refusal(one: Refusal) -> list[str]:
         gutter = f"   {one.line} | "
         out.append(gutter + text.escape(one.source, cut=160))
         if one.column:
-            out.append(" " * (len(gutter) + one.column - 1) + "^" + (f" {text.escape(rest[0])}" if rest else ""))
+            out.append(
+                " " * (len(gutter) + one.column - 1) + "^" + (f" {text.escape(rest[0])}" if rest else "")
+            )
             rest = rest[1:]
     out += [f"   {text.escape(line, cut=160)}" for line in rest]
     if one.fix:
@@ -96,7 +98,11 @@ def unknown(what: str, word: str, known: Sequence[str], path: str) -> exits.Usag
     """An unknown name, with the nearest known one."""
     near = text.nearest(word, known)
     fix = f"{path} {near}" if near else f"{path} --help"
-    return exits.Usage("CP814", f"there is no {what} '{text.escape(word)}'" + (f", the nearest is '{near}'" if near else ""), fix=fix)
+    return exits.Usage(
+        "CP814",
+        f"there is no {what} '{text.escape(word)}'" + (f", the nearest is '{near}'" if near else ""),
+        fix=fix,
+    )
 
 
 def from_click(error: click.UsageError) -> exits.Usage:
@@ -107,7 +113,9 @@ def from_click(error: click.UsageError) -> exits.Usage:
     if isinstance(error, click.NoSuchOption):
         near = (error.possibilities or [""])[0] or _near_option(error)
         tail = f", the nearest is '{near}'" if near else ""
-        return exits.Usage("CP814", f"there is no option '{text.escape(error.option_name)}'{tail}", fix=f"{path} --help")
+        return exits.Usage(
+            "CP814", f"there is no option '{text.escape(error.option_name)}'{tail}", fix=f"{path} --help"
+        )
     words = error.format_message().rstrip(".")
     return exits.Usage("CP814", words[:1].lower() + words[1:], fix=f"{path} --help")
 
@@ -127,7 +135,9 @@ def bug(error: BaseException, args: Sequence[str], *, verbose: bool = False) -> 
     write(
         [
             f"error CP901  a bug in contrapas: {type(error).__name__}: {text.escape(str(error))}",
-            f"   fix   please report it with {path}" if path else "   fix   please report it, with the output of -v",
+            f"   fix   please report it with {path}"
+            if path
+            else "   fix   please report it, with the output of -v",
             "   more  contrapas explain CP901",
         ]
     )
@@ -140,7 +150,9 @@ def _bundle(trace: str, args: Sequence[str]) -> str:
     path = os.path.join(".contrapas", f"bug-{int(time.time())}.txt")
     try:
         os.makedirs(".contrapas", mode=0o700, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as out:
+        with open(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
+        ) as out:
             out.write(f"python {sys.version}\ncommand {list(args)!r}\n\n{trace}")
     except OSError:
         return ""

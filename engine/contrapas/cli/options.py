@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
-from contrapas.cli import config, screen
+from contrapas.cli import screen
+from contrapas.runtime import settings as config
 
+_SOURCE = ("log", "namespace")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,7 +33,7 @@ def verb(*, data: bool = False, log: bool = False, format: bool = False) -> Call
     def wrap(fn: F) -> F:
         @functools.wraps(fn)
         def inner(**given: Any) -> Any:
-            flags = {name: given.pop(name) for name in ("log", "namespace") if name in given} if log else {}
+            flags: dict[str, Any] = {name: given.pop(name) for name in _SOURCE if name in given}
             verbose = given.pop("verbose")
             settings = config.load(flags)
             shown = screen.look(
@@ -57,18 +59,31 @@ def _options(data: bool, log: bool, format: bool) -> list[Callable[[Any], Any]]:
     if log:
         chosen += [
             click.option("--log", metavar="URL", help="The log: sqlite:///.contrapas/shop.db"),
-            click.option("--namespace", metavar="NS", help="The namespace, where the log alone does not say it."),
+            click.option(
+                "--namespace", metavar="NS", help="The namespace, where the log alone does not say it."
+            ),
         ]
     if data:
         chosen += [
             click.option("-o", "--output", type=click.Choice(screen.FORMS), help="Form of the output."),
-            click.option("--time", "time_form", type=click.Choice(("relative", "iso", "unix")), help="Form of times."),
+            click.option(
+                "--time", "time_form", type=click.Choice(("relative", "iso", "unix")), help="Form of times."
+            ),
         ]
     if format:
-        chosen.append(click.option("-f", "--format", metavar="FMT", help="%t topic %p partition %o offset %k key %v value %d time %h headers \\n"))
+        chosen.append(
+            click.option(
+                "-f",
+                "--format",
+                metavar="FMT",
+                help="%t topic %p partition %o offset %k key %v value %d time %h headers \\n",
+            )
+        )
     return [
         *chosen,
-        click.option("--color", type=click.Choice(("auto", "always", "never")), help="Colour on the terminal."),
+        click.option(
+            "--color", type=click.Choice(("auto", "always", "never")), help="Colour on the terminal."
+        ),
         click.option("--ascii/--no-ascii", "ascii_only", default=None, help="ASCII characters only."),
         click.option("-v", "--verbose", is_flag=True, help="Tracebacks and library frames."),
     ]

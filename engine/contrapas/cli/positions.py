@@ -68,11 +68,17 @@ def parse(text: str, now_ms: int) -> Position:
     raise _bad(text)
 
 
-def span(first: str | None, last: str | None, since: str | None, now_ms: int, *, default: str = "start") -> Span:
+def span(
+    first: str | None, last: str | None, since: str | None, now_ms: int, *, default: str = "start"
+) -> Span:
     """`--from`, `--to` and `--since` together; `@-2d:@-1d` in `--from` names both ends."""
     if since is not None:
         if first is not None:
-            raise Usage("CP814", "--since and --from say the same thing: give one of them", fix="--since 1h is --from @-1h")
+            raise Usage(
+                "CP814",
+                "--since and --from say the same thing: give one of them",
+                fix="--since 1h is --from @-1h",
+            )
         first = f"@-{since}"
         duration_ms(since)
     if first is not None and first.startswith("@") and ":@" in first:
@@ -104,12 +110,17 @@ def resolve(position: Position, start: int, end: int, at_time: int | None, where
     if not start <= wanted <= end:
         side = "beyond the end" if wanted > end else "below the floor"
         raise Refused(
-            "CP807", f"{where} has no offset {wanted}: it is {side}", fix=f"floor {start}, end {end}: --from {start}", place=where
+            "CP807",
+            f"{where} has no offset {wanted}: it is {side}",
+            fix=f"floor {start}, end {end}: --from {start}",
+            place=where,
         )
     return wanted
 
 
 def _bad(text: str) -> Usage:
     return Usage(
-        "CP807", f"'{text[:60]}' is no position", fix="start, end, 1041, -100, +5, @-1h, @2026-11-20T09:00Z, @-2d:@-1d, 2:1041"
+        "CP807",
+        f"'{text[:60]}' is no position",
+        fix="start, end, 1041, -100, +5, @-1h, @2026-11-20T09:00Z, @-2d:@-1d, 2:1041",
     )

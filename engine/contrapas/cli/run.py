@@ -37,7 +37,9 @@ class LazyGroup(click.Group):
         """Name of the command object in its module."""
         return "instance_list" if verb == "ls" else f"{self.name}_{verb}"
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest name for one that is unknown."""
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             raise fail.unknown("command", args[0], self.list_commands(ctx), ctx.command_path)
@@ -70,7 +72,14 @@ def root() -> click.Group:
     """The whole tree."""
     group = Root("contrapas", tree.VERBS, tree.root_page())
     group.params.append(
-        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version.")
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Print the version.",
+        )
     )
     return group
 
@@ -103,5 +112,5 @@ def run(args: list[str]) -> int:
     except (BrokenPipeError, SystemExit):
         # click ends the program by itself when the reader has closed the output.
         raise BrokenPipeError from None
-    except Exception as error:  # the last line of defence: whatever comes here is our own bug
+    except Exception as error:  # noqa: BLE001  the last line of defence: whatever comes here is our own bug
         return fail.bug(error, args, verbose=verbose)

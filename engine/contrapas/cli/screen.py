@@ -28,7 +28,12 @@ class Look(NamedTuple):
 
 
 def look(
-    form: str | None, color: str | None, ascii_only: bool | None, time_form: str | None, format: str | None, settings: Any
+    form: str | None,
+    color: str | None,
+    ascii_only: bool | None,
+    time_form: str | None,
+    format: str | None,
+    settings: Any,
 ) -> Look:
     """From flags and configuration; a pipe changes colour and width only."""
     wish = color or settings.get("color", "auto")
@@ -36,7 +41,14 @@ def look(
     paint = wish == "always" or (wish == "auto" and terminal and "NO_COLOR" not in os.environ)
     width = shutil.get_terminal_size((110, 24)).columns if terminal else 10_000
     only = bool(ascii_only if ascii_only is not None else settings.get("ascii", False)) or not _can_show()
-    return Look(form or settings.get("output", "table"), paint, only, time_form or settings.get("time", "relative"), format or "", width)
+    return Look(
+        form or settings.get("output", "table"),
+        paint,
+        only,
+        time_form or settings.get("time", "relative"),
+        format or "",
+        width,
+    )
 
 
 def _can_show() -> bool:
@@ -82,7 +94,12 @@ def stream(value: Any) -> None:
 
 
 def rows(
-    look: Look, found: Sequence[Mapping[str, Any]], table: Sequence[tuple[str, Any]], wide: Sequence[tuple[str, Any]] = (), *, id: str = "id"
+    look: Look,
+    found: Sequence[Mapping[str, Any]],
+    table: Sequence[tuple[str, Any]],
+    wide: Sequence[tuple[str, Any]] = (),
+    *,
+    id: str = "id",
 ) -> None:
     """A list in any form. table, wide: (heading, function of a row to text); id: field printed by `-o id`."""
     if look.form == "json":

@@ -34,7 +34,11 @@ _SYMBOLS = {
 
 _COLORS = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "dim": "2", "bold": "1"}
 
-_HIDDEN = frozenset(range(0x202A, 0x202F)) | frozenset(range(0x2066, 0x206A)) | {0x200E, 0x200F, 0x2028, 0x2029, 0xFEFF}
+_HIDDEN = (
+    frozenset(range(0x202A, 0x202F))
+    | frozenset(range(0x2066, 0x206A))
+    | {0x200E, 0x200F, 0x2028, 0x2029, 0xFEFF}
+)
 
 
 def escape(text: str, *, cut: int | None = CUT) -> str:
@@ -82,7 +86,7 @@ def count(number: int) -> str:
     return f"{number:,}".replace(",", " ")
 
 
-def duration(ms: int | float) -> str:
+def duration(ms: float) -> str:
     """`41ms`, `19s`, `1m04s`, `3h12m`, `5d4h`."""
     if ms < 0:
         return f"-{duration(-ms)}"
@@ -105,7 +109,11 @@ def plain(text: str) -> str:
     """The same with ASCII only, for `--ascii` and terminals that cannot show more."""
     if text.isascii():
         return text
-    return "".join(_SYMBOLS.get(ch, ch) if not ch.isascii() else ch for ch in text).encode("ascii", "replace").decode()
+    return (
+        "".join(_SYMBOLS.get(ch, ch) if not ch.isascii() else ch for ch in text)
+        .encode("ascii", "replace")
+        .decode()
+    )
 
 
 def painted(text: str, color: str) -> str:
@@ -113,13 +121,18 @@ def painted(text: str, color: str) -> str:
     return f"\x1b[{_COLORS[color]}m{text}\x1b[0m"
 
 
-def columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
+def columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()
+) -> list[str]:
     """Aligned lines; the last column is not padded."""
     table = [list(header), *(list(row) for row in rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     lines: list[str] = []
     for row in table:
-        cells = [cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append("  ".join(cells).rstrip())
     return lines
 

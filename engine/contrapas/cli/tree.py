@@ -71,14 +71,22 @@ def root_page() -> str:
     """`contrapas --help`."""
     verbs = [(name, text) for name, (_, text) in VERBS.items()]
     nouns = [(name, f"{text}: {', '.join(inner)}") for name, (text, inner) in NOUNS.items()]
-    return _page("contrapas COMMAND [ARGS]...", ABOUT, [("Commands", verbs), ("Nouns", nouns), ("Options", list(_OPTIONS))])
+    return _page(
+        "contrapas COMMAND [ARGS]...",
+        ABOUT,
+        [("Commands", verbs), ("Nouns", nouns), ("Options", list(_OPTIONS))],
+    )
 
 
 def noun_page(noun: str) -> str:
     """`contrapas NOUN --help`."""
     text, inner = NOUNS[noun]
     verbs = [(name, line) for name, (_, line) in inner.items()]
-    return _page(f"contrapas {noun} VERB [ARGS]...", f"{text[0].upper()}{text[1:]}.", [("Verbs", verbs), ("Options", [_OPTIONS[1]])])
+    return _page(
+        f"contrapas {noun} VERB [ARGS]...",
+        f"{text[0].upper()}{text[1:]}.",
+        [("Verbs", verbs), ("Options", [_OPTIONS[1]])],
+    )
 
 
 def _page(usage: str, about: str, blocks: list[tuple[str, list[tuple[str, str]]]]) -> str:

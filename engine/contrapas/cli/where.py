@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from contrapas.cli.exits import Usage
 from contrapas.cli.positions import duration_ms
@@ -17,6 +17,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _JOIN = re.compile(r"and(?=\s)")
+T = TypeVar("T", str, float)
 _SIGNS = {"<": -1, "<=": -1, ">": 1, ">=": 1}
 MAX = 1000
 
@@ -43,7 +44,9 @@ def parse(text: str, fields: Sequence[str]) -> tuple[Condition, ...]:
         if field not in fields:
             near = nearest(field, fields)
             raise Usage(
-                "CP808", f"--where knows no field '{field}'" + (f", the nearest is '{near}'" if near else ""), fix=", ".join(fields)
+                "CP808",
+                f"--where knows no field '{field}'" + (f", the nearest is '{near}'" if near else ""),
+                fix=", ".join(fields),
             )
         found.append(Condition(field, match["op"], _literal(match["literal"])))
         at = match.end()
@@ -77,18 +80,21 @@ def _holds(one: Condition, value: object) -> bool:
         return one.op == "!="
     if one.op == "~":
         return one.literal.casefold() in str(value).casefold()
-    left, right = _comparable(value, one)
-    if one.op in ("=", "!="):
-        return (left == right) == (one.op == "=")
-    if left == right:
-        return one.op in ("<=", ">=")
-    return (_SIGNS[one.op] > 0) == (left > right)  # type: ignore[operator]
-
-
-def _comparable(value: object, one: Condition) -> tuple[object, object]:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value), one.literal
+        return _ordered(str(value), one.literal, one.op)
+    return _ordered(float(value), _number(one.literal), one.op)
+
+
+def _number(literal: str) -> float:
     try:
-        return float(value), float(one.literal)
+        return float(literal)
     except ValueError:
-        return float(value), float(duration_ms(one.literal))
+        return float(duration_ms(literal))
+
+
+def _ordered(left: T, right: T, op: str) -> bool:
+    if op in ("=", "!="):
+        return (left == right) == (op == "=")
+    if left == right:
+        return op in ("<=", ">=")
+    return (_SIGNS[op] > 0) == (left > right)

@@ -86,17 +86,27 @@ def _by_file(file: Path, target: str) -> ModuleType:
     full = str(file.resolve())
     for module in list(sys.modules.values()):
         # A module object may be anything that somebody put there; `__main__` of the user's own script counts too.
-        if isinstance(module, ModuleType) and (known := getattr(module, "__file__", None)) and _same(known, full):
+        if (
+            isinstance(module, ModuleType)
+            and (known := getattr(module, "__file__", None))
+            and _same(known, full)
+        ):
             return module
     name, root = dotted(file)
     if not name.replace(".", "").replace("_", "a").isidentifier():
-        raise Refused("CP809", f"{file} cannot be imported: '{name}' is no module name", fix="use letters, digits and _")
+        raise Refused(
+            "CP809", f"{file} cannot be imported: '{name}' is no module name", fix="use letters, digits and _"
+        )
     if not any(_same(entry or os.getcwd(), root) for entry in sys.path):
         sys.path.insert(0, root)
     module = _import(name, target)
     loaded = getattr(module, "__file__", None) or ""
     if not _same(loaded, full):
-        raise Refused("CP809", f"{file} is hidden by {loaded}, which is imported as '{name}' too", fix="rename one of the two")
+        raise Refused(
+            "CP809",
+            f"{file} is hidden by {loaded}, which is imported as '{name}' too",
+            fix="rename one of the two",
+        )
     return module
 
 
@@ -105,7 +115,9 @@ def _import(name: str, target: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise Refused("CP809", f"there is no module '{error.name}'", fix=_near_module(name, target)) from None
+            raise Refused(
+                "CP809", f"there is no module '{error.name}'", fix=_near_module(name, target)
+            ) from None
         raise _failed(name, error) from error
     except ContrapasError as error:
         if not error.place and not isinstance(error, CompileError):
@@ -114,17 +126,26 @@ def _import(name: str, target: str) -> ModuleType:
     except Exception as error:  # whatever the user's module does at import
         raise _failed(name, error) from error
     except SystemExit as error:
-        raise Refused("CP810", f"{name} ended the program while it was imported", fix="guard it with __name__") from error
+        raise Refused(
+            "CP810", f"{name} ended the program while it was imported", fix="guard it with __name__"
+        ) from error
 
 
 def _failed(name: str, error: BaseException) -> Refused:
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{_short(error.filename)}:{error.lineno or 1}:{error.offset or 1}"
-        return Refused("CP810", f"{error.msg}\n{(error.text or '').strip()}", place=place, fix="correct this line")
+        return Refused(
+            "CP810", f"{error.msg}\n{(error.text or '').strip()}", place=place, fix="correct this line"
+        )
     place = _user_place(error)
     line = _line_text(place)
     what = f"{type(error).__name__}: {error}"
-    return Refused("CP810", f"{name} cannot be imported: {what}" + (f"\n{line}" if line else ""), place=place, fix="correct this line")
+    return Refused(
+        "CP810",
+        f"{name} cannot be imported: {what}" + (f"\n{line}" if line else ""),
+        place=place,
+        fix="correct this line",
+    )
 
 
 def _user_place(error: BaseException) -> str:
@@ -133,7 +154,9 @@ def _user_place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
         file = frame.filename
-        if file.startswith("<") or "site-packages" in file or file.startswith((own, sys.base_prefix + os.sep + "lib")):
+        if (
+            file.startswith(("<", own, sys.base_prefix + os.sep + "lib")) or "site-packages" in file
+        ):
             continue
         return f"{_short(file)}:{frame.lineno}"
     return ""
@@ -152,7 +175,11 @@ def _short(file: str) -> str:
 
 
 def _missing(module: ModuleType, name: str, target: str) -> Refused:
-    apps = [n for n, value in vars(module).items() if callable(getattr(value, "definition", None)) and not isinstance(value, type)]
+    apps = [
+        n
+        for n, value in vars(module).items()
+        if callable(getattr(value, "definition", None)) and not isinstance(value, type)
+    ]
     near = difflib.get_close_matches(name, [*apps, *(n for n in vars(module) if not n.startswith("_"))], n=1)
     best = apps[0] if len(apps) == 1 else (near[0] if near else "")
     path = split(target)[0]
@@ -173,7 +200,11 @@ def _near_module(name: str, target: str) -> str:
     names = [p.stem for p in Path(".").glob("*.py")]
     near = difflib.get_close_matches(name, names, n=1)
     tail = target.rpartition(":")[2] if ":" in target else "app"
-    return f"{near[0]}:{tail}" if near else "run it in the folder that holds the module, or name the file: shop.py:app"
+    return (
+        f"{near[0]}:{tail}"
+        if near
+        else "run it in the folder that holds the module, or name the file: shop.py:app"
+    )
 
 
 def _same(left: str, right: str) -> bool:

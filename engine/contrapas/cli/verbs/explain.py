@@ -26,7 +26,9 @@ def explain(run: Run, code: str | None) -> int:
     entry = codes.table().get(name)
     if entry is None:
         near = text.nearest(name, list(codes.table()))
-        raise Refused("CP813", f"there is no code '{text.escape(code)}'", fix=f"contrapas explain {near or 'CP101'}")
+        raise Refused(
+            "CP813", f"there is no code '{text.escape(code)}'", fix=f"contrapas explain {near or 'CP101'}"
+        )
     example = EXAMPLES.get(name)
     if run.look.form in ("json", "jsonl"):
         value = {
