@@ -1,0 +1,240 @@
+"""Exceptions as data: type by registered name, arguments, attributes, notes, cause, context, suppress flag, trace text.
+
+An exception that is alive across an await is rebuilt without its constructor: `__new__` of its built-in base, then the
+arguments and the attributes that were stored. One object stays one, chains and groups included. A type that the registry
+does not know becomes an `OpaqueError`; an argument or attribute that cannot be stored becomes an `OpaqueValue`.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from os.path import basename
+from typing import Any, Final, cast
+
+from contrapas.codec.anything import Anything, Shapes
+from contrapas.codec.marks import ANYTHING, Packing
+from contrapas.codec.shapes import Json, Marks, Misfit, Shape, short
+from contrapas.errors import Cancelled, OpaqueError, StepFailed
+
+NEVER: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
+"""They abort the transition and are never stored."""
+TRACE: Final = "__contrapas_trace__"
+FRAMES_MAX: Final = 12
+_HEAP_TYPE: Final = 1 << 9
+_NAMED: Final = ("name", "path", "value", "code")
+"""Attributes that built-in exceptions keep outside of their `__dict__` and of their arguments."""
+
+
+def standard() -> dict[str, type[BaseException]]:
+    """The exceptions that every registry knows."""
+    found: dict[str, type[BaseException]] = {c.__name__: c for c in (StepFailed, Cancelled, OpaqueError)}
+    for name, cls in vars(builtins).items():
+        if isinstance(cls, type) and issubclass(cls, BaseException) and not issubclass(cls, NEVER):
+            found[name] = cls
+    for alias in ("IOError", "EnvironmentError"):
+        found.pop(alias, None)
+    return found
+
+
+class OpaqueValue:
+    """Stands for a value within an exception that cannot be stored: what people would have read."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OpaqueValue) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Raised(Shape):
+    """Exceptions of one class and its subclasses."""
+
+    frozen = False
+    token = ANYTHING
+    kinds = frozenset({"object"})
+    merges = True
+
+    def __init__(
+        self, cls: type[BaseException], book: Shapes, anything: Anything, name_of: Callable[[type], str | None]
+    ) -> None:
+        self.cls = cls
+        self.text = self.tag = name_of(cls) or cls.__name__
+        self.book = book
+        self.anything = anything
+        self.name_of = name_of
+
+    def classes(self) -> tuple[type, ...]:
+        return (self.cls,)
+
+    def pack(self, value: Any, marks: Marks | None) -> Json:
+        if not isinstance(value, self.cls):
+            raise self.misfit(value)
+        if isinstance(value, NEVER):
+            raise Misfit(f"{type(value).__name__} is never stored", expected="an exception", got=type(value).__name__)
+        if isinstance(marks, Packing) and (ref := marks.enter(value, cyclic=True)) is not None:
+            return ref
+        name = self.name_of(type(value))
+        data: dict[str, Json] = {"$type": name or "OpaqueError"}
+        if name is None:
+            opaque = OpaqueError(type(value).__name__, _message(value), trace_of(value))
+            self._facts(opaque, data, marks)
+        else:
+            self._facts(value, data, marks)
+        self._chain(value, data, marks)
+        return marks.mark(value, data) if marks is not None else data
+
+    def _facts(self, value: BaseException, data: dict[str, Json], marks: Marks | None) -> None:
+        arguments: tuple[Any, ...] = value.args
+        if isinstance(value, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", value)
+            arguments = (group.message,)
+            data["exceptions"] = [_any_exception(self, e).pack(e, marks) for e in group.exceptions]
+        data["args"] = [self._loose(a, marks) for a in arguments]
+        attributes = {
+            k: self._loose(v, marks) for k, v in vars(value).items() if k not in ("__notes__", TRACE)
+        }
+        for word in _NAMED:
+            if word not in attributes and type(getattr(value, word, None)) is str and _slotted(value, word):
+                attributes[word] = getattr(value, word)
+        if attributes:
+            data["attributes"] = attributes
+
+    def _chain(self, value: BaseException, data: dict[str, Json], marks: Marks | None) -> None:
+        trace = trace_of(value)
+        notes = [n for n in getattr(value, "__notes__", ()) if n != _note(trace)]
+        if notes:
+            data["notes"] = [str(n) for n in notes]
+        if value.__cause__ is not None:
+            data["cause"] = _any_exception(self, value.__cause__).pack(value.__cause__, marks)
+        if value.__context__ is not None and not isinstance(value.__context__, NEVER):
+            data["context"] = _any_exception(self, value.__context__).pack(value.__context__, marks)
+        if value.__suppress_context__:
+            data["suppress"] = True
+        if trace:
+            data["trace"] = trace
+
+    def _loose(self, value: Any, marks: Marks | None) -> Json:
+        try:
+            return self.anything.pack(value, marks)
+        except (Misfit, RecursionError):
+            return {"$type": "OpaqueValue", "$value": short(value)}
+
+    def unpack(self, data: Json, marks: Marks | None) -> Any:
+        number = 0
+        if marks is not None:
+            done, value, data, number = marks.known(data)
+            if done:
+                return value
+        if data.__class__ is not dict or data.get("args").__class__ is not list:
+            raise self.misfit(data)
+        cls = self.book.of_class_name(data.get("$type", self.tag))
+        if cls is None or not issubclass(cls, BaseException) or issubclass(cls, NEVER):
+            raise Misfit(f"no exception is registered as {data.get('$type')!r}", expected=self.text, got=short(data))
+        return self._rebuilt(cls, data, marks, number)
+
+    def _rebuilt(self, cls: type[BaseException], data: dict[str, Json], marks: Marks | None, number: int) -> BaseException:
+        base = _builtin(cls)
+        inner = [self.unpack(e, marks) for e in data.get("exceptions", ())]
+        if issubclass(base, BaseExceptionGroup):
+            made: BaseException = base.__new__(cls, data["args"][0], inner)
+        elif base in (Exception, BaseException):
+            made = base.__new__(cls)
+        else:
+            made = _with_fields(base, cls, [self.anything.unpack(a, marks) for a in data["args"]])
+        if number and marks is not None:
+            marks.remember(number, made)
+        if not inner:
+            made.args = tuple([self.anything.unpack(a, marks) for a in data["args"]])
+        for name, item in data.get("attributes", {}).items():
+            value = self.anything.unpack(item, marks)
+            try:
+                object.__setattr__(made, name, value)
+            except AttributeError:
+                vars(made)[name] = value
+        trace = data.get("trace", "")
+        notes = [*data.get("notes", ()), *([_note(trace)] if trace else ())]
+        if trace:
+            vars(made)[TRACE] = trace
+        if notes:
+            vars(made)["__notes__"] = notes
+        if "cause" in data:
+            made.__cause__ = self.unpack(data["cause"], marks)
+        if "context" in data:
+            made.__context__ = self.unpack(data["context"], marks)
+        made.__suppress_context__ = bool(data.get("suppress", False))
+        return made
+
+    def visit(self, value: Any, met: Callable[[Any], bool]) -> None:
+        if not isinstance(value, BaseException) or not met(value):
+            return
+        if isinstance(value, BaseExceptionGroup):
+            for one in cast("BaseExceptionGroup[BaseException]", value).exceptions:
+                self.visit(one, met)
+        else:
+            for item in value.args:
+                self.anything.visit(item, met)
+        for name, item in vars(value).items():
+            if name != "__notes__":
+                self.anything.visit(item, met)
+        self.visit(value.__cause__, met)
+        self.visit(value.__context__, met)
+
+
+def trace_of(value: BaseException) -> str:
+    """Where it was raised first: `shop.py:31 in place_order`, outermost frame first; of a rebuilt one, as it was stored."""
+    stored = vars(value).get(TRACE)
+    if isinstance(stored, str):
+        return stored
+    lines: list[str] = []
+    step = value.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        lines.append(f"{basename(code.co_filename)}:{step.tb_lineno} in {code.co_name}")
+        step = step.tb_next
+    return "\n".join(lines[-FRAMES_MAX:])
+
+
+def _note(trace: str) -> str:
+    """What a rebuilt exception says of the time before."""
+    return "raised at " + trace.rpartition("\n")[2].partition(" in ")[0] if trace else ""
+
+
+def _any_exception(shape: Raised, value: BaseException) -> Raised:
+    return shape if isinstance(value, shape.cls) else Raised(BaseException, shape.book, shape.anything, shape.name_of)
+
+
+def _message(value: BaseException) -> str:
+    try:
+        return str(value)[:8000]
+    except Exception:
+        return "…"
+
+
+def _builtin(cls: type) -> type:
+    """The first class of its line that Python itself brings."""
+    return next(c for c in cls.__mro__ if not c.__flags__ & _HEAP_TYPE)
+
+
+def _with_fields(base: type, cls: type[BaseException], arguments: list[Any]) -> BaseException:
+    """An exception whose built-in base keeps fields of its own (OSError, UnicodeDecodeError, StopIteration)."""
+    try:
+        made: BaseException = base.__new__(cls, *arguments)
+        base.__init__(made, *arguments)
+    except (TypeError, ValueError):
+        made = base.__new__(cls)
+    return made
+
+
+def _slotted(value: BaseException, word: str) -> bool:
+    """Whether a field is kept by the built-in base, outside of the arguments."""
+    kind = getattr(_builtin(type(value)), word, None)
+    return kind is not None and type(kind).__name__ in ("member_descriptor", "getset_descriptor")

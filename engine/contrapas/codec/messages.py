@@ -1,0 +1,42 @@
+"""What the registry keeps of a message class and of a `@step`; `core.world` gives them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageType:
+    """A registered event or command class, as the core needs it."""
+
+    name: str
+    cls: Any
+    topic: str
+    """Empty: it travels on `<ns>.in`."""
+    key: str
+    """Name of the field that is the key."""
+    replies: tuple[str, ...] = ()
+    """Of a command: success first."""
+    command: bool = False
+    sensitive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepType:
+    """A registered `@step`, as the core and the step runner need it."""
+
+    name: str
+    fn: Callable[..., Any]
+    is_async: bool
+    retry: Any
+    timeout_ms: int
+    undo: Any
+    """MISSING, None or a callable giving an Op from the result."""
+    args: Any
+    """Codec of (args, kwargs): `dump((args, kwargs)) -> str`, `load(str) -> (args, kwargs)`."""
+    result: Any
+    """Codec of the result."""
+    observe: bool = False
+    """Runs under `observe` too."""
