@@ -51,11 +51,14 @@ def routes_of(world: World) -> Routes:
     starts: dict[str, list[str]] = {}
     takes: dict[str, list[str]] = {}
     early: dict[str, tuple[str, ...]] = {}
-    for saga in world.modes:
+    replies = replies_of(world.types)
+    for saga, (mode, _) in world.modes.items():
         machine = world.machines[saga]
         for name in machine.starts:
             starts.setdefault(name, []).append(saga)
         taken = _taken(machine, world.machines, set())
+        if mode == "observe":  # whoever takes steps back out there answers in its own words
+            taken |= replies
         early[saga] = tuple(sorted(taken))
         for name in sorted(taken):
             takes.setdefault(name, []).append(saga)
@@ -63,7 +66,7 @@ def routes_of(world: World) -> Routes:
         sagas=tuple(world.modes),
         starts={n: tuple(s) for n, s in starts.items()},
         takes={n: tuple(s) for n, s in takes.items()},
-        replies=replies_of(world.types),
+        replies=replies,
         early=early,
     )
 

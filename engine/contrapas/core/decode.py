@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from contrapas.codec.strict import load_json
+from contrapas.codec.strict import load_json, load_model
 from contrapas.core.lane import Headers, Record
 from contrapas.core.partition import partition
-from contrapas.core.world import MessageType, Types
+from contrapas.core.world import Types
 from contrapas.errors import DataError
 
 VALUE_MAX = 900_000
@@ -121,6 +121,8 @@ def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
     kind = _text(headers, "cp-kind") or "event"
     if kind not in KINDS:
         raise DataError("CP419", f"cp-kind {kind[:40]!r} is none of ours", expected="start, event, reply …", got=kind[:40])
+    if kind == "answer":  # to a door, by the way of this lane: no key of ours
+        return Arrival(kind, record, "in", record.partition, record.offset, "", headers)
     key = _key(record, doors.partitions)
     source, part, offset = _position(record, headers)
     arrival = Arrival(kind, record, source, part, offset, key, headers)
@@ -167,7 +169,7 @@ def _event(a: Arrival, doors: Doors) -> None:
     message = doors.types.messages.get(a.type)
     if message is None:
         raise DataError("CP402", f"event type {a.type[:80]!r} is not known here", expected="a registered type", got=a.type[:80])
-    a.body = model(message, a.value)
+    a.body = load_model(message.cls, a.value, name=message.name)
     if not a.to and not a.in_reply_to:
         said = str(getattr(a.body, message.key, a.key))
         if said != a.key:
@@ -178,31 +180,6 @@ def _event(a: Arrival, doors: Doors) -> None:
                 expected=a.key[:80],
                 got=said[:80],
             )
-
-
-def model(message: MessageType, value: bytes) -> Any:
-    """A model from strict JSON. DataError CP401, CP405-CP408, CP417: no such JSON; CP403: it does not fit, with path."""
-    load_json(value)
-    try:
-        return message.cls.model_validate_json(value)
-    except ValueError as why:
-        raise misfit(message.name, why) from None
-
-
-def misfit(name: str, why: ValueError) -> DataError:
-    """What pydantic found, as one of ours: the first finding, with its JSON pointer."""
-    errors: Any = getattr(why, "errors", None)
-    if errors is None:
-        return DataError("CP403", f"{name}: {why}"[:500])
-    first = errors(include_url=False)[0]
-    path = "".join(f"/{part}" for part in first["loc"])
-    return DataError(
-        "CP403",
-        f"{name}{path}: {first['msg']}"[:500],
-        path=path,
-        expected=str(first["type"]),
-        got=repr(first.get("input"))[:80],
-    )
 
 
 def _bounds(record: Record) -> None:

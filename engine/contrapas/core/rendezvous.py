@@ -179,11 +179,13 @@ def unbind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:
     return Meeting(True, "done", duties=duties)
 
 
-def delivered(r: Rendezvous, *, wait_id: str, event: str, outcome: str, at: int) -> Meeting:
-    """An instance answered a delivery: the wait is over; an event it refused is early again."""
-    met = [b for b in r.binds if b.wait_id == wait_id and b.event == event]
+def delivered(r: Rendezvous, *, wait_id: str, outcome: str, at: int) -> Meeting:
+    """An instance answered a delivery: the wait is over; an event it refused is early again. One wait is handed one
+    event, so its id says which."""
+    met = [b for b in r.binds if b.wait_id == wait_id and b.event]
     if not met:
         return Meeting(False, "done")
+    event = met[0].event
     r.binds = [b for b in r.binds if b is not met[0]]
     if outcome == "applied":
         r.early = [e for e in r.early if e.id != event]

@@ -1,0 +1,284 @@
+"""From an addressed event to drafts: which record it meets, what the transition made of it, who is told.
+
+Every input ends applied, kept, parked at a rendezvous, in the dead letters or as a recorded no-op; duplicates and what is
+not for sagas only count. The sum of the counts is the number of inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from contrapas.core.correlate import ABSENT, Targets
+from contrapas.core.deadletter import dead_letter
+from contrapas.core.decode import VERBS, Arrival, Rejected
+from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.lane import Record
+from contrapas.core.load import CONFLICT, DUPLICATE, judge, judge_start
+from contrapas.core.rendezvous import digest_of
+from contrapas.core.timers import timers
+from contrapas.core.transition import transition
+from contrapas.core.world import Input, Transition
+from contrapas.runtime import meet
+from contrapas.runtime.batch import Answer, Batch, Due
+from contrapas.runtime.partition import Partition, is_wait
+
+
+def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None:
+    """Apply one input to its instance and draft what follows; None when there is no such instance any more."""
+    record = p.load(event.instance)
+    event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
+    if record is not None:
+        event.published = p.published(event.instance)
+    elif event.cause.kind != "start":
+        return None
+    change = transition(record, event, p.setting.world)
+    batch.steps += change.steps
+    new = change.record
+    if change.tombstone:
+        p.bury(batch, event.instance)
+    elif new is not None:
+        p.counts.transitions += 1
+        p.write(batch, new)
+    return change
+
+
+def fire(p: Partition, batch: Batch, due: Due) -> None:
+    """The next timer of a record; an entry that the record no longer holds is passed over."""
+    if is_wait(due.key):
+        meet.fire(p, batch, due.key)
+        return
+    record = p.load(due.key)
+    if record is None:
+        return
+    for timer in sorted(timers(record), key=lambda t: t.at):
+        if timer.at <= batch.at:
+            cause = Cause(kind="timer", type=timer.name, id=f"{due.key}@{record.version}:{timer.name}")
+            transition_of(p, batch, Input(cause=cause, instance=due.key, at=batch.at, timer=timer.name))
+            return
+
+
+def reject(p: Partition, batch: Batch, what: Rejected) -> None:
+    """An input that does not decode becomes a dead letter with its bytes."""
+    p.counts.inputs += 1
+    bury_input(p, batch, what.record, what.code, what.text)
+    _tell(batch, what.headers, Answer("", "", "", "dead", what.code, what.text))
+
+
+def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
+    """Hand an arrival to its targets."""
+    p.counts.inputs += 1
+    if a.kind in ("bind", "unbind", "delivered"):
+        meet.message(p, batch, a)
+        return
+    if a.kind in ("answer", "command"):
+        p.counts.ignored += 1
+        return
+    if targets.dead:
+        _nobody(p, batch, a, targets.dead)
+        return
+    met = False
+    for instance in targets.starts:
+        met = True
+        _start(p, batch, a, instance)
+    waits = targets.waits
+    live = any(p.standing(i) == 1 for i in targets.instances)
+    if waits and not live and not met and (not targets.instances or meet.somebody(p, waits)):
+        meet.event(p, batch, a, waits)
+        return
+    for instance in targets.instances:
+        _existing(p, batch, a, instance)
+
+
+def _start(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
+    record = p.load(instance)
+    if record is not None:
+        verdict = judge_start(record, a)
+        if verdict == CONFLICT:
+            text = f"{instance} was started with another payload: sha-256 {_sha(a.value)}, its own {record.start_digest.hex()[:16]}"
+            bury_input(p, batch, a.record, "CP412", text, instance)
+            _tell(batch, a.headers, answer(record, "refused", "CP412", text))
+        else:
+            p.counts.duplicates += 1
+            _tell(batch, a.headers, answer(record, "duplicate"))
+        return
+    saga = instance.partition("/")[0]
+    machine = p.setting.world.machines[saga]
+    if a.time_ms is not None and not a.stale and a.record.timestamp_ms - a.time_ms > machine.retention_ms:
+        text = f"{instance}: made {(a.record.timestamp_ms - a.time_ms) // 86_400_000} days before it came, older than the retention"
+        bury_input(p, batch, a.record, "CP418", text, instance)
+        _tell(batch, a.headers, Answer("", "", instance, "dead", "CP418", text))
+        return
+    event = _input(a, instance, "start")
+    early = meet.early(p, instance)
+    event.early = tuple(cause for _, cause, _ in early)
+    _account(p, batch, a, instance, transition_of(p, batch, event), early)
+
+
+def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
+    record = p.load(instance)
+    if record is None:
+        _nobody(p, batch, a, "CP414")
+        return
+    if a.kind == "query":
+        p.counts.ignored += 1
+        _tell(batch, a.headers, answer(record, "state"))
+        return
+    verdict = judge(record, a)
+    if verdict == DUPLICATE:
+        p.counts.duplicates += 1
+        if a.kind == "deliver":
+            meet.acknowledge(p, batch, a)
+        _tell(batch, a.headers, answer(record, "duplicate"))
+        return
+    if verdict == CONFLICT:
+        bury_input(p, batch, a.record, "CP412", f"{instance} knows the id {a.id[:80]!r} with other bytes", instance)
+        _tell(batch, a.headers, answer(record, "refused", "CP412"))
+        return
+    if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
+        bury_input(p, batch, a.record, "CP419", f"no such verb: {str(a.body.get('verb'))[:40]!r}", instance)
+        return
+    _account(p, batch, a, instance, transition_of(p, batch, _input(a, instance, a.kind)), ())
+
+
+def _account(
+    p: Partition, batch: Batch, a: Arrival, instance: str, change: Transition | None, early: meet.EarlyEvents
+) -> None:
+    record = change.record if change is not None else None
+    if change is None:
+        p.counts.ignored += 1
+        return
+    match change.verdict:
+        case "duplicate":
+            p.counts.duplicates += 1
+        case "kept":
+            p.counts.kept += 1
+        case "no-op":
+            p.counts.noop += 1
+        case "parked":
+            p.counts.parked += 1
+        case "dead" | "refused" if a.kind not in ("operate", "query", "bound", "deliver"):
+            bury_input(p, batch, a.record, change.code or "CP414", change.reason, instance)
+        case _:
+            p.counts.applied += 1
+    if change.collected and early:
+        meet.collected(p, batch, early, change.collected)
+    now = record if record is not None else p.load(instance)
+    if now is not None:
+        _tell(batch, a.headers, answer(now, change.verdict, change.code, change.reason))
+
+
+def _nobody(p: Partition, batch: Batch, a: Arrival, code: str) -> None:
+    """No instance and no saga for it: said to a door, a dead letter otherwise."""
+    said = Answer("", "", a.to, "absent", code, f"no instance {a.to or a.key}")
+    _tell(batch, a.headers, said)
+    if a.kind in ("query", "bound", "operate"):
+        p.counts.ignored += 1
+        return
+    if a.kind == "deliver":
+        p.counts.noop += 1
+        meet.refuse(p, batch, a)
+        return
+    bury_input(p, batch, a.record, code, said.reason, a.to)
+
+
+def bury_input(p: Partition, batch: Batch, record: Record, code: str, text: str, instance: str = "") -> None:
+    """An input to the dead letters."""
+    p.counts.dead += 1
+    draft = dead_letter(
+        record, namespace=p.setting.namespace, code=code, error=text, at=batch.at, instance=instance
+    )
+    batch.out.append(draft)
+    batch.size += len(draft.value or b"")
+
+
+def answer(record: InstanceRecord, verdict: str, code: str = "", reason: str = "") -> Answer:
+    """What a door is told about an instance."""
+    return Answer(
+        "",
+        "",
+        record.instance,
+        verdict,
+        code,
+        reason,
+        record.status,
+        record.state,
+        record.version,
+        record.outcome,
+        record.outcome_body,
+    )
+
+
+def _tell(batch: Batch, headers: dict[str, bytes], said: Answer) -> None:
+    to = headers.get("cp-reply-to", b"").decode(errors="replace")
+    if to and headers.get("cp-kind") in (b"start", b"signal", b"query", b"operate", b"call"):
+        said.to = to
+        said.id = headers.get("ce_id", b"").decode(errors="replace")
+        batch.answers.append(said)
+
+
+def _input(a: Arrival, instance: str, kind: str) -> Input:
+    event = Input(
+        cause=cause_of(a, kind),
+        instance=instance,
+        at=0,
+        type=a.type,
+        body=a.body,
+        in_reply_to=a.in_reply_to,
+        outcome=a.outcome,
+        wait_id=a.wait_id,
+        position=a.position,
+        digest=digest_of(a.event_source, a.id, a.value) if a.event_source and a.id else b"",
+    )
+    if kind == "operate":
+        event.outcome, event.reason = str(a.body["verb"]), str(a.body.get("reason", ""))
+    elif kind == "bound":
+        body: dict[str, Any] = a.body
+        event.type, event.wait_id, event.outcome = str(body["type"]), str(body["wait_id"]), str(body["outcome"])
+        event.reason, event.value = str(body.get("reason", "")), str(body.get("value", ""))
+    elif kind == "deliver":
+        event.value = a.headers.get("cp-value", b"").decode(errors="replace")
+    elif a.outcome in ("error", "declined") and isinstance(a.body, dict):
+        event.reason = str(a.body.get("reason", ""))  # pyright: ignore[reportUnknownMemberType,reportUnknownArgumentType]
+    return event
+
+
+def cause_of(a: Arrival, kind: str) -> Cause:
+    """What the record keeps of an arrival: where it was, and the bytes."""
+    return Cause(
+        kind=kind,
+        type=a.type,
+        source=a.source,
+        id=a.id,
+        partition=a.partition,
+        offset=a.offset,
+        headers=tuple(h for h in a.record.headers if not h[0].startswith("cp-")),
+        value=a.value,
+    )
+
+
+def _sha(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()[:16]
+
+
+def answer_bytes(said: Answer) -> bytes:
+    """An answer as JSON, for a door in another process."""
+    return json.dumps(
+        {
+            "instance": said.instance,
+            "verdict": said.verdict,
+            "code": said.code,
+            "reason": said.reason,
+            "status": said.status,
+            "state": said.state,
+            "version": said.version,
+            "outcome": said.outcome,
+            "outcome_body": said.outcome_body,
+        },
+        ensure_ascii=False,
+        separators=(",", ":"),
+    ).encode()
+
+
+__all__ = ["ABSENT", "answer", "answer_bytes", "bury_input", "cause_of", "deliver", "fire", "reject", "transition_of"]

@@ -1,0 +1,130 @@
+"""What flows through a partition: entries of its index, one batch of drafts, and the duties that follow its commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from contrapas.core.correlate import Routes
+from contrapas.core.decode import Doors
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.lane import Capabilities, Draft, Record
+from contrapas.core.world import Input, StepCall, World
+
+TRANSITIONS_MAX = 500
+BATCH_MS_MAX = 20.0
+BATCH_BYTES_MAX = 16 << 20
+CACHE_MAX = 192
+UNSENT_MAX = 10_000
+UNSENT_BYTES_MAX = 64 << 20
+
+
+class Entry(NamedTuple):
+    """The newest record of one key: bytes, until somebody touches it."""
+
+    value: bytes
+    deadline: int | None
+    """ms of log time of its next timer."""
+    standing: int
+    """`correlate.LIVE` or `ENDED`."""
+    version: int
+
+
+class Due(NamedTuple):
+    """A timer that may fire."""
+
+    at: int
+    key: str
+
+
+Work = Input | Record | Due
+"""What a partition takes: a local step's result, a record of the inbound lane, a timer."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a door that asked is told after the commit."""
+
+    id: str
+    """Id of the message that asked."""
+    to: str
+    """`<ns>.in/<p>`, or empty: through memory."""
+    instance: str
+    verdict: str
+    """`applied kept no-op duplicate parked refused dead absent state`."""
+    code: str = ""
+    reason: str = ""
+    status: str = ""
+    state: str = ""
+    version: int = 0
+    outcome: str = ""
+    outcome_body: str = ""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One commit in the making, and how to take it back."""
+
+    at: int
+    log: list[Draft] = field(default_factory=list[Draft])
+    out: list[Draft] = field(default_factory=list[Draft])
+    steps: list[StepCall] = field(default_factory=list[StepCall])
+    answers: list[Answer] = field(default_factory=list[Answer])
+    ended: list[InstanceRecord] = field(default_factory=list[InstanceRecord])
+    """Those that ended or parked in this batch: whoever waits for them is woken."""
+    armed: list[Due] = field(default_factory=list[Due])
+    undo: dict[str, Entry | None] = field(default_factory=dict[str, Entry | None])
+    taken: list[Work] = field(default_factory=list[Work])
+    """What went in, in order: put back by an abort."""
+    senders: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    """(instance, messages) with `out` in this batch."""
+    position: int = 0
+    """Next offset of the inbound lane to read, once this batch counts."""
+    size: int = 0
+    trying: str = ""
+    """Careful mode: what is in hand, written before it is tried."""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to commit."""
+        return not self.log and not self.out and not self.trying
+
+
+class Duties(NamedTuple):
+    """What a commit made true and now must happen."""
+
+    steps: list[StepCall]
+    out: list[Draft]
+    """Still to be published; empty where the log stored them with the commit."""
+    answers: list[Answer]
+    ended: list[InstanceRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all partitions of a worker share."""
+
+    namespace: str
+    world: World
+    routes: Routes
+    doors: Doors
+    caps: Capabilities
+    writer: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """The census: what became of every input, and what was written."""
+
+    inputs: int = 0
+    applied: int = 0
+    kept: int = 0
+    noop: int = 0
+    duplicates: int = 0
+    early: int = 0
+    dead: int = 0
+    ignored: int = 0
+    transitions: int = 0
+    parked: int = 0
+    commits: int = 0
+    healed: int = 0

@@ -1,0 +1,88 @@
+"""What a commit made true now happens: local steps start, messages leave, doors are answered, waiters are woken.
+
+Messages leave in order. Where the log stored them with the commit nothing is left to do; elsewhere one task per
+partition publishes them, and the decider learns when they are known to have left. Ids are derived, so a repeat after a
+crash is the same message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from contrapas.core.lane import Draft
+from contrapas.errors import Indeterminate, Retriable
+from contrapas.failpoints import NAMES, failpoint
+from contrapas.runtime.apply import answer_bytes
+from contrapas.runtime.batch import Answer, Duties
+from contrapas.runtime.clock import pause
+
+if TYPE_CHECKING:
+    from contrapas.runtime.station import Station
+
+NAMES["relay.read"] = "messages of a commit are in hand, none is published"
+NAMES["relay.published"] = "messages are published, nobody has noted it"
+NAMES["relay.marked"] = "messages are noted as published in memory, not on the log"
+NAMES["dispatch.steps"] = "the steps of a commit have been started, its messages not sent"
+
+
+def dispatch(s: Station, duties: Duties) -> None:
+    """Do, in order, what a commit asks for. Starts things; waits for nothing."""
+    for record in duties.ended:
+        s.ears.ended(record)
+    for call in duties.steps:
+        s.runner.start(s.number, s.partition.epoch, call)
+    if duties.steps:
+        failpoint("dispatch.steps")
+    if duties.out:
+        s.outgoing.append(duties.out)
+        s.send.set()
+    for answer in duties.answers:
+        tell(s, answer)
+
+
+def tell(s: Station, answer: Answer) -> None:
+    """Through memory if the door is in this process, else over the lane that it reads."""
+    if answer.to == "memory":
+        s.ears.answered(answer)
+        return
+    lane, _, number = answer.to.rpartition("/")
+    if lane.removeprefix(f"{s.setting.namespace}.") == "in" and number.isdigit():
+        at = int(number)
+        if at < s.setting.doors.partitions:
+            headers = (("cp-kind", b"answer"), ("cp-in-reply-to", answer.id.encode()))
+            draft = Draft("in", at, answer.id.encode()[:200] or b"-", answer_bytes(answer), headers)
+            s.outgoing.append([draft])
+            s.send.set()
+
+
+async def publish(s: Station) -> None:
+    """Send what waits to be sent, oldest first, for as long as the station lives."""
+    try:
+        while True:
+            while s.outgoing:
+                drafts = s.outgoing[0]
+                failpoint("relay.read")
+                await send(s, drafts)
+                failpoint("relay.published")
+                s.outgoing.popleft()
+                if dict(drafts[0].headers).get("cp-kind") != b"answer":
+                    s.partition.left()
+                    s.room.set()
+                    s.wake.set()
+                failpoint("relay.marked")
+            s.send.clear()
+            await s.send.wait()
+    except Exception as why:
+        s.fail(why)
+
+
+async def send(s: Station, drafts: list[Draft]) -> None:
+    """Publish until it is known to be done; a repeat carries the same ids."""
+    wait = 20.0
+    while True:
+        try:
+            await s.log.publish(drafts)
+            return
+        except (Retriable, Indeterminate):
+            await pause(s.clock, wait * (0.5 + s.chance()))
+            wait = min(wait * 2, 5_000.0)

@@ -1,0 +1,364 @@
+"""What one partition holds and decides: values in, duties out. It waits for nothing, reads no clock, draws no number.
+
+The index keeps the newest record of every key as bytes; a record is decoded when it is touched, and a few stay decoded.
+A batch is built in memory with an undo list. Nothing leaves before its commit is known to count: `committed` gives the
+duties, `abort` puts everything back as it was. The shell around it (`processor`) reads, commits and dispatches.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from contrapas.core.correlate import ABSENT, ENDED, LIVE
+from contrapas.core.envelope import ENDED as ENDED_STATUSES
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.envelope_avro import decode as decode_instance
+from contrapas.core.envelope_avro import encode as encode_instance
+from contrapas.core.envelope_rendezvous import decode as decode_rendezvous
+from contrapas.core.envelope_rendezvous import encode as encode_rendezvous
+from contrapas.core.headers import headers_of
+from contrapas.core.lane import Commit, Control, Draft, Record, Source
+from contrapas.core.partition import partition as partition_of
+from contrapas.core.rendezvous import Rendezvous, parse_wait_key
+from contrapas.core.rendezvous import next_deadline as wait_deadline
+from contrapas.core.timers import next_deadline
+from contrapas.core.world import Input
+from contrapas.runtime.batch import (
+    BATCH_BYTES_MAX,
+    BATCH_MS_MAX,
+    CACHE_MAX,
+    TRANSITIONS_MAX,
+    UNSENT_BYTES_MAX,
+    UNSENT_MAX,
+    Batch,
+    Counts,
+    Due,
+    Duties,
+    Entry,
+    Setting,
+    Work,
+)
+
+_ROOM = 8
+"""Drafts kept free in a commit: one transition may add a few more than its own record."""
+
+
+class Partition:
+    """One partition under one epoch. A new epoch is a new object."""
+
+    def __init__(self, number: int, setting: Setting, *, epoch: int, control: Control, start: int = 0) -> None:
+        self.number = number
+        self.setting = setting
+        self.epoch = epoch
+        self.control = control
+        self.entries: dict[str, Entry] = {}
+        self.counts = Counts()
+        self.results: deque[Input] = deque()
+        self.inputs: deque[Record] = deque()
+        self.input_bytes = 0
+        self.source: Source = ("in", number)
+        self.position = control.cursor.get(self.source, start)
+        """Next offset to decide."""
+        self.fetched = self.position
+        """Next offset to read."""
+        self.complete_until = 0
+        """Every input stamped before this moment of log time has been read."""
+        self.timers_held = True
+        """Until ingress has caught up with what had come before the takeover."""
+        self.settled: dict[Source, int] = dict(control.cursor)
+        """What the next control record says: positions of commits that are known to count."""
+        self.written: dict[Source, int] = dict(control.cursor)
+        self.relayed = control.relayed
+        self.written_relayed = control.relayed
+        self.careful = False
+        self.only: tuple[str, int] | None = None
+        self.unsent: dict[str, int] = {}
+        self.unsent_bytes = 0
+        self.heal: list[Draft] = []
+        """Owed: written first of all."""
+        self._heap: list[tuple[int, str]] = []
+        self._cache: dict[str, InstanceRecord] = {}
+        self._outgoing: deque[tuple[int, int, list[tuple[str, int]], int]] = deque()
+        self.at = 0
+
+    # ---- what comes in
+
+    def feed(self, records: Sequence[Record], after: int) -> None:
+        """Records of the inbound lane, in order, and the offset to read next."""
+        self.inputs.extend(records)
+        self.input_bytes += sum(len(r.value or b"") for r in records)
+        self.fetched = after
+
+    def wants_input(self) -> bool:
+        """Room for more: bounded by count and bytes, and by what has not left yet."""
+        if sum(self.unsent.values()) > UNSENT_MAX or self.unsent_bytes > UNSENT_BYTES_MAX:
+            return False
+        return len(self.inputs) < 4 * TRANSITIONS_MAX and self.input_bytes < BATCH_BYTES_MAX
+
+    def next_timer(self) -> int | None:
+        """When the next timer is due, in ms of log time."""
+        heap = self._heap
+        while heap:
+            at, key = heap[0]
+            entry = self.entries.get(key)
+            if entry is not None and entry.deadline == at:
+                return at
+            heapq.heappop(heap)
+        return None
+
+    def ready(self, now: int) -> bool:
+        """Something can be decided."""
+        if self.results or self.inputs or self.heal:
+            return True
+        return self._due(now) is not None
+
+    def must_confirm(self, now: int) -> bool:
+        """A timer is due, and only a look at the lane's end tells whether an earlier input is still unread."""
+        at = self.next_timer()
+        return at is not None and at <= now and not self.inputs and self.complete_until < at
+
+    # ---- one batch
+
+    def open(self, now: int) -> Batch:
+        """Begin a batch at `now`, ms of log time; time never goes back within a partition."""
+        self.at = max(self.at, now)
+        batch = Batch(self.at, position=self.position)
+        if self.heal:
+            batch.log.extend(self.heal)
+        return batch
+
+    def take(self, batch: Batch, elapsed_ms: Callable[[], float]) -> Iterator[Work]:
+        """Results of local steps first, then inputs and due timers by log time; ends when drained or full."""
+        began = elapsed_ms()
+        most = self.setting.caps.max_commit_records - _ROOM
+        while len(batch.log) < TRANSITIONS_MAX and len(batch.log) + len(batch.out) < most:
+            work = self._next(batch)
+            if work is None:
+                return
+            batch.taken.append(work)
+            yield work
+            if self.careful or batch.size > BATCH_BYTES_MAX or elapsed_ms() - began > BATCH_MS_MAX:
+                return
+
+    def _next(self, batch: Batch) -> Work | None:
+        if self.results:
+            return self.results.popleft()
+        due = self._due(batch.at)
+        if due is not None and not (self.inputs and self.inputs[0].timestamp_ms < due.at):
+            heapq.heappop(self._heap)
+            return due
+        if self.inputs:
+            record = self.inputs.popleft()
+            self.input_bytes -= len(record.value or b"")
+            batch.position = record.offset + 1
+            return record
+        return None
+
+    def _due(self, now: int) -> Due | None:
+        at = self.next_timer()
+        if at is None or at > now or self.timers_held or (not self.inputs and self.complete_until < at):
+            return None
+        return Due(*self._heap[0])
+
+    def standing(self, instance: str) -> int:
+        """ABSENT, LIVE or ENDED."""
+        entry = self.entries.get(instance)
+        return ABSENT if entry is None else entry.standing
+
+    def load(self, instance: str) -> InstanceRecord | None:
+        """The newest record of an instance, decoded on first touch. Damaged CP520 stops the partition."""
+        record = self._cache.get(instance)
+        if record is None:
+            entry = self.entries.get(instance)
+            if entry is None:
+                return None
+            record = decode_instance(entry.value)
+            self._remember(instance, record)
+        return record
+
+    def load_wait(self, key: str) -> Rendezvous | None:
+        """A rendezvous, decoded anew: whoever asks may change it."""
+        entry = self.entries.get(key)
+        return None if entry is None else decode_rendezvous(entry.value)
+
+    def published(self, instance: str) -> bool:
+        """Whether everything this instance ever sent is known to have left."""
+        return instance not in self.unsent
+
+    def write(self, batch: Batch, record: InstanceRecord) -> None:
+        """Draft an instance's new record, with its messages."""
+        instance = record.instance
+        value = encode_instance(record)
+        deadline = next_deadline(record)
+        ended = record.status in ENDED_STATUSES
+        entry = Entry(value, deadline, ENDED if ended else LIVE, record.version)
+        self._set(batch, instance, entry)
+        self._remember(instance, record)
+        batch.log.append(Draft("", self.number, instance.encode(), value, headers_of(record, value)))
+        batch.size += len(value)
+        if deadline is not None:
+            batch.armed.append(Due(deadline, instance))
+        if record.out:
+            self.send(batch, record)
+        if ended or record.status == "parked":
+            batch.ended.append(record)
+
+    def send(self, batch: Batch, record: InstanceRecord) -> None:
+        """Draft what a record sends."""
+        count = self.setting.doors.partitions
+        own = f"{self.setting.namespace}.in"
+        for m in record.out:
+            to = "in" if m.to in ("in", own) else m.to
+            at = partition_of(m.key, count) if to == "in" else -1
+            batch.out.append(Draft(to, at, m.key, m.value, m.headers, m.id))
+            batch.size += len(m.value)
+        batch.senders.append((record.instance, len(record.out)))
+
+    def write_wait(self, batch: Batch, meeting: Rendezvous) -> None:
+        """Draft a rendezvous."""
+        meeting.version += 1
+        meeting.epoch, meeting.writer = self.epoch, self.setting.writer
+        key = meeting.key
+        value = encode_rendezvous(meeting)
+        deadline = wait_deadline(meeting)
+        self._set(batch, key, Entry(value, deadline, LIVE, meeting.version))
+        headers = (
+            ("cp-kind", b"rendezvous"),
+            ("cp-version", b"%d" % meeting.version),
+            ("cp-epoch", b"%d" % self.epoch),
+            ("cp-deadline", b"%d" % deadline),
+            ("cp-sum", checksum(value)),
+        )
+        batch.log.append(Draft("", self.number, key.encode(), value, headers))
+        batch.size += len(value)
+        batch.armed.append(Due(deadline, key))
+
+    def bury(self, batch: Batch, key: str) -> None:
+        """Draft a tombstone: the record's time has ended."""
+        entry = self.entries.get(key)
+        version = 0 if entry is None else entry.version
+        self._set(batch, key, None)
+        self._cache.pop(key, None)
+        kind = b"rendezvous" if key.startswith("$") else b"instance"
+        headers = (("cp-kind", kind), ("cp-version", b"%d" % (version + 1)), ("cp-epoch", b"%d" % self.epoch))
+        batch.log.append(Draft("", self.number, key.encode(), None, headers))
+
+    def next_control(self, batch: Batch | None) -> Control:
+        """What a commit says about the partition: positions as of commits that have returned."""
+        return self.control._replace(
+            cursor=dict(self.settled),
+            relayed=self.relayed,
+            trying=batch.trying if batch is not None else "",
+        )
+
+    # ---- after it
+
+    def committed(self, batch: Batch, commit: Commit, control: Control) -> Duties:
+        """The batch counts: move on, and say what must happen now. control: as the lease holds it now."""
+        self.control = control
+        self.written, self.written_relayed = dict(control.cursor), control.relayed
+        self.counts.commits += 1
+        self.counts.healed += len(self.heal)
+        self.heal = []
+        self.position = batch.position
+        for due in batch.armed:
+            heapq.heappush(self._heap, (due.at, due.key))
+        out = batch.out
+        if self.setting.caps.atomic_external or not out:
+            if not self._outgoing:
+                self.settled[self.source] = batch.position
+                self.relayed = commit.last + 1
+            else:
+                self._outgoing.append((batch.position, commit.last + 1, [], 0))
+            out = []
+        else:
+            size = sum(len(d.value or b"") for d in out)
+            self._outgoing.append((batch.position, commit.last + 1, batch.senders, size))
+            self.unsent_bytes += size
+            for instance, count in batch.senders:
+                self.unsent[instance] = self.unsent.get(instance, 0) + count
+        return Duties(batch.steps, out, batch.answers, batch.ended)
+
+    def left(self) -> None:
+        """The oldest batch of messages that `committed` handed out is known to be published."""
+        position, relayed, senders, size = self._outgoing.popleft()
+        self.unsent_bytes -= size
+        for instance, count in senders:
+            rest = self.unsent[instance] - count
+            if rest:
+                self.unsent[instance] = rest
+            else:
+                del self.unsent[instance]
+        self.settled[self.source] = position
+        self.relayed = relayed
+        while self._outgoing and not self._outgoing[0][2] and not self._outgoing[0][3]:
+            position, relayed, _, _ = self._outgoing.popleft()
+            self.settled[self.source], self.relayed = position, relayed
+
+    def abort(self, batch: Batch) -> None:
+        """Nothing of the batch happened: previous bytes back, inputs and results back where they came from."""
+        for key, entry in batch.undo.items():
+            self._cache.pop(key, None)
+            if entry is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = entry
+                if entry.deadline is not None:
+                    heapq.heappush(self._heap, (entry.deadline, key))
+        for work in reversed(batch.taken):
+            if isinstance(work, Record):
+                self.inputs.appendleft(work)
+                self.input_bytes += len(work.value or b"")
+            elif isinstance(work, Input):
+                self.results.appendleft(work)
+            elif work.key not in batch.undo:
+                heapq.heappush(self._heap, (work.at, work.key))
+
+    def behind(self) -> bool:
+        """The control record on the log says less than is known: worth a commit of its own when idle."""
+        return self.settled != self.written or self.relayed > self.written_relayed + 1
+
+    # ---- the index
+
+    def restore(self, key: str, entry: Entry) -> None:
+        """Put one record of the log into the index, at takeover."""
+        self.entries[key] = entry
+        if entry.deadline is not None:
+            self._heap.append((entry.deadline, key))
+
+    def restored(self) -> None:
+        """The index is complete: order the timers."""
+        heapq.heapify(self._heap)
+
+    def _set(self, batch: Batch, key: str, entry: Entry | None) -> None:
+        if key not in batch.undo:
+            batch.undo[key] = self.entries.get(key)
+        if entry is None:
+            self.entries.pop(key, None)
+        else:
+            self.entries[key] = entry
+
+    def _remember(self, instance: str, record: InstanceRecord) -> None:
+        cache = self._cache
+        cache[instance] = record
+        if len(cache) > CACHE_MAX:
+            del cache[next(iter(cache))]
+
+
+def checksum(value: bytes) -> bytes:
+    """CRC-32 of a value, as `cp-sum` has it."""
+    return b"%08x" % zlib.crc32(value)
+
+
+def is_wait(key: str) -> bool:
+    """The key of a rendezvous."""
+    return key.startswith("$wait/")
+
+
+def wait_of(key: str) -> Rendezvous:
+    """A rendezvous that was not there yet."""
+    type_name, value = parse_wait_key(key)
+    return Rendezvous(type=type_name, value=value)

@@ -1,0 +1,73 @@
+"""One partition's work, in one screen: read, decode, correlate, load, transition, commit, dispatch, a batch at a time.
+
+`run` is the loop and waits; `decide` and `walk` are synchronous and do not: a simulator calls them with a clock and a
+step runner of its own. Nothing leaves before the commit, and everything that leaves is in the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from contrapas.core.correlate import correlate
+from contrapas.core.decode import Rejected, decode
+from contrapas.core.world import Input
+from contrapas.runtime import apply
+from contrapas.runtime.batch import Batch, Due, Work
+from contrapas.runtime.partition import Partition
+
+
+class Shell(Protocol):
+    """What surrounds a partition: it waits, calls and measures."""
+
+    async def read(self, p: Partition) -> bool:
+        """Wait until something can be decided; False: stop."""
+        ...
+
+    async def commit(self, p: Partition, batch: Batch) -> None:
+        """Make the batch durable and in force, then have its duties done."""
+        ...
+
+    def now(self) -> int:
+        """ms of log time, at least."""
+        ...
+
+    def elapsed(self) -> float:
+        """Monotonic ms."""
+        ...
+
+
+async def run(p: Partition, shell: Shell) -> None:
+    """From read to dispatch, until the shell says stop or the log says somebody else is the owner."""
+    while await shell.read(p):  # 1 runtime/read.py
+        batch = decide(p, shell.now(), shell.elapsed)  # 2 to 5, below
+        if not batch.empty or batch.answers:
+            await shell.commit(p, batch)  # 6 runtime/commit.py, 7 runtime/dispatch.py
+
+
+def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
+    """Drain what is there, up to a batch. An exception leaves the partition as it was."""
+    batch = p.open(now)
+    try:
+        for work in p.take(batch, elapsed_ms):
+            walk(p, batch, work)
+    except BaseException:
+        p.abort(batch)
+        raise
+    return batch
+
+
+def walk(p: Partition, batch: Batch, work: Work) -> None:
+    """One result, timer or record of the inbound lane, up to its drafts."""
+    if isinstance(work, Input):
+        apply.transition_of(p, batch, work)
+        return
+    if isinstance(work, Due):
+        apply.fire(p, batch, work)
+        return
+    event = decode(work, p.setting.doors)  # 2 core/decode.py
+    if isinstance(event, Rejected):
+        apply.reject(p, batch, event)
+        return
+    targets = correlate(event, p.setting.routes, p.standing)  # 3 core/correlate.py
+    apply.deliver(p, batch, event, targets)  # 4 core/load.py, 5 core/transition.py

@@ -1,0 +1,155 @@
+"""Taking over a partition: fence first, then read the tail, then act.
+
+The newest record of each key goes into the index as bytes; only those with work in progress, or with messages that are
+not known to have left, are decoded. What had been sent goes out again under the same ids before the first commit, losers
+are healed in it, and pending local steps are issued again.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import NamedTuple
+
+from contrapas.core.control import is_control
+from contrapas.core.correlate import ENDED, LIVE
+from contrapas.core.envelope import ENDED as ENDED_STATUSES
+from contrapas.core.envelope_avro import decode
+from contrapas.core.lane import Draft, Record
+from contrapas.core.resume import reissue
+from contrapas.core.world import StepCall
+from contrapas.errors import Damaged
+from contrapas.failpoints import NAMES, failpoint
+from contrapas.log import Lease, Log
+from contrapas.runtime.batch import Batch, Entry, Setting
+from contrapas.runtime.partition import Partition
+
+NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
+NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
+CAREFUL_FROM = 3
+_AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling"})
+_ENDED = frozenset(s.encode() for s in ENDED_STATUSES)
+
+
+class Takeover(NamedTuple):
+    """A restored partition and what is owed before its first batch."""
+
+    partition: Partition
+    steps: list[StepCall]
+    """Pending local steps, to be issued again."""
+    out: list[Draft]
+    """Messages at or above `relayed`, to be published again, in order."""
+    end: int
+    """End of the inbound lane as of the takeover."""
+    timestamp_ms: int
+    """Newest timestamp seen."""
+
+
+async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
+    """Read the lane of a partition just acquired into a new `Partition`."""
+    number = lease.partition
+    failpoint("takeover.fenced")
+    start, end_in = await log.bounds("in", number)
+    _, end = await log.bounds("log", number)
+    p = Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start)
+    steps: list[StepCall] = []
+    out: list[Draft] = []
+    newest = 0
+    fold = _Fold(number)
+    async for records in log.latest(number, upto=end):
+        for record in records:
+            newest = max(newest, record.timestamp_ms)
+            if fold.counts(record):
+                _restore(p, record, steps, out)
+    p.restored()
+    p.heal = fold.heals(p)
+    p.careful = lease.control.takeovers >= CAREFUL_FROM
+    failpoint("takeover.read")
+    return Takeover(p, steps, out, end_in, newest)
+
+
+def _restore(p: Partition, record: Record, steps: list[StepCall], out: list[Draft]) -> None:
+    headers = dict(record.headers)
+    kind = headers.get("cp-kind", b"")
+    if record.value is None or kind not in (b"instance", b"rendezvous"):
+        return
+    place = f"log/{p.number}@{record.offset}"
+    if (said := headers.get("cp-sum")) is not None and said != b"%08x" % zlib.crc32(record.value):
+        raise Damaged(
+            "CP520",
+            f"record {record.key.decode(errors='replace')[:200]!r}: its checksum is not that of its bytes",
+            expected=said.decode(errors="replace"),
+            got=f"{zlib.crc32(record.value):08x}",
+            place=place,
+            fix="restore the log from a backup, or park the instance with contrapas instance park",
+        )
+    key = record.key.decode()
+    status = headers.get("cp-status", b"")
+    deadline = headers.get("cp-deadline")
+    p.restore(
+        key,
+        Entry(
+            record.value,
+            None if deadline is None else int(deadline),
+            ENDED if status in _ENDED else LIVE,
+            int(headers.get("cp-version", b"0")),
+        ),
+    )
+    if kind != b"instance":
+        return
+    pending = status in _AT_WORK
+    unsent = record.offset >= p.control.relayed and "cp-out" in headers
+    if not pending and not unsent:
+        return
+    body = decode(record.value)
+    if pending:
+        steps += reissue(body, p.epoch)
+    if unsent:
+        batch = Batch(0)
+        body.out = [*body.unsent, *body.out]
+        p.send(batch, body)
+        out += batch.out
+
+
+class _Fold:
+    """Which records of a lane count: a lower epoch than the highest seen is a loser, and its key is owed a heal."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.high = 0
+        self.losers: dict[bytes, int] = {}
+        self.known: dict[bytes, Record] = {}
+
+    def counts(self, record: Record) -> bool:
+        headers = dict(record.headers)
+        epoch = int(headers.get("cp-epoch", b"0"))
+        if epoch < self.high:
+            if not is_control(record):
+                self.losers[record.key] = max(
+                    self.losers.get(record.key, 0), int(headers.get("cp-version", b"0"))
+                )
+            return False
+        self.high = epoch
+        if is_control(record):
+            return False
+        self.losers.pop(record.key, None)
+        return True
+
+    def heals(self, p: Partition) -> list[Draft]:
+        """Our own state of every key with a loser on top, one version above both; a tombstone if we have none."""
+        return [p.healing(key.decode(), version) for key, version in self.losers.items()]
+
+
+def trying_of(text: str) -> tuple[str, str]:
+    """(what, instance) of `Control.trying`."""
+    if not text:
+        return "", ""
+    body: dict[str, str] = json.loads(text)
+    return body.get("what", ""), body.get("instance", "")
+
+
+def trying_text(what: str, instance: str) -> str:
+    """The text that `Control.trying` holds in careful mode."""
+    return json.dumps({"what": what, "instance": instance}, ensure_ascii=False)
+
+

@@ -1,0 +1,105 @@
+"""One owned partition in a running process: its lease, its decider, what wakes it, what it still has to send.
+
+A station lives under one epoch. It implements `processor.Shell` with the verbs of `read`, `commit` and `dispatch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.lane import Draft
+from contrapas.core.world import Input
+from contrapas.log import Lease, Log
+from contrapas.runtime import commit, read
+from contrapas.runtime.batch import Answer, Batch, Setting
+from contrapas.runtime.clock import Clock, LogClock
+from contrapas.runtime.partition import Partition
+from contrapas.runtime.steps import StepRunner
+
+
+class Ears(Protocol):
+    """Who in this process is told what became true."""
+
+    def answered(self, answer: Answer) -> None:
+        """A door's question is decided."""
+        ...
+
+    def ended(self, record: InstanceRecord) -> None:
+        """An instance ended or parked."""
+        ...
+
+
+class Station:
+    """Everything around one partition under one epoch."""
+
+    def __init__(
+        self,
+        log: Log,
+        lease: Lease,
+        partition: Partition,
+        setting: Setting,
+        *,
+        clock: Clock,
+        runner: StepRunner,
+        ears: Ears,
+        chance: Callable[[], float],
+    ) -> None:
+        self.log = log
+        self.lease = lease
+        self.partition = partition
+        self.setting = setting
+        self.clock = clock
+        self.log_clock = LogClock(clock)
+        self.runner = runner
+        self.ears = ears
+        self.chance = chance
+        self.number = partition.number
+        self.wake = asyncio.Event()
+        self.stopping = False
+        """Finish the commit in flight, take nothing new."""
+        self.failure: BaseException | None = None
+        self.outgoing: deque[list[Draft]] = deque()
+        """Batches of messages still to be published, oldest first."""
+        self.send = asyncio.Event()
+        self.room = asyncio.Event()
+        self.acquired_ms = clock.ms()
+        self.moved_ms = clock.ms()
+        """When something was last decided: health looks at it."""
+        self.timers_due_ms: float | None = None
+
+    async def read(self, p: Partition) -> bool:
+        """`processor.Shell`."""
+        return await read.read(self)
+
+    async def commit(self, p: Partition, batch: Batch) -> None:
+        """`processor.Shell`."""
+        await commit.commit(self, batch)
+
+    def now(self) -> int:
+        """`processor.Shell`."""
+        return self.log_clock.now()
+
+    def elapsed(self) -> float:
+        """`processor.Shell`."""
+        return self.clock.ms()
+
+    def result(self, epoch: int, event: Input) -> None:
+        """A local step ended. It counts only under the epoch that issued or adopted it."""
+        if epoch == self.partition.epoch and self.failure is None:
+            self.partition.results.append(event)
+            self.wake.set()
+
+    def stop(self) -> None:
+        """Take nothing new."""
+        self.stopping = True
+        self.wake.set()
+
+    def fail(self, why: BaseException) -> None:
+        """A task beside the loop failed: the loop ends with it."""
+        if self.failure is None:
+            self.failure = why
+        self.wake.set()

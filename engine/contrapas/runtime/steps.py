@@ -1,0 +1,314 @@
+"""Local steps: run after the commit that issued them, at most one copy of each in a process, results through memory.
+
+An async step is driven at once, up to its first real wait: most finish there and cost no task. What waits goes on as a
+task of its own. A plain function runs in a thread. Every attempt has its time; what takes longer is given up, its outcome
+unknown. `StepFailed` raised by the step is a definite failure, any other exception a failed attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Final
+
+from contrapas.core.envelope import Cause
+from contrapas.core.world import Input, StepCall, StepType, Types
+from contrapas.errors import DataError, StepFailed
+from contrapas.failpoints import NAMES, failpoint
+from contrapas.runtime.clock import Clock, Handle
+
+NAMES["step.done"] = "a local step has ended, its result is not queued yet"
+NAMES["step.started"] = "a local step was issued by a commit and is about to run"
+RESULT_MAX: Final = 900_000
+_CALL: ContextVar[StepCall | None] = ContextVar("contrapas_step", default=None)
+
+
+def idempotency_key() -> str:
+    """The key of the step that runs here: the same at every attempt, on every worker. Empty outside a step."""
+    call = _CALL.get()
+    return call.key if call is not None else ""
+
+
+class Running:
+    """One step in progress."""
+
+    __slots__ = ("call", "cancel", "epoch", "limit", "partition")
+
+    def __init__(self, partition: int, epoch: int, call: StepCall) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.call = call
+        self.cancel: Callable[[], object] | None = None
+        self.limit: Handle | None = None
+
+
+Deliver = Callable[[int, int, Input], None]
+"""(partition, epoch, result): called on the loop."""
+
+
+class StepRunner:
+    """All steps of one process."""
+
+    def __init__(self, types: Types, deliver: Deliver, clock: Clock, *, threads: int = 32) -> None:
+        self._types = types
+        self._deliver = deliver
+        self._clock = clock
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._spare: _Carrier | None = None
+        self.running: dict[str, Running] = {}
+        self.on_fatal: Callable[[BaseException], None] | None = None
+
+    def start(self, partition: int, epoch: int, call: StepCall) -> None:
+        """Run a step, or adopt the copy of it that is still running here."""
+        known = self.running.get(call.key)
+        if known is not None:
+            known.partition, known.epoch, known.call = partition, epoch, call
+            return
+        failpoint("step.started")
+        step = self._types.steps[call.step]
+        try:
+            args, kwargs = step.args.load(call.body)
+        except DataError as why:
+            self._deliver(partition, epoch, self._failed(call, why))
+            return
+        if step.is_async:
+            self._drive(partition, epoch, call, step, args, kwargs)
+        else:
+            self._thread(Running(partition, epoch, call), step, args, kwargs)
+
+    def drop(self, partition: int) -> None:
+        """The partition is not ours any more: async steps are cancelled, threads run out, results count for nobody."""
+        for one in list(self.running.values()):
+            if one.partition == partition and one.cancel is not None:
+                self._end(one)
+                one.cancel()
+
+    def busy(self) -> int:
+        """Steps in progress."""
+        return len(self.running)
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # ---- async steps
+
+    def _drive(
+        self, partition: int, epoch: int, call: StepCall, step: StepType, args: Any, kwargs: Any
+    ) -> None:
+        carrier = self._spare
+        if carrier is None or carrier.spoiled():
+            carrier = self._spare = _Carrier()
+        coro: Coroutine[Any, Any, Any] = step.fn(*args, **kwargs)
+        try:
+            first = carrier.begin(coro, call)
+        except StopIteration as stop:
+            self._deliver(partition, epoch, self._result(call, step, stop.value))
+            return
+        except Exception as why:
+            self._deliver(partition, epoch, self._failed(call, why))
+            return
+        self._spare = None
+        one = Running(partition, epoch, call)
+        self.running[call.key] = one
+        one.cancel = carrier.task.cancel
+        one.limit = self._clock.call_later(call.timeout_ms, lambda: self._expire(one))
+        carrier.carry(coro, first, lambda value, why: self._ended(one, step, value, why))
+
+    def _expire(self, one: Running) -> None:
+        if self.running.get(one.call.key) is not one:
+            return
+        self._end(one)
+        why = TimeoutError(f"{one.call.step} took longer than {one.call.timeout_ms / 1000:g} s (CP842)")
+        self._deliver(one.partition, one.epoch, self._failed(one.call, why))
+        if one.cancel is not None:
+            one.cancel()
+
+    def _ended(self, one: Running, step: StepType, value: Any, why: BaseException | None) -> None:
+        if self.running.get(one.call.key) is not one:
+            return
+        self._end(one)
+        if why is None:
+            self._deliver(one.partition, one.epoch, self._result(one.call, step, value))
+        elif isinstance(why, (Exception, asyncio.CancelledError)):
+            self._deliver(one.partition, one.epoch, self._failed(one.call, why))
+        elif self.on_fatal is not None:
+            self.on_fatal(why)
+
+    def _end(self, one: Running) -> None:
+        self.running.pop(one.call.key, None)
+        if one.limit is not None:
+            one.limit.cancel()
+
+    # ---- plain functions
+
+    def _thread(self, one: Running, step: StepType, args: Any, kwargs: Any) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="contrapas-step")
+        loop = asyncio.get_running_loop()
+        self.running[one.call.key] = one
+        one.limit = self._clock.call_later(one.call.timeout_ms, lambda: self._expire(one))
+        call = one.call
+
+        def work() -> None:
+            _CALL.set(call)
+            value: Any = None
+            why: BaseException | None = None
+            try:
+                value = step.fn(*args, **kwargs)
+            except BaseException as raised:
+                why = raised
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._ended, one, step, value, why)
+
+        self._pool.submit(copy_context().run, work)
+
+    # ---- results
+
+    def _result(self, call: StepCall, step: StepType, value: Any) -> Input:
+        failpoint("step.done")
+        try:
+            text: str = step.result.dump(value)
+            if len(text) > RESULT_MAX:
+                raise DataError(
+                    "CP843",
+                    f"{call.step} returned {len(text)} bytes, {RESULT_MAX} are allowed",
+                    fix="store the large part elsewhere and return its address",
+                )
+        except DataError as why:
+            return self._failed(call, why if why.code == "CP843" else _unfit(call, why))
+        except Exception as why:
+            return self._failed(call, _unfit(call, why))
+        cause = Cause(kind="result", type=call.step, source="local", id=call.key, value=text.encode())
+        return Input(
+            cause=cause,
+            instance=call.instance,
+            at=0,
+            type=call.step,
+            body=text,
+            in_reply_to=call.key,
+            attempt=call.attempt,
+        )
+
+    def _failed(self, call: StepCall, why: BaseException) -> Input:
+        definite = isinstance(why, StepFailed)
+        reason = (why.reason if isinstance(why, StepFailed) else "") or f"{type(why).__name__}: {why}"[:1000]
+        if isinstance(why, DataError):
+            reason = f"{why.code} {why.text}"[:1000]
+        error = self._types.dump_exception(why)
+        cause = Cause(kind="result", type=call.step, source="local", id=call.key, note=reason)
+        return Input(
+            cause=cause,
+            instance=call.instance,
+            at=0,
+            type=call.step,
+            in_reply_to=call.key,
+            outcome="declined" if definite else "error",
+            attempt=call.attempt,
+            error=error,
+            reason=reason,
+        )
+
+
+def _unfit(call: StepCall, why: Exception) -> DataError:
+    return DataError("CP843", f"{call.step} returned what cannot be stored: {why}"[:500], fix="return plain data")
+
+
+class _Carrier:
+    """A task kept ready, so that an async step sees a task of its own from its first line without costing one.
+
+    The first stretch of the step runs at once, in the task's context and with it as the current task. Ends the step there,
+    the task is free for the next one; waits it, the task carries it on.
+    """
+
+    __slots__ = ("_assigned", "_context", "_size", "_then", "task")
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._context: Context = copy_context()
+        self._size = -1
+        self._assigned: asyncio.Future[_Rest] = loop.create_future()
+        self._then: Callable[[Any, BaseException | None], None] | None = None
+        self.task: asyncio.Task[None] = loop.create_task(self._run(), context=self._context)
+
+    def spoiled(self) -> bool:
+        """It left something in the context, or was cancelled, or belongs to a loop that is gone."""
+        return (
+            self.task.done()
+            or self.task.cancelling() > 0
+            or len(self._context) != self._size
+            or self.task.get_loop() is not asyncio.get_running_loop()
+        )
+
+    def begin(self, coro: Coroutine[Any, Any, Any], call: StepCall) -> Any:
+        """What the step waits for first. StopIteration when it has ended, else its exception."""
+        loop = asyncio.get_running_loop()
+        outer = asyncio.current_task()
+        if outer is not None:
+            _leave(loop, outer)
+        _enter(loop, self.task)
+        try:
+            return self._context.run(_first, coro, call)
+        finally:
+            _leave(loop, self.task)
+            if outer is not None:
+                _enter(loop, outer)
+            if self._size < 0:
+                self._size = len(self._context)
+
+    def carry(
+        self, coro: Coroutine[Any, Any, Any], first: Any, then: Callable[[Any, BaseException | None], None]
+    ) -> None:
+        """Go on with it in the task."""
+        self._then = then
+        self._assigned.set_result(_Rest(coro, first))
+
+    async def _run(self) -> None:
+        try:
+            rest = await self._assigned
+        except asyncio.CancelledError:
+            return
+        value: Any = None
+        why: BaseException | None = None
+        try:
+            value = await rest
+        except BaseException as raised:
+            why = raised
+        assert self._then is not None
+        self._then(value, why)
+
+
+class _Rest(Awaitable[Any]):
+    """A coroutine that was already begun, from the future it waits for on."""
+
+    __slots__ = ("_coro", "_first")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], first: Any) -> None:
+        self._coro = coro
+        self._first = first
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits = self._first
+        while True:
+            try:
+                try:
+                    value = yield waits
+                except BaseException as thrown:
+                    waits = self._coro.throw(thrown)
+                else:
+                    waits = self._coro.send(value)
+            except StopIteration as stop:
+                return stop.value
+
+
+def _first(coro: Coroutine[Any, Any, Any], call: StepCall) -> Any:
+    _CALL.set(call)
+    return coro.send(None)
+
+
+_enter: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio.tasks, "_enter_task")
+_leave: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio.tasks, "_leave_task")
