@@ -37,6 +37,8 @@ class Frame:
     """Slot -> JSON text, in lock-file order; unbound slots are absent."""
     scopes: list[int] = field(default_factory=list[int])
     """Open scopes: height of the undo stack at each mark."""
+    undo: int = -1
+    """Number of the undo entry of a called saga as a whole (`s.step(other(s, e), undo=...)`), -1: none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +71,12 @@ class Pending:
     since: int = 0
     error: str = ""
     """Last failed attempt, for people."""
+    each_at: int | None = None
+    """ms of log time at which an attempt that is still unanswered is repeated (`each=`)."""
+    target: str = ""
+    """Key under which a command travels."""
+    undoes: str = ""
+    """Of an undo: idempotency key of the step it takes back."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,22 +89,34 @@ class UndoEntry:
     key: str
     """Idempotency key of the step."""
     status: str
-    """issued done failed unknown; undoing undone owed once unwinding has met it."""
+    """issued done failed unknown; undoing undone owed stuck once unwinding has met it."""
     kind: str
-    """`command`, `local`: `body` is ready; `lambda`: `captures` and the compiled undo `name`; `group`: `branches`."""
+    """`command`, `local`: `body` is ready; `lambda`: `captures` and the compiled undo `name`; `default`: of the `@step`
+    `name`, from its result; `group`: `branches`."""
     name: str
     body: str = ""
     captures: dict[str, str] = field(default_factory=dict[str, str])
     saga: str = ""
     graph: str = ""
+    types: tuple[str, ...] = ()
+    """Registered names of the step's replies, success first: a late one settles the entry."""
+    step: str = ""
+    """Registered name of the local step it takes back, empty for a command."""
     reply: str = ""
-    """The success reply as JSON text, when the undo needs it."""
+    """The success as JSON text `["message"|"step"|"saga", name, value]`, when the undo needs it."""
     needs_reply: bool = False
     policy: str = ""
+    within_ms: int | None = None
     branches: list[list[UndoEntry]] = field(default_factory=list[list["UndoEntry"]])
+    unknown_at: int | None = None
+    """ms of log time at which its outcome became unknown: the late-reply window is counted from there."""
+    lost: bool = False
+    """No reply can come any more: a local step that raised."""
     owed_until: int | None = None
     pending: Pending | None = None
     """The undo in flight."""
+    note: str = ""
+    """Why an operator skipped it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +129,12 @@ class Join:
     fail_fast: bool
     children: list[Node]
     done_order: list[int] = field(default_factory=list[int])
+    winner: int = -1
+    """Of `first`: who ended first; the others are given up from then on."""
+    thrown: str = ""
+    """Exception to raise when every branch has ended, as JSON text: the join itself was cancelled."""
+    listed: bool = False
+    """Of `all`: the result is a list, not a tuple."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,8 +146,8 @@ class Unwinding:
     """`resume` (compensate, scope), `raise` (the stored cause leaves the saga), `end` (kill), `next` (a sibling)."""
     cause: str = ""
     """The exception to go on with, as JSON text (codec of exceptions)."""
-    at: int = -1
-    """Number of the entry in hand."""
+    whole: bool = False
+    """It takes back the saga as a whole, not a scope or a branch."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -137,6 +163,13 @@ class Node:
     """JSON text of a branch's value once it ended well."""
     error: str | None = None
     """JSON text of a branch's exception once it ended badly."""
+    cancel: str = ""
+    """Exception to throw once the unwinding in hand has ended, as JSON text."""
+
+    @property
+    def ended(self) -> bool:
+        """A branch that has its value or its exception."""
+        return self.result is not None or self.error is not None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,7 +187,7 @@ class Cause:
     value: bytes = b""
     """As received."""
     note: str = ""
-    """What became of it when it moved nothing: `no-op: finished`, `no-op: late reply` …"""
+    """What became of it when it moved nothing: `no-op: finished`, `late reply` …"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -214,6 +247,16 @@ class InstanceRecord:
     outcome_body: str = ""
     error: str = ""
     """Why it failed, for people."""
+    unwound: bool = False
+    """The saga as a whole was unwound to the end."""
+    undone: bool = False
+    """An undo ran."""
+    paused: bool = False
+    retain_until: int | None = None
+    """ms of log time at which an ended instance is let go."""
+    late_replies_ms: int = 0
+    undo_count: int = 0
+    """Undo entries registered so far: the next one's number."""
     start_id: str = ""
     start_digest: bytes = b""
     """SHA-256 of the start event's value: another payload for a taken key is CP412."""

@@ -6,43 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from contrapas.codec.messages import MessageType as MessageType
+from contrapas.codec.messages import StepType as StepType
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.machine import Machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageType:
-    """A registered event or command class, as the core needs it."""
-
-    name: str
-    cls: Any
-    topic: str
-    """Empty: it travels on `<ns>.in`."""
-    key: str
-    """Name of the field that is the key."""
-    replies: tuple[str, ...] = ()
-    """Of a command: success first."""
-    command: bool = False
-    sensitive: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepType:
-    """A registered `@step`, as the core and the step runner need it."""
-
-    name: str
-    fn: Callable[..., Any]
-    is_async: bool
-    retry: Any
-    timeout_ms: int
-    undo: Any
-    """MISSING, None or a callable giving an Op from the result."""
-    args: Any
-    """Codec of (args, kwargs): `dump((args, kwargs)) -> str`, `load(str) -> (args, kwargs)`."""
-    result: Any
-    """Codec of the result."""
-    observe: bool = False
-    """Runs under `observe` too."""
 
 
 class Types(Protocol):
@@ -109,6 +76,15 @@ class Input:
     epoch: int = 0
     """Epoch of the owner that writes."""
     writer: str = ""
+    position: str = ""
+    """`source/partition`, to be remembered as applied up to `cause.offset`; empty: judged by its id alone."""
+    digest: bytes = b""
+    """`digest_of` the event, to be remembered as seen; empty: nothing to remember."""
+    value: str = ""
+    """Of a `deliver`: the value it met at. Of a `bound`: the same."""
+    published: bool = True
+    """What the record's `out` and `unsent` hold is known to be sent, or lies where nothing removes it; else it rides
+    along in `unsent`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,54 @@
+"""How an instance ends: by its outcome, unwound, or killed; and what remains to be settled afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contrapas.core import messages
+from contrapas.core.envelope import Node
+from contrapas.core.outcomes import dump_body
+from contrapas.core.waits import unbind_all
+from contrapas.core.work import Work
+
+
+def returned(work: Work, value: Any) -> None:
+    """The saga returned: its event is the outcome and is published."""
+    record = work.record
+    if value is not None:
+        mt = work.types.message_of(type(value))
+        record.outcome = mt.name
+        record.outcome_body = dump_body(value)
+        work.send_event(mt, record.outcome_body, messages.key_of(mt, value))
+    _end(work)
+
+
+def unwound(work: Work, error: str) -> None:
+    """The saga was taken back to the end after a failure nobody caught, a cancel or a kill."""
+    work.record.error = error[:8000]
+    _end(work)
+
+
+def _end(work: Work) -> None:
+    record = work.record
+    unbind_all(work)
+    record.ended_at = work.at
+    record.deadline = None
+    root = record.root
+    root.frames.clear()
+    root.undo.clear()
+    root.pending = root.join = root.unwinding = None
+    work.root.node.cancel = ""
+    settled(work)
+
+
+def settled(work: Work) -> None:
+    """An ended instance that owes nothing is kept for its retention, then let go."""
+    record = work.record
+    if record.ended_at is not None and not record.owed and record.retain_until is None:
+        machine = work.world.machines.get(record.saga)
+        record.retain_until = work.at + (machine.retention_ms if machine is not None else 30 * 86_400_000)
+
+
+def over(node: Node) -> bool:
+    """Nothing of this line is left."""
+    return not node.frames and node.pending is None and node.join is None and node.unwinding is None

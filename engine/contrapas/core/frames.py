@@ -1,0 +1,244 @@
+"""Running the author's code: from one await to the next, through called sagas and back (X4), until everything waits.
+
+`run` is the heart of a transition: it resumes what is to be resumed until every line of execution waits or has ended.
+A value or an exception goes to the innermost frame; what leaves a frame goes to its caller; what leaves a branch to its
+join; what leaves the root ends the instance, unwinds it, or is a bug (X5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from contrapas.core import ends, issue, joins, messages, settle, undo, unwind
+from contrapas.core.copies import copy_frame
+from contrapas.core.envelope import Frame, Node
+from contrapas.core.joins import Kept
+from contrapas.core.outcomes import NONE_TEXT, TIMEOUT_TEXT, dump_body, keep_message, keep_saga, words_of
+from contrapas.core.plans import START, Plan, StatePlan
+from contrapas.core.work import FATAL, JOIN, Line, SagaBug, Unfit, Work
+from contrapas.author.timeout import Timeout
+from contrapas.errors import Cancelled, StepFailed
+from contrapas.machine import AWAIT
+
+STRETCHES_MAX = 1_000
+"""Awaits passed in one transition: more is a loop that never waits (L26)."""
+
+
+def run(work: Work) -> None:
+    """Resume what is to be resumed, until nothing is."""
+    while work.todo or work.kept_answers:
+        if not work.todo:
+            settle.answer_kept(work)
+            continue
+        what, line, value, thrown = work.todo.popleft()
+        if what == JOIN:
+            joins.progress(work, line)
+        else:
+            _go(work, line, value, thrown)
+
+
+def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> None:
+    node = line.node
+    saga = ""
+    while node.frames:
+        work.stretches += 1
+        if work.stretches > STRETCHES_MAX:
+            raise SagaBug(RuntimeError(f"{STRETCHES_MAX} awaits were passed without waiting once"))
+        frame = node.frames[-1]
+        saga = frame.saga
+        plan = work.plan(frame)
+        came, value = _stretch(work, node, frame, plan, value, thrown)
+        if came is None:
+            state, op = value
+            issue.issue(work, line, state.label, op)
+            return
+        node.frames.pop()
+        thrown = None
+        if came is not True:
+            thrown, value = came, None
+        if frame.undo >= 0:
+            _settle_frame(work, frame, value, thrown)
+    if len(line.nodes) == 1:
+        _leave_root(work, line, value, thrown)
+    else:
+        _end_branch(work, line, saga, value, thrown)
+
+
+def _stretch(
+    work: Work, node: Node, frame: Frame, plan: Plan, value: Any, thrown: BaseException | None
+) -> tuple[BaseException | bool | None, Any]:
+    """Run the innermost frame once. Gives (None, (state, operation)), (True, result) or (exception, None)."""
+    if frame.label == START:
+        at = None
+        pc = 0
+        loaded = work.fresh.pop(id(frame))
+    else:
+        at = _standing(frame, plan)
+        pc = at.index
+        loaded = at.load(frame)
+        for name in at.handling:
+            live = work.live.get((id(frame), name))
+            if live is not None:
+                loaded[name] = live
+    ambients = work.ambients.get(frame.saga)
+    if ambients is None:
+        ambients = work.ambients[frame.saga] = work.world.ambient(plan.machine)
+    outer = _handled(work, node) if len(node.frames) > 1 else None
+    raised: BaseException | None = None
+    result: tuple[Any, ...] = ()
+    try:
+        if outer is None:
+            result = plan.function(pc, value, thrown, loaded, work.saga, *ambients)
+        else:
+            result = _inside(outer, plan.function, (pc, value, thrown, loaded, work.saga, *ambients))
+    except FATAL:
+        raise
+    except BaseException as why:
+        raised = why
+    if work.activation.effects:
+        frame = _effects(work, node, frame)
+    if raised is not None:
+        return raised, None
+    if result[0] != AWAIT:
+        return True, result[1]
+    _, index, op, values = result
+    state = plan.by_index[index]
+    assert state is not None
+    texts = state.save(None if at is None else at.touches, frame.slots, loaded, values)
+    new = Frame(
+        saga=frame.saga, graph=plan.machine.graph, label=state.label, slots=texts, scopes=frame.scopes, undo=frame.undo
+    )
+    node.frames[-1] = new
+    for name in state.handling:
+        if isinstance(values.get(name), BaseException):
+            work.live[(id(new), name)] = values[name]
+    return None, (state, op)
+
+
+def _standing(frame: Frame, plan: Plan) -> StatePlan:
+    """Where a frame stands in today's code; Unfit when there is no such place, or it needs what was not kept."""
+    state = plan.by_label.get(frame.label)
+    if state is None:
+        raise Unfit(f"{frame.saga} has no state {frame.label!r} here")
+    if frame.graph != plan.machine.graph:
+        missing = state.missing(frame)
+        if missing:
+            raise Unfit(f"{frame.saga} at {frame.label!r} needs {', '.join(missing)}, which the record does not hold")
+    return state
+
+
+def _handled(work: Work, node: Node) -> BaseException | None:
+    """The exception that the nearest caller is handling."""
+    for frame in reversed(node.frames[:-1]):
+        state = work.plan(frame).by_label.get(frame.label)
+        if state is None:
+            continue
+        for name in state.handling:
+            text = frame.slots.get(name)
+            if text is None:
+                continue
+            live = work.live.get((id(frame), name))
+            if live is None:
+                loaded = state.every[name].load(text)
+                if not isinstance(loaded, BaseException):
+                    continue
+                live = work.live[(id(frame), name)] = loaded
+            return live
+    return None
+
+
+def _inside(outer: BaseException, function: Callable[..., tuple[Any, ...]], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Call with an exception being handled, as the caller's `except` block would."""
+    trace, context = outer.__traceback__, outer.__context__
+    try:
+        raise outer
+    except BaseException:
+        outer.__traceback__, outer.__context__ = trace, context
+        return function(*args)
+
+
+def _effects(work: Work, node: Node, frame: Frame) -> Frame:
+    """Take over what the code said on its way, in program order."""
+    effects, work.activation.effects = work.activation.effects, []
+    frame = node.frames[-1] = _same(work, frame)
+    frame.scopes = list(frame.scopes)
+    for effect in effects:
+        match effect:
+            case ("emit", event):
+                mt = work.types.message_of(type(event))
+                work.send_event(mt, dump_body(event), messages.key_of(mt, event))
+            case ("enter", _):
+                frame.scopes.append(len(node.undo))
+            case ("leave", _):
+                frame.scopes.pop()
+            case ("pivot",):
+                _pivot(work)
+                frame = node.frames[-1]
+            case ("deadline", within, until):
+                work.record.deadline = work.at + within if within is not None else int(until.timestamp() * 1000)
+            case _:
+                raise SagaBug(TypeError(f"unknown effect {effect[0]!r}"))
+    return frame
+
+
+def _same(work: Work, frame: Frame) -> Frame:
+    """A copy of a frame, known under the same decoded exceptions."""
+    new = copy_frame(frame)
+    for (ident, name), live in list(work.live.items()):
+        if ident == id(frame):
+            work.live[(id(new), name)] = live
+    return new
+
+
+def _pivot(work: Work) -> None:
+    """The point of no return empties every stack; what was open stays open at its foot (U8)."""
+    work.record.pivoted = True
+    for line in undo.lines(work.root):
+        line.node.undo.clear()
+        for i, frame in enumerate(line.node.frames):
+            if frame.scopes:
+                moved = line.node.frames[i] = _same(work, frame)
+                moved.scopes = [0] * len(frame.scopes)
+
+
+def _settle_frame(work: Work, frame: Frame, value: Any, thrown: BaseException | None) -> None:
+    """A called saga ended that has an undo as a whole."""
+    if thrown is None:
+        undo.settle(work, frame.undo, "done", reply=keep_saga(work.world, frame.saga, value))
+    elif isinstance(thrown, StepFailed) and not thrown.unknown:
+        undo.settle(work, frame.undo, "failed")
+    else:
+        undo.settle(work, frame.undo, "unknown", lost=True)
+
+
+def _end_branch(work: Work, line: Line, saga: str, value: Any, thrown: BaseException | None) -> None:
+    """A branch has its value or its exception; its join decides what follows."""
+    node = line.node
+    if thrown is not None:
+        node.error = work.types.dump_exception(thrown)
+    elif saga:
+        node.result = keep_saga(work.world, saga, value)
+    elif isinstance(value, Kept):
+        node.result = str(value)
+    elif isinstance(value, Timeout):
+        node.result = TIMEOUT_TEXT
+    else:
+        node.result = NONE_TEXT if value is None else keep_message(work.world, value)
+    parent = line.parent
+    join = parent.node.join
+    assert join is not None
+    join.done_order.append(line.position)
+    work.rejoin(parent)
+
+
+def _leave_root(work: Work, line: Line, value: Any, thrown: BaseException | None) -> None:
+    """The saga is over: its outcome, its unwinding, or a bug in it."""
+    if thrown is None:
+        ends.returned(work, value)
+    elif not isinstance(thrown, (StepFailed, Cancelled)):
+        raise SagaBug(thrown)
+    elif work.record.pivoted:
+        raise SagaBug(thrown, code="CP704")
+    else:
+        unwind.begin(work, line, 0, "raise", cause=words_of(thrown), whole=True)

@@ -1,0 +1,159 @@
+"""Issuing an operation: it becomes pending, its undo entry is registered, and what it sends goes out with the record."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from contrapas.author.op import MISSING, Op
+from contrapas.core import messages, undo, unwind, waits
+from contrapas.core.envelope import Frame, Join, Node, Pending
+from contrapas.core.outcomes import dump_body
+from contrapas.core.plans import START, plan_of
+from contrapas.core.work import Line, SagaBug, Unfit, Work
+from contrapas.errors import DataError
+
+
+def issue(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    """Issue what a line awaits. It waits afterwards, or its answer is known at once and it is to be resumed (L26)."""
+    kind = op.kind
+    if kind == "command" or kind == "ask":
+        _command(work, line, label, op)
+    elif kind == "local":
+        _local(work, line, label, op)
+    elif kind == "wait":
+        _wait(work, line, label, op)
+    elif kind == "sleep":
+        until = work.at + op.within_ms if op.within_ms is not None else _ms(op.until)
+        line.node.pending = _pending(work, line, label, op, deadline=until)
+    elif kind == "frame":
+        _frame(work, line, label, op)
+    elif kind in ("all", "first"):
+        _join(work, line, label, op)
+    elif kind in ("compensate", "unwind"):
+        _unwind(work, line)
+    else:
+        raise SagaBug(TypeError(f"{op!r} is no operation that can be awaited here"))
+
+
+def _pending(work: Work, line: Line, label: str, op: Op[Any], *, deadline: int | None) -> Pending:
+    return Pending(
+        key=work.mint(label, line.suffix),
+        label=label,
+        visit=work.record.version,
+        kind=op.kind,
+        name=op.name,
+        deadline=deadline,
+        since=work.at,
+    )
+
+
+def _within(work: Work, op: Op[Any]) -> int | None:
+    return None if op.within_ms is None else work.at + op.within_ms
+
+
+def _command(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    mt = work.types.messages[op.name]
+    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending.types = mt.replies
+    pending.target = messages.key_of(mt, op.value)
+    pending.undo = undo.register(work, line, op, label=label, key=pending.key, types=mt.replies)
+    line.node.pending = pending
+    if work.observe:
+        cause = waits.take_kept(work, mt.replies)
+        if cause is not None:
+            work.kept_answers.append((line, pending, cause))
+        return
+    pending.body = dump_body(op.value)
+    if op.retry is not None:
+        pending.policy = op.retry.text()
+        if op.retry.each_ms is not None:
+            pending.each_at = work.at + op.retry.each_ms
+    work.send_command(pending)
+
+
+def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    step = work.types.steps.get(op.name)
+    if step is None:
+        raise Unfit(f"no step {op.name!r} here")
+    if work.observe and not step.observe:
+        raise DataError("CP721", f"{label} is a local step, which an observed saga does not run", fix="@step(observe=True)")
+    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending.body = step.args.dump(op.value)
+    policy = op.retry if op.retry is not None else step.retry
+    if policy is not None:
+        pending.policy = policy.text()
+    pending.undo = undo.register(work, line, op, label=label, key=pending.key)
+    line.node.pending = pending
+    work.call_step(pending)
+
+
+def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending.types = tuple([work.types.message_of(cls).name for cls in op.value])
+    line.node.pending = pending
+    value = "" if op.correlate is None else str(op.correlate)
+    if value and value != work.record.key:
+        pending.correlate = value
+        pending.wait_id = pending.key
+        waits.bind(work, pending)
+        return
+    cause = waits.take_kept(work, pending.types)
+    if cause is not None:
+        work.kept_answers.append((line, pending, cause))
+
+
+def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    machine = work.world.machines.get(op.name)
+    if machine is None:
+        raise Unfit(f"no saga {op.name!r} here")
+    if op.within_ms is not None:
+        raise DataError("CP850", f"{label}: within= of a called saga is not supported", fix="give its steps a within=")
+    args, kwargs = op.value
+    try:
+        values = plan_of(machine).bind(args, kwargs)
+    except TypeError as why:
+        work.resume(line, None, why)
+        return
+    frame = Frame(saga=machine.name, graph=machine.graph, label=START, slots={})
+    if op.undo is not None and op.undo is not MISSING:
+        frame.undo = undo.register(work, line, op, label=label, key=work.mint(label, line.suffix))
+    line.node.frames.append(frame)
+    work.fresh[id(frame)] = values
+    work.resume(line)
+
+
+def _join(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    if op.within_ms is not None:
+        raise DataError("CP850", f"{label}: within= of a join is not supported", fix="give its operations a within=")
+    children = [Node() for _ in op.children]
+    line.node.join = Join(
+        kind=op.kind,
+        label=label,
+        visit=work.record.version,
+        fail_fast=op.fail_fast,
+        children=children,
+        listed=op.listed,
+    )
+    for position, child in enumerate(op.children):
+        issue(work, line.child(position), label_of(child), child)
+    work.rejoin(line)
+
+
+def label_of(op: Op[Any]) -> str:
+    """The label of an operation inside a join, which has no state of its own."""
+    return op.label or (f"wait({op.name})" if op.kind == "wait" else op.name)
+
+
+def _unwind(work: Work, line: Line) -> None:
+    """Down to the innermost open scope, else the whole stack; of the root line that is the saga."""
+    for frame in reversed(line.node.frames):
+        if frame.scopes:
+            unwind.begin(work, line, frame.scopes[-1], "resume")
+            return
+    unwind.begin(work, line, 0, "resume", whole=len(line.nodes) == 1)
+
+
+def _ms(until: datetime | None) -> int:
+    assert until is not None
+    return -(-int(until.timestamp() * 1_000_000) // 1000)

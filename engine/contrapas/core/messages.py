@@ -1,0 +1,120 @@
+"""What leaves an instance, encoded: CloudEvents in binary mode, and our own rendezvous messages.
+
+Ids are derived: a command's id is its idempotency key, the same at every attempt; any other message of version 7 is
+`instance@7#n`. So a transition computed again sends the same ids.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from contrapas.core.envelope import Cause, InstanceRecord, Message, Pending
+from contrapas.core.lane import Headers
+from contrapas.core.world import MessageType, World
+from contrapas.errors import DataError
+
+VALUE_MAX = 900_000
+"""Bytes of one message; larger is CP409."""
+_JSON = ("content-type", b"application/json")
+_SPEC = ("ce_specversion", b"1.0")
+
+
+@lru_cache(maxsize=4)
+def time_text(at: int) -> bytes:
+    """RFC 3339 with milliseconds, UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode() + b".%03dZ" % (at % 1000)
+
+
+@lru_cache(maxsize=1024)
+def _fixed(namespace: str, saga: str, type_name: str) -> Headers:
+    source = f"/contrapas/{namespace}/{saga}".encode()
+    return (_SPEC, ("ce_source", source), ("ce_type", type_name.encode()), _JSON)
+
+
+def trace_headers(cause: Cause) -> Headers:
+    """Trace context of the cause, handed on."""
+    return tuple(h for h in cause.headers if h[0] in ("traceparent", "tracestate"))
+
+
+def _checked(value: bytes, name: str) -> bytes:
+    if len(value) > VALUE_MAX:
+        raise DataError(
+            "CP409",
+            f"{name} has {len(value)} bytes, {VALUE_MAX} are allowed",
+            expected=f"at most {VALUE_MAX} bytes",
+            got=f"{len(value)} bytes",
+            fix="store the large part elsewhere and send its address",
+        )
+    return value
+
+
+def command(record: InstanceRecord, pending: Pending, world: World, at: int) -> Message:
+    """A command, or the same one again under the next attempt number."""
+    mt = world.types.messages[pending.name]
+    key = pending.target.encode()
+    headers: list[tuple[str, bytes]] = [
+        ("ce_id", pending.key.encode()),
+        *_fixed(world.namespace, record.saga, mt.name),
+        ("ce_subject", key),
+        ("ce_time", time_text(at)),
+        ("ce_partitionkey", key),
+        ("ce_correlationid", record.instance.encode()),
+        ("ce_causationid", record.cause.id.encode()),
+        ("cp-kind", b"command"),
+        ("cp-reply-to", _reply_to(world, mt)),
+        ("cp-run", record.run.encode()),
+        ("cp-attempt", b"%d" % pending.attempt),
+    ]
+    if pending.deadline is not None:
+        headers.append(("cp-within", b"%d" % pending.deadline))
+    if pending.undoes:
+        headers.append(("cp-undoes", pending.undoes.encode()))
+    headers += trace_headers(record.cause)
+    value = _checked(pending.body.encode(), mt.name)
+    return Message(to=mt.topic or "in", key=key, value=value, headers=tuple(headers), id=pending.key)
+
+
+def event(record: InstanceRecord, mt: MessageType, body: str, key: str, world: World, at: int) -> Message:
+    """An event that the saga publishes: an emitted one, or its outcome."""
+    raw = key.encode()
+    ident = f"{record.instance}@{record.version}#{len(record.out)}"
+    headers = (
+        ("ce_id", ident.encode()),
+        *_fixed(world.namespace, record.saga, mt.name),
+        ("ce_subject", raw),
+        ("ce_time", time_text(at)),
+        ("ce_partitionkey", raw),
+        ("ce_correlationid", record.instance.encode()),
+        ("ce_causationid", record.cause.id.encode()),
+        *trace_headers(record.cause),
+    )
+    return Message(to=mt.topic or "in", key=raw, value=_checked(body.encode(), mt.name), headers=headers, id=ident)
+
+
+def rendezvous(record: InstanceRecord, kind: str, value: str, body: str) -> Message:
+    """`bind`, `unbind` or `delivered`, to where events of a foreign key meet."""
+    ident = f"{record.instance}@{record.version}#{len(record.out)}"
+    headers = (("cp-kind", kind.encode()), ("ce_id", ident.encode()), _JSON)
+    return Message(to="in", key=value.encode(), value=body.encode(), headers=headers, id=ident)
+
+
+@lru_cache(maxsize=1024)
+def _reply_topic(namespace: str, topic: str) -> bytes:
+    return (topic or f"{namespace}.in").encode()
+
+
+def _reply_to(world: World, mt: MessageType) -> bytes:
+    first = world.types.messages.get(mt.replies[0]) if mt.replies else None
+    return _reply_topic(world.namespace, first.topic if first is not None else "")
+
+
+def key_of(mt: MessageType, body: Any) -> str:
+    """The key a message travels under: the text of its key field."""
+    value = getattr(body, mt.key)
+    key = value if isinstance(value, str) else str(value)
+    if not 0 < len(key.encode()) <= 200 or "\0" in key:
+        raise DataError("CP413", f"{mt.name}.{mt.key} is no key", path=f"/{mt.key}", expected="1 to 200 bytes", got=key[:80])
+    return key

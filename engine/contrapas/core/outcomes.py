@@ -1,0 +1,102 @@
+"""Values that wait in a record: messages as JSON text, results of branches and of steps with the name of their type.
+
+A kept value is a JSON list that says by itself how it is read again: `["message", type, text]`, `["step", step, text]`,
+`["saga", saga, text]`, `["none"]`, `["timeout"]`, `["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
+registry; it never finds a class to import.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+
+from contrapas.author.timeout import Timeout
+from contrapas.core.world import World
+from contrapas.errors import DataError, StepFailed
+
+NONE_TEXT = '["none"]'
+TIMEOUT_TEXT = '["timeout"]'
+_PACKAGE = __file__.rsplit("core", 1)[0]
+
+
+def dump_body(message: Any) -> str:
+    """JSON text of an event or command."""
+    text: str = message.model_dump_json(by_alias=True)
+    return text
+
+
+def load_body(world: World, name: str, text: str | bytes) -> Any:
+    """An event or command of a registered type."""
+    mt = world.types.messages.get(name)
+    if mt is None:
+        raise DataError("CP402", f"event type {name[:80]!r} is not known here", expected="a registered type", got=name[:80])
+    return mt.cls.model_validate_json(text)
+
+
+def keep_message(world: World, message: Any) -> str:
+    """A kept message."""
+    return json.dumps(["message", world.types.message_of(type(message)).name, dump_body(message)], ensure_ascii=False)
+
+
+def keep_step(step: str, text: str) -> str:
+    """A kept result of a local step, from its JSON text."""
+    return json.dumps(["step", step, text], ensure_ascii=False)
+
+
+def keep_saga(world: World, saga: str, value: Any) -> str:
+    """A kept result of a called saga."""
+    codec = world.machines[saga].result
+    return NONE_TEXT if codec is None else json.dumps(["saga", saga, codec.dump(value)], ensure_ascii=False)
+
+
+def keep_list(texts: list[str], *, listed: bool) -> str:
+    """A kept result of `all`."""
+    return json.dumps(["list" if listed else "tuple", texts], ensure_ascii=False)
+
+
+def load_kept(world: World, text: str) -> Any:
+    """The value of a kept text, built anew."""
+    parts: list[Any] = json.loads(text)
+    match parts:
+        case ["message", str(name), str(body)]:
+            return load_body(world, name, body)
+        case ["step", str(name), str(body)]:
+            return world.types.steps[name].result.load(body)
+        case ["saga", str(name), str(body)]:
+            codec = world.machines[name].result
+            assert codec is not None
+            return codec.load(body)
+        case ["none"]:
+            return None
+        case ["timeout"]:
+            return Timeout()
+        case ["list", [*inner]]:
+            return [load_kept(world, str(t)) for t in inner]
+        case ["tuple", [*inner]]:
+            return tuple([load_kept(world, str(t)) for t in inner])
+        case _:
+            raise DataError("CP403", "a kept value of an unknown form", got=text[:80])
+
+
+def reason_of(reply: Any) -> str:
+    """Why a declared failure failed: its `reason`, or the name of its class."""
+    reason = getattr(reply, "reason", None)
+    return reason if isinstance(reason, str) and reason else type(reply).__name__
+
+
+def failed(label: str, reason: str, reply: Any = None, *, unknown: bool = False) -> StepFailed:
+    """The exception of a step that ended without its success."""
+    return StepFailed(reason, step=label, reply=reply, unknown=unknown)
+
+
+def words_of(why: BaseException) -> str:
+    """An exception in one line."""
+    text = str(why)
+    return f"{type(why).__name__}: {text}"[:1000] if text else type(why).__name__
+
+
+def trace_of(why: BaseException) -> str:
+    """Its frames in the author's files, at most 8 kB."""
+    frames = [f for f in traceback.extract_tb(why.__traceback__) if not f.filename.startswith(_PACKAGE)]
+    return "".join(traceback.format_list(frames))[-8000:]

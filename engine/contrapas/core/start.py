@@ -1,0 +1,76 @@
+"""The first transition: from a start event to the first operation, version 1."""
+
+from __future__ import annotations
+
+import hashlib
+
+from contrapas.core.envelope import Frame, InstanceRecord, Node
+from contrapas.core.plans import START, plan_of
+from contrapas.core.waits import KEPT_BYTES_MAX, KEPT_MAX, ahead_of_start
+from contrapas.core.work import Unfit, Work, remember
+from contrapas.core.world import Input, World
+
+
+def run_of(event: Input) -> str:
+    """8 hex digits of the SHA-256 of the start's source position: derived, so that a repeat derives the same."""
+    cause = event.cause
+    return hashlib.sha256(f"{cause.source}/{cause.partition}@{cause.offset}".encode()).hexdigest()[:8]
+
+
+def born(event: Input, world: World) -> InstanceRecord:
+    """The record of an instance that has not run yet."""
+    saga, _, key = event.instance.partition("/")
+    mode, on_late = world.modes.get(saga, ("orchestrate", "alert"))
+    machine = world.machines.get(saga)
+    graph = machine.graph if machine is not None else ""
+    record = InstanceRecord(
+        instance=event.instance,
+        saga=saga,
+        key=key,
+        version=1,
+        epoch=event.epoch,
+        writer=event.writer,
+        run=run_of(event),
+        mode=mode,
+        on_late=on_late,
+        status="waiting",
+        root=Node(frames=[Frame(saga=saga, graph=graph, label=START, slots={})]),
+        cause=event.cause,
+        at=event.at,
+        started_at=event.at,
+        start_id=event.cause.id,
+        start_digest=hashlib.sha256(event.cause.value).digest(),
+    )
+    if machine is not None:
+        record.late_replies_ms = machine.late_replies_ms
+        if machine.deadline_ms is not None:
+            record.deadline = event.at + machine.deadline_ms
+    remember(record, event)
+    return record
+
+
+def collect(record: InstanceRecord, event: Input, world: World) -> list[str]:
+    """Early events of this key that the saga will wait for move into its record; gives their ids."""
+    taken: list[str] = []
+    size = 0
+    for cause in event.early:
+        size += len(cause.value)
+        if len(taken) >= KEPT_MAX or size > KEPT_BYTES_MAX:
+            break
+        observed = record.mode == "observe" and any(cause.type in mt.replies for mt in world.types.messages.values())
+        if observed or ahead_of_start(world, record.saga, cause.type):
+            record.kept.append(cause)
+            taken.append(cause.id)
+    return taken
+
+
+def begin(work: Work, event: Input) -> None:
+    """Run the saga to its first await."""
+    frame = work.record.root.frames[0]
+    machine = work.world.machines.get(frame.saga)
+    if machine is None:
+        raise Unfit(f"no saga {frame.saga!r} here")
+    work.fresh[id(frame)] = plan_of(machine).bind((event.body,), {})
+    work.resume(work.root)
+
+

@@ -1,0 +1,320 @@
+"""`transition`: (record, event) to (record, outputs), pure. The one place where an instance moves.
+
+The record given is never changed; what is given back is its successor, with everything that is to leave in it. An input
+that cannot be applied is tried once more with fresh ambient values, then the successor is the state before it, parked,
+with the input (X5). What an ended instance gets is a recorded no-op. `KeyboardInterrupt`, `SystemExit`, `MemoryError` pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from contrapas.core import cancel, expire, frames, parking, settle, start, waits
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.plans import plan_of
+from contrapas.core.reread import keepable, reread
+from contrapas.core.size import LIMIT, size_of
+from contrapas.core.status import status_of
+from contrapas.core.work import FATAL, Work, next_record
+from contrapas.core.world import Input, Transition, World
+from contrapas.errors import Damaged, DataError
+
+EVENTS = frozenset({"event", "reply", "signal", "result"})
+
+
+def transition(record: InstanceRecord | None, event: Input, world: World) -> Transition:
+    """What becomes of one input of one instance.
+
+    record: its newest, None if there is none. Gives the next record (version + 1), or none for what changes nothing:
+    a duplicate, a refusal, a timer that no longer counts. Raises only X6 and Damaged (a record that contradicts itself).
+    """
+    kind = event.cause.kind
+    if kind == "start":
+        return _start(record, event, world)
+    if record is None:
+        return Transition(record=None, verdict="dead", code="CP414", reason="there is no such instance")
+    if kind == "timer":
+        return _timer(record, event, world)
+    if kind == "operate":
+        return _operate(record, event, world)
+    if parking.held(record):
+        return _held(record, event, world)
+    if record.ended_at is not None and not record.owed and kind in EVENTS:
+        return _nothing(record, event, "no-op: finished")
+    return _attempt(record, event, world)
+
+
+def _start(record: InstanceRecord | None, event: Input, world: World) -> Transition:
+    if record is not None:
+        if hashlib.sha256(event.cause.value).digest() == record.start_digest:
+            return Transition(record=None, verdict="duplicate", reason="started by the same event")
+        return Transition(record=None, verdict="refused", code="CP412", reason="the key was started with another payload")
+    for last in (False, True):
+        fresh = start.born(event, world)
+        collected = start.collect(fresh, event, world)
+        work = Work(fresh, event, world)
+        try:
+            start.begin(work, event)
+            frames.run(work)
+            _check(fresh)
+        except FATAL:
+            raise
+        except Exception as why:
+            if not last:
+                continue
+            stopped = parking.parked(start.born(event, world), event, why, None)
+            return _parked(stopped)
+        return _finish(work, collected=collected)
+    raise AssertionError
+
+
+def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
+    """Apply an input; what cannot be applied twice parks the instance with it."""
+    for last in (False, True):
+        work = Work(next_record(record, event), event, world)
+        try:
+            verdict = _apply(work, record, event)
+            frames.run(work)
+            if event.cause.kind == "operate":
+                _drain(work)
+            _check(work.record)
+        except FATAL:
+            raise
+        except Damaged:
+            raise
+        except Exception as why:
+            if not last:
+                continue
+            return _parked(parking.parked(next_record(record, event), event, why, record))
+        if verdict == "stale":
+            return Transition(record=None, verdict="no-op", reason="the timer no longer counts")
+        return _finish(work, verdict=verdict)
+    raise AssertionError
+
+
+def _apply(work: Work, before: InstanceRecord, event: Input) -> str:
+    kind = event.cause.kind
+    if kind in EVENTS:
+        return _event(work, event)
+    if kind == "timer":
+        return "applied" if expire.fire(work, event.timer) else "stale"
+    if kind == "operate":
+        return _verb(work, event)
+    if kind == "deliver":
+        return _deliver(work, before, event)
+    if kind == "bound":
+        waits.acknowledged(work, event)
+        return "applied"
+    work.note(f"no-op: {kind}")
+    return "no-op"
+
+
+def _event(work: Work, event: Input) -> str:
+    """A reply, result, event or signal: applied, kept for a state ahead, or a recorded no-op."""
+    if settle.incoming(work, event):
+        return "applied"
+    record = work.record
+    late = bool(event.in_reply_to) or event.cause.kind == "result"
+    if not late and record.ended_at is None and waits.ahead(work.world, record, event.type):
+        cause = keepable(event)
+        if not waits.room(record, cause):
+            return "dead"
+        record.kept.append(cause)
+        work.note("kept")
+        return "kept"
+    work.note("no-op: finished" if record.ended_at is not None else "no-op: late reply" if late else "no-op: not awaited")
+    return "no-op"
+
+
+def _deliver(work: Work, before: InstanceRecord, event: Input) -> str:
+    """What a rendezvous hands over: the wait takes it, or it is sent back."""
+    record = work.record
+    for line in settle.lines(work.root):
+        pending = line.node.pending
+        if pending is not None and pending.wait_id and pending.wait_id == event.wait_id and event.type in pending.types:
+            settle.outcome(work, line, pending, event)
+            waits.deliver_answer(work, event, "applied")
+            return "applied"
+    if event.digest and event.digest in before.seen:
+        waits.deliver_answer(work, event, "applied")
+        work.note("no-op: delivered before")
+    else:
+        if event.digest:
+            record.seen = list(before.seen)
+        waits.deliver_answer(work, event, "refused")
+        work.note("no-op: nobody waits; sent back")
+    return "no-op"
+
+
+def _timer(record: InstanceRecord, event: Input, world: World) -> Transition:
+    if event.timer == "retention":
+        due = record.retain_until is not None and record.retain_until <= event.at and not parking.held(record)
+        free = not record.owed and not record.binds
+        if due and free:
+            return Transition(record=None, tombstone=True)
+        return Transition(record=None, verdict="no-op", reason="not yet")
+    if parking.held(record) and not event.timer.startswith("bind:"):
+        return Transition(record=None, verdict="no-op", reason="held")
+    return _attempt(record, event, world)
+
+
+def _operate(record: InstanceRecord, event: Input, world: World) -> Transition:
+    refusal = _refusal(record, event.outcome)
+    if refusal:
+        return Transition(record=None, verdict="refused", code="CP815", reason=refusal)
+    return _attempt(record, event, world)
+
+
+def _refusal(record: InstanceRecord, verb: str) -> str:
+    if verb in ("retry", "skip"):
+        if record.parked is None:
+            return f"{record.instance} is {record.status}, not parked"
+        return ""
+    if verb == "resume":
+        return "" if record.paused else f"{record.instance} is {record.status}, not paused"
+    if record.ended_at is not None:
+        return f"{record.instance} already ended: {record.status}"
+    if verb == "cancel" and record.pivoted:
+        return f"{record.instance} is past its point of no return"
+    if verb == "pause" and record.paused:
+        return f"{record.instance} is paused already"
+    return "" if verb in ("cancel", "kill", "pause") else f"unknown verb {verb[:40]!r}"
+
+
+def _verb(work: Work, event: Input) -> str:
+    """What an operator says."""
+    record = work.record
+    match event.outcome:
+        case "pause":
+            record.paused = True
+        case "resume":
+            record.paused = False
+        case "retry":
+            parking.retry(work)
+        case "skip":
+            parking.skip(work, event.reason)
+        case "cancel" if record.cancel:
+            work.note("no-op: cancelled already")
+            return "no-op"
+        case verb:
+            record.paused = False
+            if record.parked is not None:
+                parking.stop(work, verb)
+            elif verb == "kill":
+                cancel.kill(work)
+            else:
+                record.cancel = "cancel"
+                cancel.throw(work, work.root, event.reason or "cancelled")
+    return "applied"
+
+
+def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
+    """A parked or paused instance keeps what comes; one that waits for code goes on when the code is there."""
+    kind = event.cause.kind
+    if kind == "bound":
+        return _attempt(record, event, world)
+    if kind == "deliver":
+        return Transition(record=None, verdict="no-op", reason="held; it will be delivered again")
+    if record.ended_at is not None and not record.owed:
+        return _nothing(record, event, "no-op: finished")
+    cause = keepable(event)
+    if not waits.room(record, cause):
+        return Transition(record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events")
+    new = next_record(record, event)
+    new.kept.append(cause)
+    new.cause.note = "kept"
+    if record.parked is not None and record.parked.code == "CP312" and fits(record, world):
+        moved = _resumed(new, event, world)
+        if moved is not None:
+            return moved
+    new.status = status_of(new)
+    return Transition(record=new, verdict="kept")
+
+
+def _resumed(new: InstanceRecord, event: Input, world: World) -> Transition | None:
+    work = Work(new, event, world)
+    try:
+        parking.retry(work)
+        frames.run(work)
+        _drain(work)
+        _check(new)
+    except FATAL:
+        raise
+    except Exception:
+        return None
+    return _finish(work)
+
+
+def fits(record: InstanceRecord, world: World) -> bool:
+    """Does this worker have code for every place where the instance stands? (CP312 ends by itself.)"""
+    for line in _lines(record):
+        for frame in line.node.frames:
+            machine = world.machines.get(frame.saga)
+            if machine is None:
+                return False
+            plan = plan_of(machine)
+            if frame.label != "START" and frame.label not in plan.by_label:
+                return False
+    return all(p.kind != "local" or p.name in world.types.steps for p in record.operations())
+
+
+def _lines(record: InstanceRecord) -> list[settle.Line]:
+    return list(settle.lines(settle.Line((record.root,))))
+
+
+def _drain(work: Work) -> None:
+    """What was kept while the instance was held, in order: applied, kept for a state ahead, or let go."""
+    record = work.record
+    if not record.kept or parking.held(record):
+        return
+    causes, record.kept = record.kept, []
+    for cause in causes:
+        if parking.held(record):
+            record.kept.append(cause)
+            continue
+        again = reread(cause, record, work.world, work.at)
+        if not settle.incoming(work, again):
+            if record.ended_at is None and cause.kind != "result" and waits.ahead(work.world, record, cause.type):
+                record.kept.append(cause)
+            else:
+                work.note(f"no-op: {cause.type} {cause.id}")
+        frames.run(work)
+
+
+def _nothing(record: InstanceRecord, event: Input, note: str) -> Transition:
+    new = next_record(record, event)
+    new.cause.note = note
+    return Transition(record=new, verdict="no-op")
+
+
+def _check(record: InstanceRecord) -> None:
+    size = size_of(record)
+    if size > LIMIT:
+        raise DataError(
+            "CP846",
+            f"the record would have {size} bytes, {LIMIT} are allowed",
+            expected=f"at most {LIMIT} bytes",
+            got=f"{size} bytes",
+            fix="store large values elsewhere and keep their address",
+        )
+
+
+def _parked(stopped: InstanceRecord) -> Transition:
+    """The record of an instance that stands still; it fits in any case."""
+    if size_of(stopped) > LIMIT:
+        parking.by_reference(stopped)
+    assert stopped.parked is not None
+    return Transition(record=stopped, verdict="parked", code=stopped.parked.code, reason=stopped.parked.error)
+
+
+def _finish(work: Work, *, verdict: str = "applied", collected: list[str] | None = None) -> Transition:
+    record = work.record
+    record.status = status_of(record)
+    if verdict == "dead":
+        return Transition(record=None, verdict="dead", code="CP846", reason="the instance keeps no more events")
+    made = Transition(record=record, steps=work.steps, verdict=verdict, collected=collected or [])
+    if record.parked is not None:
+        made.code, made.reason = record.parked.code, record.parked.error
+        if record.parked.input is None and verdict == "applied":
+            made.verdict = "parked"
+    return made

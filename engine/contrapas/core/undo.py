@@ -1,0 +1,181 @@
+"""The undo stack: an entry is registered with the record that issues its step, and learns how the step ended (U1, U2).
+
+Entries stand on the stack of their line of execution; what unwinding met without the reply it needs stands in
+`record.owed`. Whoever changes one replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from contrapas.author.op import MISSING, Op, UndoRef
+from contrapas.author.retry import UNDO_RETRY, Retry
+from contrapas.core.copies import copy_undo
+from contrapas.core.envelope import Node, UndoEntry
+from contrapas.core.outcomes import dump_body
+from contrapas.core.work import Line, Unfit, Work
+from contrapas.errors import DataError
+from contrapas.machine import Undo
+
+SETTLED = frozenset({"undone", "failed", "owed"})
+"""What unwinding has no more to do with."""
+
+
+def register(
+    work: Work, line: Line, op: Op[Any], *, label: str, key: str, types: tuple[str, ...] = ()
+) -> int:
+    """Note how an operation being issued is taken back; -1 where there is nothing to take back, or no going back (U8)."""
+    record = work.record
+    undo = op.undo
+    if undo is MISSING and op.kind == "local":
+        default = work.types.steps[op.name].undo
+        undo = op if default is not None and default is not MISSING else None
+    if undo is None or undo is MISSING or record.pivoted:
+        return -1
+    number = record.undo_count
+    record.undo_count = number + 1
+    entry = UndoEntry(
+        number=number, label=label, visit=record.version, key=key, status="issued", kind="", name="", types=types
+    )
+    if op.kind == "local":
+        entry.step = op.name
+    if undo is op:
+        entry.kind, entry.name, entry.needs_reply = "default", op.name, True
+    elif isinstance(undo, UndoRef):
+        _refer(work, line, entry, undo)
+    else:
+        make_ready(work, entry, undo)
+    line.node.undo.append(entry)
+    return number
+
+
+def _refer(work: Work, line: Line, entry: UndoEntry, ref: UndoRef) -> None:
+    """An `undo=lambda`: with its captures if it reads the reply, else evaluated now."""
+    frames = next(node.frames for node in reversed(line.nodes) if node.frames)
+    machine = work.plan(frames[-1]).machine
+    compiled = machine.undos.get(ref.label)
+    if compiled is None:
+        raise Unfit(f"{machine.name} has no {ref.label!r}")
+    if not compiled.needs_reply:
+        make_ready(work, entry, compiled.function(ref.captures, None, work.saga))
+        return
+    entry.kind, entry.name, entry.needs_reply = "lambda", ref.label, True
+    entry.saga, entry.graph = machine.name, machine.graph
+    entry.captures = {
+        slot.name: slot.codec.dump(ref.captures[slot.name])
+        for slot in compiled.captures
+        if slot.codec is not None and slot.name in ref.captures
+    }
+
+
+def make_ready(work: Work, entry: UndoEntry, undo: Any) -> None:
+    """Turn what an `undo=` gave, a command or a step call, into text that can be issued later."""
+    retry: Retry | None = None
+    if isinstance(undo, Op):
+        retry, entry.within_ms = undo.retry, undo.within_ms
+        if undo.kind == "local":
+            step = work.types.steps[undo.name]
+            entry.kind, entry.name, entry.body = "local", undo.name, step.args.dump(undo.value)
+        elif undo.kind == "command":
+            entry.kind, entry.name, entry.body = "command", undo.name, dump_body(undo.value)
+        else:
+            raise DataError("CP118", f"undo= of {entry.label} is a {undo.kind}", expected="a command or a step call", got=undo.kind)
+    else:
+        entry.kind, entry.name = "command", work.types.message_of(type(undo)).name
+        entry.body = dump_body(undo)
+    entry.policy = (retry or UNDO_RETRY).text()
+
+
+def compiled_undo(work: Work, entry: UndoEntry) -> Undo:
+    """The compiled lambda of an entry; Unfit when today's code has none, or another one that needs more."""
+    machine = work.world.machines.get(entry.saga)
+    found = machine.undos.get(entry.name) if machine is not None else None
+    if found is None:
+        raise Unfit(f"{entry.saga} has no {entry.name!r} here")
+    if machine is not None and machine.graph != entry.graph:
+        missing = [slot.name for slot in found.captures if slot.name not in entry.captures]
+        if missing:
+            raise Unfit(f"{entry.name} needs {', '.join(missing)}, which was not captured")
+    return found
+
+
+Path = tuple[int, ...]
+"""Where an entry stands: index, then branch and index, branch and index …"""
+
+
+def walk(entries: list[UndoEntry], above: Path = ()) -> Iterator[tuple[Path, UndoEntry]]:
+    """Every entry of a stack, groups inside out."""
+    for i, entry in enumerate(entries):
+        for b, branch in enumerate(entry.branches):
+            yield from walk(branch, (*above, i, b))
+        yield (*above, i), entry
+
+
+def edit(entries: list[UndoEntry], path: Path) -> UndoEntry:
+    """The entry at a path, as a copy that has taken its place."""
+    entry = entries[path[0]] = copy_undo(entries[path[0]])
+    return entry if len(path) == 1 else edit(entry.branches[path[1]], path[2:])
+
+
+def lines(line: Line) -> Iterator[Line]:
+    """A line and every branch below it, in order of position."""
+    yield line
+    join = line.node.join
+    if join is not None:
+        for position in range(len(join.children)):
+            yield from lines(line.child(position))
+
+
+def change(work: Work, number: int, how: Callable[[UndoEntry], None]) -> None:
+    """Change the entry of a number wherever it stands; nothing happens if it is gone (U8)."""
+    if number < 0:
+        return
+    for line in lines(work.root):
+        stack = line.node.undo
+        if stack and stack[-1].number == number:
+            how(edit(stack, (len(stack) - 1,)))
+            return
+        for path, entry in walk(stack):
+            if entry.number == number:
+                how(edit(stack, path))
+                return
+
+
+def settle(work: Work, number: int, status: str, *, reply: str = "", lost: bool = False) -> None:
+    """A step ended: `done`, `failed` or `unknown` (U2)."""
+
+    def how(entry: UndoEntry) -> None:
+        entry.status = status
+        if status == "done" and entry.needs_reply:
+            entry.reply = reply
+        if status == "unknown":
+            entry.unknown_at = work.at
+            entry.lost = lost
+
+    if number >= 0:
+        change(work, number, how)
+
+
+def needs_reply(work: Work, number: int) -> bool:
+    """Does the entry of a number want the success reply kept?"""
+    if number < 0:
+        return False
+    for line in lines(work.root):
+        for _, entry in walk(line.node.undo):
+            if entry.number == number:
+                return entry.needs_reply
+    return False
+
+
+def group(node: Node, branches: list[list[UndoEntry]], number: int, label: str, visit: int) -> None:
+    """Lay the stacks of ended branches side by side onto the stack of the line they belong to (U5)."""
+    standing = [branch for branch in branches if branch]
+    if len(standing) == 1:
+        node.undo.extend(standing[0])
+    elif standing:
+        node.undo.append(
+            UndoEntry(
+                number=number, label=label, visit=visit, key="", status="done", kind="group", name="", branches=standing
+            )
+        )

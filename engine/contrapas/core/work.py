@@ -1,0 +1,213 @@
+"""`Work`: one transition being computed. It owns the copy of the record, the duties, and what is still to be resumed."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+from contrapas.author.saga import Activation, Saga
+from contrapas.core import messages
+from contrapas.core.copies import copy_cause, copy_record
+from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Parked, Pending
+from contrapas.core.plans import Plan, plan_of
+from contrapas.core.world import Input, MessageType, StepCall, Transition, World
+
+RESUME: Final = 0
+JOIN: Final = 1
+FATAL: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
+"""X6: these abort the transition and are never stored."""
+
+
+class Unfit(Exception):
+    """CP312: this worker has no code for where the instance stands."""
+
+
+class SagaBug(Exception):
+    """X5: an exception that is no `StepFailed` and no `Cancelled` left the saga."""
+
+    def __init__(self, why: BaseException, *, code: str = "CP847") -> None:
+        super().__init__(why)
+        self.why = why
+        self.code = code
+        """CP704: a failure after the point of no return."""
+
+
+class Line(NamedTuple):
+    """A line of execution and those above it, the root first."""
+
+    nodes: tuple[Node, ...]
+    suffix: str = ""
+    """Positions in the joins above: `[0][1]`."""
+
+    @property
+    def node(self) -> Node:
+        """The line's own node."""
+        return self.nodes[-1]
+
+    @property
+    def parent(self) -> Line:
+        """The line whose join this one is a branch of."""
+        return Line(self.nodes[:-1], self.suffix[: self.suffix.rindex("[")])
+
+    def child(self, position: int) -> Line:
+        """A branch of this line's join."""
+        join = self.nodes[-1].join
+        assert join is not None
+        return Line((*self.nodes, join.children[position]), f"{self.suffix}[{position}]")
+
+    @property
+    def position(self) -> int:
+        """Which branch of its parent this is."""
+        return int(self.suffix[self.suffix.rindex("[") + 1 : -1])
+
+
+class Work:
+    """A transition in the making."""
+
+    __slots__ = (
+        "activation",
+        "ambients",
+        "at",
+        "event",
+        "fresh",
+        "keep",
+        "kept_answers",
+        "labels",
+        "live",
+        "observe",
+        "record",
+        "root",
+        "saga",
+        "steps",
+        "stretches",
+        "todo",
+        "types",
+        "world",
+    )
+
+    def __init__(self, record: InstanceRecord, event: Input, world: World) -> None:
+        self.record = record
+        self.event = event
+        self.world = world
+        self.types = world.types
+        self.at = event.at
+        self.observe = record.mode == "observe"
+        self.root = Line((record.root,))
+        self.steps: list[StepCall] = []
+        self.todo: deque[tuple[int, Line, Any, BaseException | None]] = deque()
+        self.labels: dict[str, int] = {}
+        self.fresh: dict[int, dict[str, Any]] = {}
+        """Arguments of frames that have not begun, by identity of the frame."""
+        self.live: dict[tuple[int, str], BaseException] = {}
+        """Handled exceptions decoded in this transition, by (frame, slot): one object stays one."""
+        self.kept_answers: list[tuple[Line, Pending, Cause]] = []
+        """Operations whose answer the record holds already."""
+        self.stretches = 0
+        self.keep = False
+        """The event in hand was kept for a state ahead."""
+        self.ambients: dict[str, tuple[Any, ...]] = {}
+        logger = world.log(record.instance, record.state) if world.log is not None else None
+        self.activation = Activation(record.key, record.instance, logger)
+        self.saga = Saga(self.activation)
+
+    def resume(self, line: Line, value: Any = None, thrown: BaseException | None = None) -> None:
+        """Let a line go on once what is being done here is done."""
+        self.todo.append((RESUME, line, value, thrown))
+
+    def rejoin(self, line: Line) -> None:
+        """Look at a line's join again: a branch of it ended."""
+        self.todo.append((JOIN, line, None, None))
+
+    def plan(self, frame: Frame) -> Plan:
+        """Code for a frame; Unfit if this worker has none."""
+        machine = self.world.machines.get(frame.saga)
+        if machine is None:
+            raise Unfit(f"no saga {frame.saga!r} here")
+        return plan_of(machine)
+
+    def mint(self, label: str, suffix: str = "") -> str:
+        """The idempotency key of an operation issued now (R2)."""
+        record = self.record
+        name = f"{label}{suffix}"
+        seen = self.labels.get(name)
+        self.labels[name] = 0 if seen is None else seen + 1
+        base = f"{record.instance}/{record.run}/{name}/{record.version}"
+        return base if seen is None else f"{base}.{seen + 1}"
+
+    def send_command(self, pending: Pending) -> None:
+        """Put a command among what leaves."""
+        self.record.out.append(messages.command(self.record, pending, self.world, self.at))
+
+    def send_event(self, mt: MessageType, body: str, key: str) -> None:
+        """Put an event among what leaves; an observer publishes none."""
+        if not self.observe:
+            self.record.out.append(messages.event(self.record, mt, body, key, self.world, self.at))
+
+    def send_rendezvous(self, kind: str, value: str, body: str) -> None:
+        """Put a rendezvous message among what leaves."""
+        self.record.out.append(messages.rendezvous(self.record, kind, value, body))
+
+    def call_step(self, pending: Pending) -> None:
+        """Have a local step run after the commit."""
+        self.steps.append(step_call(self.record, pending, self.world))
+
+    def note(self, text: str) -> None:
+        """Say in the record what became of the event."""
+        cause = self.record.cause
+        cause.note = f"{cause.note}; {text}" if cause.note else text
+
+    def park(self, code: str, reason: str, error: str) -> None:
+        """Stop the instance visibly; what was computed stands."""
+        if self.record.parked is None:
+            self.record.parked = Parked(reason=reason, code=code, error=error[:8000])
+
+
+def step_call(record: InstanceRecord, pending: Pending, world: World) -> StepCall:
+    """The duty to run a pending local step once."""
+    step = world.types.steps.get(pending.name)
+    if step is None:
+        raise Unfit(f"no step {pending.name!r} here")
+    return StepCall(
+        instance=record.instance,
+        key=pending.key,
+        step=pending.name,
+        attempt=pending.attempt,
+        body=pending.body,
+        timeout_ms=step.timeout_ms,
+        label=pending.label,
+        epoch=record.epoch,
+    )
+
+
+def next_record(record: InstanceRecord, event: Input) -> InstanceRecord:
+    """The record's successor before anything happened: version, owner, cause, dedupe memory."""
+    new = copy_record(record)
+    new.version = record.version + 1
+    new.epoch = event.epoch
+    new.writer = event.writer
+    new.at = event.at
+    new.cause = copy_cause(event.cause)
+    new.unsent = [] if event.published else [*record.unsent, *record.out]
+    remember(new, event)
+    return new
+
+
+SEEN_MAX: Final = 64
+POSITIONS_MAX: Final = 16
+
+
+def remember(record: InstanceRecord, event: Input) -> None:
+    """Keep position and id of an applied event, the newest 16 and 64."""
+    if event.position:
+        record.positions.pop(event.position, None)
+        record.positions[event.position] = event.cause.offset
+        while len(record.positions) > POSITIONS_MAX:
+            del record.positions[next(iter(record.positions))]
+    if event.digest:
+        record.seen.append(event.digest)
+        del record.seen[:-SEEN_MAX]
+
+
+def done(work: Work, *, verdict: str = "applied") -> Transition:
+    """The transition as it stands."""
+    return Transition(record=work.record, steps=work.steps, verdict=verdict)
