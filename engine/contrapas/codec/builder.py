@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-import collections.abc as abc
 import enum
 import ipaddress
 import pathlib
 import types
 import typing
 import uuid
+from collections import abc
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -119,7 +119,13 @@ class Builder:
             return self.shape(tp.__supertype__)
         if isinstance(tp, typing_extensions.TypeAliasType) or type(tp).__name__ == "TypeAliasType":
             return self.shape(tp.__value__)
-        if origin in (typing.Final, typing.Required, typing.NotRequired, typing_extensions.ReadOnly, typing.ClassVar):
+        if origin in (
+            typing.Final,
+            typing.Required,
+            typing.NotRequired,
+            typing_extensions.ReadOnly,
+            typing.ClassVar,
+        ):
             return self.shape(get_args(tp)[0])
         if origin in (Union, types.UnionType):
             return self._union(get_args(tp))
@@ -187,10 +193,18 @@ class Builder:
     def _dict_kin(self, tp: Any, origin: type, args: tuple[Any, ...]) -> Shape:
         key = self.shape(args[0])
         if origin is collections.Counter:
-            return Dict(key, self.leaves[int], cls=origin, make=collections.Counter, text=f"Counter[{key.text}]")
+            return Dict(
+                key, self.leaves[int], cls=origin, make=collections.Counter, text=f"Counter[{key.text}]"
+            )
         value = self.shape(args[1])
         if origin is collections.OrderedDict:
-            return Dict(key, value, cls=origin, make=collections.OrderedDict, text=f"OrderedDict[{key.text}, {value.text}]")
+            return Dict(
+                key,
+                value,
+                cls=origin,
+                make=collections.OrderedDict,
+                text=f"OrderedDict[{key.text}, {value.text}]",
+            )
         made = get_origin(args[1]) or args[1]
         if made not in _SAFE_FACTORIES:
             raise NoShape(f"the default factory of {type_text(tp)} cannot be stored")
@@ -208,7 +222,9 @@ class Builder:
         if cls is tuple:
             return Sequence(tuple, self.anything, frozen=True)
         if cls in (dict, collections.OrderedDict, collections.Counter):
-            return self._generic(cls, cls, (str, Any)) if cls is not dict else Dict(self.anything, self.anything)
+            return (
+                self._generic(cls, cls, (str, Any)) if cls is not dict else Dict(self.anything, self.anything)
+            )
         if issubclass(cls, BaseException):
             return Raised(cls, self.book, self.anything, self.book.name_of)
         if issubclass(cls, enum.Enum):
@@ -490,7 +506,9 @@ def _leaves(book: Names) -> dict[Any, Shape]:
         bytes: Text(bytes, "bytes", write_bytes, read_bytes),
         Decimal: Text(Decimal, "Decimal", str, _decimal, plain=True),
         Fraction: Text(Fraction, "Fraction", str, lambda d: Fraction(d) if d.__class__ is str else _fail()),
-        complex: Text(complex, "complex", lambda c: [repr(c.real), repr(c.imag)], times.read_complex, kind="array"),
+        complex: Text(
+            complex, "complex", lambda c: [repr(c.real), repr(c.imag)], times.read_complex, kind="array"
+        ),
         datetime: Text(datetime, "datetime", times.write_datetime, times.read_datetime, plain=True),
         date: Text(date, "date", times.write_date, times.read_date, plain=True),
         time: Text(time, "time", times.write_time, times.read_time, plain=True),
@@ -498,18 +516,35 @@ def _leaves(book: Names) -> dict[Any, Shape]:
         range: Text(range, "range", lambda r: [r.start, r.stop, r.step], lambda d: range(*d), kind="array"),
         SecretStr: Text(SecretStr, "SecretStr", lambda s: s.get_secret_value(), SecretStr),
         SecretBytes: Text(
-            SecretBytes, "SecretBytes", lambda s: write_bytes(s.get_secret_value()), lambda d: SecretBytes(read_bytes(d))
+            SecretBytes,
+            "SecretBytes",
+            lambda s: write_bytes(s.get_secret_value()),
+            lambda d: SecretBytes(read_bytes(d)),
         ),
         OpaqueValue: Text(OpaqueValue, "OpaqueValue", lambda v: v.text, OpaqueValue),
     }
-    mutable = Text(bytearray, "bytearray", lambda b: write_bytes(bytes(b)), lambda d: bytearray(read_bytes(d)))
+    mutable = Text(
+        bytearray, "bytearray", lambda b: write_bytes(bytes(b)), lambda d: bytearray(read_bytes(d))
+    )
     mutable.frozen, mutable.token = False, (bytearray, "")
     leaves[bytearray] = mutable
-    for cls in (uuid.UUID, ipaddress.IPv4Address, ipaddress.IPv6Address, ipaddress.IPv4Network, ipaddress.IPv6Network):
+    for cls in (
+        uuid.UUID,
+        ipaddress.IPv4Address,
+        ipaddress.IPv6Address,
+        ipaddress.IPv4Network,
+        ipaddress.IPv6Network,
+    ):
         leaves[cls] = _adapted(cls)
     for url in (AnyUrl, Url):
         leaves[url] = Text(url, url.__name__, str, url)
-    for path in (pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PurePath, pathlib.Path, pathlib.PosixPath):
+    for path in (
+        pathlib.PurePosixPath,
+        pathlib.PureWindowsPath,
+        pathlib.PurePath,
+        pathlib.Path,
+        pathlib.PosixPath,
+    ):
         leaves[path] = _path(path)
     return leaves
 

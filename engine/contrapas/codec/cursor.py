@@ -192,7 +192,9 @@ def cursor(items: Any, /) -> Cursor[Any]:
     if hasattr(items, "__next__") or not hasattr(items, "__iter__"):
         if not hasattr(items, "__iter__"):
             raise TypeError(f"'{type(items).__name__}' object is not iterable")
-        raise TypeError(f"a loop with awaits cannot go over a started {type(items).__name__}: write list(...) (CP125)")
+        raise TypeError(
+            f"a loop with awaits cannot go over a started {type(items).__name__}: write list(...) (CP125)"
+        )
     if isinstance(items, AnySequence):
         return SequenceCursor(cast("AnySequence[Any]", items))
     return CopyCursor(list(items))
@@ -227,7 +229,9 @@ class CursorShape(Shape):
     frozen = False
     kinds = frozenset({"object"})
 
-    def __init__(self, text: str, sequence: Shape | None, item: Shape, inner: tuple[CursorShape, ...] = ()) -> None:
+    def __init__(
+        self, text: str, sequence: Shape | None, item: Shape, inner: tuple[CursorShape, ...] = ()
+    ) -> None:
         self.text = self.tag = f"Cursor[{text}]"
         self.sequence = sequence
         """Of a list, tuple or text: followed by position."""

@@ -64,7 +64,11 @@ class Raised(Shape):
     merges = True
 
     def __init__(
-        self, cls: type[BaseException], book: Shapes, anything: Anything, name_of: Callable[[type], str | None]
+        self,
+        cls: type[BaseException],
+        book: Shapes,
+        anything: Anything,
+        name_of: Callable[[type], str | None],
     ) -> None:
         self.cls = cls
         self.text = self.tag = name_of(cls) or cls.__name__
@@ -79,7 +83,9 @@ class Raised(Shape):
         if not isinstance(value, self.cls):
             raise self.misfit(value)
         if isinstance(value, NEVER):
-            raise Misfit(f"{type(value).__name__} is never stored", expected="an exception", got=type(value).__name__)
+            raise Misfit(
+                f"{type(value).__name__} is never stored", expected="an exception", got=type(value).__name__
+            )
         if isinstance(marks, Packing) and (ref := marks.enter(value, cyclic=True)) is not None:
             return ref
         name = self.name_of(type(value))
@@ -99,6 +105,9 @@ class Raised(Shape):
             arguments = (group.message,)
             data["exceptions"] = [_any_exception(self, e).pack(e, marks) for e in group.exceptions]
         data["args"] = [self._loose(a, marks) for a in arguments]
+        if isinstance(value, OSError) and value.filename is not None:
+            second = () if value.filename2 is None else (None, value.filename2)
+            data["files"] = [self._loose(f, marks) for f in (value.filename, *second)]
         attributes = {
             k: self._loose(v, marks) for k, v in vars(value).items() if k not in ("__notes__", TRACE)
         }
@@ -138,10 +147,14 @@ class Raised(Shape):
             raise self.misfit(data)
         cls = self.book.of_class_name(data.get("$type", self.tag))
         if cls is None or not issubclass(cls, BaseException) or issubclass(cls, NEVER):
-            raise Misfit(f"no exception is registered as {data.get('$type')!r}", expected=self.text, got=short(data))
+            raise Misfit(
+                f"no exception is registered as {data.get('$type')!r}", expected=self.text, got=short(data)
+            )
         return self._rebuilt(cls, data, marks, number)
 
-    def _rebuilt(self, cls: type[BaseException], data: dict[str, Json], marks: Marks | None, number: int) -> BaseException:
+    def _rebuilt(
+        self, cls: type[BaseException], data: dict[str, Json], marks: Marks | None, number: int
+    ) -> BaseException:
         base = _builtin(cls)
         inner = [self.unpack(e, marks) for e in data.get("exceptions", ())]
         if issubclass(base, BaseExceptionGroup):
@@ -149,7 +162,9 @@ class Raised(Shape):
         elif base in (Exception, BaseException):
             made = base.__new__(cls)
         else:
-            made = _with_fields(base, cls, [self.anything.unpack(a, marks) for a in data["args"]])
+            made = _with_fields(
+                base, cls, [self.anything.unpack(a, marks) for a in (*data["args"], *data.get("files", ()))]
+            )
         if number and marks is not None:
             marks.remember(number, made)
         if not inner:
@@ -209,7 +224,11 @@ def _note(trace: str) -> str:
 
 
 def _any_exception(shape: Raised, value: BaseException) -> Raised:
-    return shape if isinstance(value, shape.cls) else Raised(BaseException, shape.book, shape.anything, shape.name_of)
+    return (
+        shape
+        if isinstance(value, shape.cls)
+        else Raised(BaseException, shape.book, shape.anything, shape.name_of)
+    )
 
 
 def _message(value: BaseException) -> str:

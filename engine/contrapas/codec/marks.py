@@ -61,7 +61,9 @@ class Unpacking:
         if data.__class__ is dict:
             if "$ref" in data:
                 if data["$ref"] not in self._objects:
-                    raise Misfit(f"no object has the number {data['$ref']}", expected="a number", got=str(data["$ref"]))
+                    raise Misfit(
+                        f"no object has the number {data['$ref']}", expected="a number", got=str(data["$ref"])
+                    )
                 return True, self._objects[data["$ref"]], None, 0
             if "$id" in data and "$value" in data:
                 return False, None, data["$value"], data["$id"]

@@ -137,7 +137,9 @@ class Registry:
         """By class; DataError CP402 for a class outside."""
         entry = self._entries.get(cls)
         if entry is None:
-            raise DataError("CP402", f"{cls.__name__} is no registered message", got=cls.__name__, fix="annotate with it")
+            raise DataError(
+                "CP402", f"{cls.__name__} is no registered message", got=cls.__name__, fix="annotate with it"
+            )
         return entry
 
     def dump_exception(self, exc: BaseException, /) -> str:
@@ -164,7 +166,10 @@ class Registry:
             return Codec(self._builder.shape(tp), code=code)
         except NoShape as why:
             raise DataError(
-                code, f"{type_text(tp)}: {why.text}", expected="a model, a dataclass or a plain type", got=type_text(tp)
+                code,
+                f"{type_text(tp)}: {why.text}",
+                expected="a model, a dataclass or a plain type",
+                got=type_text(tp),
             ) from None
 
     def can_store(self, tp: Any, /) -> str:
@@ -280,7 +285,9 @@ class Registry:
         if shape is None:
             if isinstance(value, BaseException):
                 return self._exception.shape.pack(value, marks)
-            raise Misfit(f"{short(value)} is of no registered type", expected="a registered type", got=cls.__name__)
+            raise Misfit(
+                f"{short(value)} is of no registered type", expected="a registered type", got=cls.__name__
+            )
         data = shape.pack(value, marks)
         if data.__class__ is dict and ("$type" in data or "$ref" in data):
             return data
@@ -302,7 +309,9 @@ class Registry:
         return shape.unpack(untagged(data), marks)
 
     def _leaf(self, name: str) -> type | None:
-        return next((cls for cls in self._builder.leaves if isinstance(cls, type) and cls.__name__ == name), None)
+        return next(
+            (cls for cls in self._builder.leaves if isinstance(cls, type) and cls.__name__ == name), None
+        )
 
 
 _BARE: Mapping[Any, str] = {c: c.__name__ for c in (tuple, set, frozenset, dict, list)}
@@ -315,14 +324,20 @@ class Arguments(Shape):
     frozen = False
     kinds = frozenset({"object"})
 
-    def __init__(self, name: str, signature: inspect.Signature, hints: Mapping[str, Any], registry: Registry) -> None:
+    def __init__(
+        self, name: str, signature: inspect.Signature, hints: Mapping[str, Any], registry: Registry
+    ) -> None:
         self.text = self.tag = f"arguments of {name}"
         anything = registry.any.shape
         self.positional: list[Shape] = []
         self.named: dict[str, Shape] = {}
         self.rest = self.others = anything
         for parameter in signature.parameters.values():
-            shape = registry.codec(hints[parameter.name], code="CP205").shape if parameter.name in hints else anything
+            shape = (
+                registry.codec(hints[parameter.name], code="CP205").shape
+                if parameter.name in hints
+                else anything
+            )
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self.rest = shape
             elif parameter.kind is parameter.VAR_KEYWORD:
@@ -361,7 +376,9 @@ class Arguments(Shape):
         if data.__class__ is not dict:
             raise self.misfit(data)
         args = tuple([self._at(i).unpack(item, marks) for i, item in enumerate(data.get("args", ()))])
-        kwargs = {n: self.named.get(n, self.others).unpack(d, marks) for n, d in data.get("kwargs", {}).items()}
+        kwargs = {
+            n: self.named.get(n, self.others).unpack(d, marks) for n, d in data.get("kwargs", {}).items()
+        }
         return args, kwargs
 
     def visit(self, value: Any, met: Callable[[Any], bool]) -> None:
@@ -469,7 +486,9 @@ def _unwritable(data: Json, why: Exception) -> Misfit:
             try:
                 part.encode()
             except UnicodeEncodeError:
-                return Misfit("the text holds a lone surrogate", expected="Unicode text", got="a lone surrogate")
+                return Misfit(
+                    "the text holds a lone surrogate", expected="Unicode text", got="a lone surrogate"
+                )
         elif part.__class__ is int:
             try:
                 str(part)
@@ -484,4 +503,3 @@ def _unwritable(data: Json, why: Exception) -> Misfit:
         return None
 
     return look(data) or Misfit(str(why)[:200])
-

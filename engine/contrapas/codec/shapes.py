@@ -232,7 +232,7 @@ class Sequence(Shape):
             data = []
             place = 0
             try:
-                for place, item in enumerate(value):  # noqa: B007
+                for place, item in enumerate(value):
                     data.append(self.item.pack(item, marks))
             except Misfit as why:
                 why.parts.append(place)
@@ -255,7 +255,7 @@ class Sequence(Shape):
             items: list[Any] = []
             place = 0
             try:
-                for place, item in enumerate(data):  # noqa: B007
+                for place, item in enumerate(data):
                     items.append(self.item.unpack(item, marks))
             except Misfit as why:
                 why.parts.append(place)
@@ -276,7 +276,9 @@ class Tuple(Shape):
 
     kinds = frozenset({"array"})
 
-    def __init__(self, cls: type, items: tuple[Shape, ...], text: str, make: Callable[[list[Any]], Any]) -> None:
+    def __init__(
+        self, cls: type, items: tuple[Shape, ...], text: str, make: Callable[[list[Any]], Any]
+    ) -> None:
         self.cls = cls
         self.items = items
         self.text = self.tag = text
@@ -308,7 +310,7 @@ def _each(shapes: tuple[Shape, ...], values: Any, marks: Marks | None, *, pack: 
     out: list[Any] = []
     place = 0
     try:
-        for place, shape in enumerate(shapes):  # noqa: B007
+        for place, shape in enumerate(shapes):
             out.append(shape.pack(values[place], marks) if pack else shape.unpack(values[place], marks))
     except Misfit as why:
         why.parts.append(place)
@@ -363,7 +365,9 @@ class Dict(Shape):
                 if key.__class__ is not str:
                     raise self.key.misfit(key)
                 name = "$" + key if key[:1] == "$" else key
-                data[name] = item if same is not None and item.__class__ in same else self.value.pack(item, marks)
+                data[name] = (
+                    item if same is not None and item.__class__ in same else self.value.pack(item, marks)
+                )
         except Misfit as why:
             why.parts.append(str(key))
             raise
@@ -459,7 +463,9 @@ class Union(Shape):
                 if why is None or len(found.parts) > len(why.parts):
                     why = found
                 continue
-            if self.owner.get(kind_of(data)) is member or (data.__class__ is dict and ("$type" in data or "$ref" in data)):
+            if self.owner.get(kind_of(data)) is member or (
+                data.__class__ is dict and ("$type" in data or "$ref" in data)
+            ):
                 return data
             return tagged(member, data)
         if len(candidates) == 1 and why is not None:

@@ -25,12 +25,16 @@ def dump_slots(values: Mapping[str, Any], slots: Mapping[str, Slot], groups: Gro
     texts: dict[str, str] = {}
     done: set[str] = set()
     for group in groups:
-        held = [(name, codec) for name in group if name in values and (codec := _codec(slots, name)) is not None]
+        held = [
+            (name, codec) for name in group if name in values and (codec := _codec(slots, name)) is not None
+        ]
         twice = doubles([(codec.shape, values[name]) for name, codec in held])
         marks = Packing(twice) if twice else None
         for name, codec in held:
             value = values[name]
-            texts[name] = _dumped(name, codec, value) if marks is None else _written(name, codec, value, marks)
+            texts[name] = (
+                _dumped(name, codec, value) if marks is None else _written(name, codec, value, marks)
+            )
             done.add(name)
     for name, value in values.items():
         if name not in done and (any_codec := slots[name].codec) is not None:
