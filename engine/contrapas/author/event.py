@@ -55,6 +55,8 @@ class Event(BaseModel):
         **kwargs: Unpack[ConfigDict],
     ) -> None:
         super().__init_subclass__()
+        if kwargs:  # pydantic has taken its own before
+            raise TypeError(f"{cls.__name__}: unknown class keyword {next(iter(kwargs))!r}")
         cls.__contrapas_name__ = cls.__name__ if name is None else _checked(cls, "name", name)
         if topic is not None:
             cls.__contrapas_topic__ = _checked(cls, "topic", topic)
