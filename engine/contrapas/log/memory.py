@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from contrapas.core.lane import Commit, Control, Draft, Lane, Record, Source, Topic
@@ -158,7 +158,7 @@ class MemoryMembership:
     def __init__(self, store: MemoryStore, group: str, lanes: Sequence[Lane]) -> None:
         self.store = store
         self.group = group
-        self.member = uuid.uuid4().hex
+        self.member = os.urandom(8).hex()
         self._changed = asyncio.Event()
         self._left = False
         store.on_groups.add(self._changed.set)

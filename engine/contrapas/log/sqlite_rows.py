@@ -1,0 +1,70 @@
+"""Rows of the SQLite file: headers as bytes and back, offsets packed with their partition."""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+from itertools import accumulate
+
+from contrapas.core.lane import Headers
+from contrapas.errors import DataError
+
+SHIFT = 48
+LOW = (1 << SHIFT) - 1
+
+
+@lru_cache(maxsize=4096)
+def _head(names: tuple[str, ...]) -> tuple[bytes, struct.Struct]:
+    if any("\0" in name for name in names):
+        raise DataError("CP409", "a header name holds a NUL")
+    block = "\0".join(names).encode()
+    if len(names) > 0xFFFF or len(block) > 0xFFFF:
+        raise DataError("CP409", f"{len(names)} headers with {len(block)} bytes of names are too many")
+    return struct.pack(">HH", len(names), len(block)) + block, struct.Struct(f">{len(names)}I")
+
+
+@lru_cache(maxsize=4096)
+def _names(block: bytes) -> tuple[str, ...]:
+    return tuple(block.decode().split("\0"))
+
+
+@lru_cache(maxsize=256)
+def _lengths(count: int) -> struct.Struct:
+    return struct.Struct(f">{count}I")
+
+
+def pack_headers(headers: Headers) -> bytes:
+    """Count and length of the names (2 bytes each), names joined by NUL, lengths of the values (4 bytes each), values.
+
+    Numbers are big endian; no headers are no bytes. The names come first and together because they repeat from record
+    to record, so that both ways need them only once.
+    """
+    if not headers:
+        return b""
+    names, values = zip(*headers, strict=True)
+    head, lengths = _head(names)
+    return b"".join((head, lengths.pack(*map(len, values)), *values))
+
+
+def unpack_headers(data: bytes) -> Headers:
+    """Read them back. ValueError when a length lies."""
+    if not data:
+        return ()
+    try:
+        count, size = data[0] << 8 | data[1], data[2] << 8 | data[3]
+        names = _names(data[4 : 4 + size])
+        shape = _lengths(count)
+        ends = list(accumulate(shape.unpack_from(data, 4 + size), initial=4 + size + shape.size))
+    except (IndexError, UnicodeDecodeError, struct.error) as bad:
+        raise ValueError(f"headers are cut or their lengths lie: {bad}") from None
+    if ends[-1] != len(data) or len(names) != count:
+        raise ValueError(f"headers of {len(data)} bytes where their lengths say {ends[-1]}")
+    return tuple([(name, data[a:b]) for name, a, b in zip(names, ends, ends[1:], strict=False)])
+
+
+def deadline_of(headers: Headers) -> int | None:
+    """`cp-deadline` in ms, if there is one."""
+    for name, value in headers:
+        if name == "cp-deadline":
+            return int(value) if value.isdigit() else None
+    return None
