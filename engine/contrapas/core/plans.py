@@ -65,7 +65,7 @@ class StatePlan:
         self.loads = tuple((name, slots[name]) for name in state.slots if name in state.touches and name in slots)
         self.saves = tuple((name, slots[name]) for name in state.slots if name in slots)
         self.every = slots
-        self.needs: frozenset[str] = getattr(state, "needs", frozenset[str]())
+        self.needs = state.needs
         self.handling = tuple(reversed(state.handling))
         self.shared = state.shared
 

@@ -85,6 +85,8 @@ class State:
     """Every slot that may be bound here, in lock-file order."""
     touches: frozenset[str] = frozenset()
     """Slots that the code from here to the next awaits can read, bind or delete; the others stay bytes."""
+    needs: frozenset[str] = frozenset()
+    """Slots that are certainly bound here and live: a record of other code that lacks one does not fit (C2, CP312)."""
     handling: tuple[str, ...] = ()
     """Hidden slots that may hold an exception being handled, innermost last."""
     shared: tuple[tuple[str, ...], ...] = ()

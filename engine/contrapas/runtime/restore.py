@@ -60,7 +60,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
         for record in records:
             newest = max(newest, record.timestamp_ms)
             if fold.counts(record):
-                _restore(p, record, steps, out)
+                _restore(p, setting, record, steps, out)
     p.restored()
     p.heal = fold.heals(p)
     p.careful = lease.control.takeovers >= CAREFUL_FROM
@@ -68,7 +68,9 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     return Takeover(p, steps, out, end_in, newest)
 
 
-def _restore(p: Partition, record: Record, steps: list[StepCall], out: list[Draft]) -> None:
+def _restore(
+    p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]
+) -> None:
     headers = dict(record.headers)
     kind = headers.get("cp-kind", b"")
     if record.value is None or kind not in (b"instance", b"rendezvous"):
@@ -103,7 +105,7 @@ def _restore(p: Partition, record: Record, steps: list[StepCall], out: list[Draf
         return
     body = decode(record.value)
     if pending:
-        steps += reissue(body, p.epoch)
+        steps += reissue(body, p.epoch, setting.world)
     if unsent:
         batch = Batch(0)
         body.out = [*body.unsent, *body.out]
