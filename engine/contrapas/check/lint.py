@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from contrapas.check.finding import Finding
 from contrapas.machine.ir import Program
@@ -147,7 +147,9 @@ def _full(value: Any) -> str:
     """Where something was defined; of a value: its class."""
     if isinstance(value, ModuleType):
         return value.__name__
-    named: Any = value if hasattr(value, "__qualname__") else type(value)
+    named: Any = value
+    if not hasattr(named, "__qualname__"):
+        named = cast(Any, type(value))
     return f"{getattr(named, '__module__', None) or ''}.{getattr(named, '__qualname__', '')}"
 
 

@@ -72,34 +72,23 @@ def _undone(program: Program, site: Site) -> str:
     """What taking it back would be called: from the one command beside it that nobody sends, else in general."""
     used = {s.target for top in program.sites for s in flat(top)}
     told: list[str] = []
-    if isinstance(site.target, type) and issubclass(site.target, Command):
-        own, topic = words(type_name(site.target)), message_spec(site.target).topic
-        for other in program.namespace.values():
-            if (
-                not (isinstance(other, type) and issubclass(other, Command))
-                or other in used
-                or other is Command
-            ):
-                continue
-            if not other.__contrapas_key__ or message_spec(other).topic != topic:
-                continue
-            theirs = words(type_name(other))
-            if own[1:] and theirs[1:] == own[1:]:
-                reply = [w for w in words(type_name(message_spec(other).replies[0])) if w not in theirs]
+    if site.target in (commands := _commands(program)):
+        own, topic = words(type_name(site.target)), commands[site.target].topic
+        for other, spec in commands.items():
+            theirs = words(spec.name)
+            if other not in used and spec.topic == topic and own[1:] and theirs[1:] == own[1:]:
+                reply = [word for word in words(type_name(spec.replies[0])) if word not in theirs]
                 told += reply[-1:]
     return told[0] if len(set(told)) == 1 else "taken back"
 
 
 def _commands(program: Program) -> dict[Any, MessageSpec]:
-    """Command classes that the saga's module names."""
+    """Command classes that the saga's module names, with what they say about themselves."""
     found: dict[Any, MessageSpec] = {}
     for value in program.namespace.values():
-        if (
-            isinstance(value, type)
-            and Command in value.__mro__[1:]
-            and getattr(value, "__contrapas_key__", "")
-        ):
-            found[value] = message_spec(value)
+        made: type[Any] | None = value if isinstance(value, type) else None
+        if made is not None and Command in made.__mro__[1:] and made.__contrapas_key__:
+            found[made] = message_spec(made)
     return found
 
 

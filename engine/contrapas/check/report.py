@@ -85,7 +85,7 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
     return Report(
         findings=tuple(f for f in judged if not f.allowed),
         allowed=tuple(f for f in judged if f.allowed),
-        stats=tuple(_stat(machines[name], sizes[name], judged) for name in modes),
+        stats=tuple(_stat(machines[name], walkers[name], sizes[name], judged) for name in modes),
     )
 
 
@@ -123,8 +123,8 @@ def _explored(
     return findings, len(explored.parents)
 
 
-def _stat(machine: Machine, size: int, findings: Iterable[Finding]) -> Stat:
-    graph = graph_of(machine)
+def _stat(machine: Machine, walker: Walker, size: int, findings: Iterable[Finding]) -> Stat:
+    graph = graph_of(machine, walker)
     states, undos, transitions = numbers(graph)
     return Stat(
         saga=machine.name,

@@ -43,10 +43,10 @@ class _Found:
     entries: dict[str, Issued] = field(default_factory=dict[str, Issued])
 
 
-def graph_of(machine: Machine) -> Graph:
-    """Everything that pictures show."""
-    walker = Walker(program_of(machine))
-    model = Model(machine.name, {machine.name: walker})
+def graph_of(machine: Machine, walker: Walker | None = None) -> Graph:
+    """Everything that pictures show; `walker`: of this machine, if there is one already."""
+    walker = walker or Walker(program_of(machine))
+    model = Model(machine.name, {machine.name: walker}, late=False)
     found = _Found()
     seen: dict[Config, None] = {}
     todo: list[Config] = []
@@ -59,7 +59,7 @@ def graph_of(machine: Machine) -> Graph:
         _unwinding(found, model, config)
         for move in model.moves(config):
             source = _source(model, config)
-            if source and move.kind != "kill":
+            if source:
                 _note(found, model, source, move)
             if move.config not in seen and len(seen) < LIMIT:
                 seen[move.config] = None

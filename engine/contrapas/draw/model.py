@@ -101,11 +101,11 @@ def class_name(exc: Value) -> str:
 class Model:
     """Moves of one saga; called sagas in `walkers` are entered, others are one operation."""
 
-    def __init__(self, name: str, walkers: Mapping[str, Walker], *, events: bool = True) -> None:
+    def __init__(self, name: str, walkers: Mapping[str, Walker], *, late: bool = True) -> None:
         self.name = name
         self.walkers = walkers
-        self.events = events
-        """With cancel, kill and late replies."""
+        self.late = late
+        """With late replies and kills, which move no frame."""
         self._outcomes: dict[tuple[str, int], tuple[Outcome, ...]] = {}
         self._issued: dict[tuple[str, int], tuple[Issued, ...]] = {}
 
@@ -140,8 +140,8 @@ class Model:
         at = config.top
         for outcome in self._ends(at):
             yield from self._outcome(config, at, outcome)
-        if self.events:
-            yield from self._cancel(config, at)
+        yield from self._cancel(config, at)
+        if self.late:
             yield from _late(config)
 
     def _ends(self, at: At) -> tuple[Outcome, ...]:
@@ -161,7 +161,7 @@ class Model:
     def _outcome(self, config: Config, at: At, outcome: Outcome) -> Iterator[Move]:
         site = self.site(at)
         settled = self._settled(config, at, outcome.statuses)
-        if "unknown" in outcome.statuses and site.kind in ("command", "ask"):
+        if self.late and "unknown" in outcome.statuses and site.kind in ("command", "ask"):
             settled = replace(settled, late=settled.late | {(at.machine, site.label)})
         walker = self.walkers[at.machine]
         if outcome.raises is not None:
@@ -212,6 +212,8 @@ class Model:
                     "cancel", at.machine, site.label, "cancel", way.config,
                     line=site.line, end_line=way.line, excepts=way.excepts, pivot=way.pivot, failure=True, bug=way.bug,
                 )  # fmt: skip
+        if not self.late:
+            return
         killed = replace(asked, frames=(), unwinding=Unwind(0, "end"), late=frozenset())
         yield Move("kill", at.machine, site.label, "kill", killed, line=site.line, failure=True)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from contrapas.author.retry import Retry
+from contrapas.draw.live import GIVEN, live_at_awaits
 from contrapas.draw.native import BUG, Env, Fall, Native, Raised, env_get, env_set
 from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return, Site
 
@@ -64,6 +65,7 @@ class Walker:
         self.native = Native(program)
         self.sites = {site.index: site for site in program.sites}
         self._awaits = {b.term.site: b for b in program.blocks.values() if isinstance(b.term, Await)}
+        self._live = live_at_awaits(program, self.native.tracked | frozenset(program.hidden))
         self._known: dict[tuple[Any, ...], list[Stop]] = {}
 
     def gives_up(self, site: Site) -> bool:
@@ -87,6 +89,7 @@ class Walker:
         """From an await that gave a value."""
         term = self._awaits[site].term
         assert isinstance(term, Await)
+        env = env_set(env, GIVEN, value)
         if term.into:
             env = env_set(env, term.into, value if self.native.keeps(term.into) else None)
         return self._walk(("resume", site, env), _Point(term.resume, env))
@@ -141,7 +144,9 @@ class Walker:
         elif isinstance(term, Raise):
             self._raise(walk, block, at, self.native.raised(term.stmt, env, block), term.stmt.lineno)
         elif isinstance(term, Await):
-            self._stop(walk, "await", at, site=term.site, line=self.sites[term.site].line)
+            live = self._live[term.site]
+            known = tuple(item for item in env if item[0] in live)
+            self._stop(walk, "await", replace(at, env=known), site=term.site, line=self.sites[term.site].line)
         else:
             self._raise(walk, block, at, self.native.handled(block, env), block.line)
         return []
@@ -172,7 +177,7 @@ class Walker:
     def _decided(self, term: Branch, env: Env) -> bool | None:
         held = env_get(env, term.slot) if term.slot else None
         if term.kind == "except":
-            return self.native.catches(term.test, held)
+            return self.native.catches(_type_of(term.test), held)
         if term.kind == "unwinds":
             return self.native.unwinds(held)
         if term.kind == "pend":
@@ -182,3 +187,8 @@ class Walker:
         if term.kind == "data":
             return self.native.test(term.test, env)
         return None
+
+
+def _type_of(test: ast.expr) -> ast.expr:
+    """The type expression of an `except`: the compiler wraps it into a call that compares."""
+    return test.args[1] if isinstance(test, ast.Call) and len(test.args) == 2 else test

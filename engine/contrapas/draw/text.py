@@ -64,10 +64,18 @@ def _rows(graph: Graph) -> list[_Row]:
                 grouped.setdefault(edge.target, []).append(edge)
         shown_source = source
         for target, edges in grouped.items():
-            causes = " | ".join(dict.fromkeys(e.cause for e in edges if e.cause))
+            causes = _causes(edges)
             rows.append(_Row(shown_source, shown(target), causes, _note(graph, source, target, edges)))
             shown_source = ""
     return rows
+
+
+def _causes(edges: list[Edge]) -> str:
+    """Causes of one arrow; many are counted."""
+    causes = list(dict.fromkeys(e.cause for e in edges if e.cause))
+    if len(causes) > 6:
+        return f"{causes[0]} | {causes[1]} | … {len(causes) - 2} more"
+    return " | ".join(causes)
 
 
 def _note(graph: Graph, source: str, target: str, edges: list[Edge]) -> str:
