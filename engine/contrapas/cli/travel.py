@@ -18,6 +18,8 @@ class Stage(NamedTuple):
     """One operation of an instance."""
 
     label: str
+    name: str
+    """Of the command, step or awaited events."""
     kind: str
     mark: str
     began_ms: int
@@ -69,6 +71,7 @@ def _open(
     mark = OPEN if last.status not in ENDED else DROPPED
     return Stage(
         pending.label,
+        pending.name,
         pending.kind,
         mark,
         pending.since or since.at,
@@ -102,6 +105,7 @@ def _ended(
     began = pending.since or since.at
     return Stage(
         pending.label,
+        pending.name,
         pending.kind,
         mark,
         began,

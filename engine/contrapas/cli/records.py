@@ -1,0 +1,216 @@
+"""Instances as rows: what lists, filters and `-o json` show of a record of the log lane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from contrapas.cli import text, travel
+from contrapas.cli.avro import decode
+from contrapas.cli.lanes import LogFile
+from contrapas.core.envelope import ENDED, STATUSES, InstanceRecord, Pending, UndoEntry
+from contrapas.core.lane import Record
+from contrapas.errors import ContrapasError, Refused
+
+FIELDS = (
+    "id", "key", "saga", "state", "status", "age", "started", "tries", "error", "code", "outcome", "version", "mode", "partition",
+)  # fmt: skip
+"""What `--where` knows."""
+_BODY_FIELDS = frozenset({"started", "tries", "error", "code", "outcome", "mode"})
+
+
+class Head(NamedTuple):
+    """What the headers of a record tell, without its body."""
+
+    record: Record
+    instance: str
+    saga: str
+    key: str
+    state: str
+    status: str
+    version: int
+
+
+def heads(log: LogFile) -> Iterator[Head]:
+    """The newest record of every instance."""
+    for record in log.newest():
+        if (head := head_of(record)) is not None:
+            yield head
+
+
+def head_of(record: Record) -> Head | None:
+    """None for what is no instance: control, rendezvous, graphs, tombstones."""
+    if record.value is None or record.key[:1] == b"$":
+        return None
+    headers = {name: value for name, value in record.headers}
+    if headers.get("cp-kind", b"instance") != b"instance":
+        return None
+    instance = record.key.decode("utf-8", "backslashreplace")
+    saga, _, key = instance.partition("/")
+    version = headers.get("cp-version", b"0")
+    return Head(
+        record,
+        instance,
+        saga,
+        key,
+        headers.get("cp-state", b"").decode("utf-8", "backslashreplace"),
+        headers.get("cp-status", b"").decode("utf-8", "backslashreplace"),
+        int(version) if version.isdigit() else 0,
+    )
+
+
+def body_of(record: Record) -> InstanceRecord:
+    """The decoded record."""
+    if record.value is None:
+        raise Refused("CP813", "the instance was removed after its retention")
+    return decode(record.value)
+
+
+def needs_body(names: Sequence[str]) -> bool:
+    """Whether a filter over these fields must read bodies."""
+    return not _BODY_FIELDS.isdisjoint(names)
+
+
+def fields(head: Head, body: InstanceRecord | None, now_ms: int) -> Mapping[str, object]:
+    """What `--where` sees."""
+    found: dict[str, object] = {
+        "id": head.instance,
+        "key": head.key,
+        "saga": head.saga,
+        "state": head.state,
+        "status": head.status,
+        "age": max(0, now_ms - head.record.timestamp_ms),
+        "version": head.version,
+        "partition": head.record.partition,
+    }
+    if body is not None:
+        pending = first_pending(body)
+        found |= {
+            "started": max(0, now_ms - body.started_at),
+            "tries": pending.attempt if pending else None,
+            "error": error_of(body) or None,
+            "code": body.parked.code if body.parked else None,
+            "outcome": body.outcome or None,
+            "mode": body.mode,
+        }
+    return found
+
+
+def row(head: Head, body: InstanceRecord | None, now_ms: int) -> dict[str, Any]:
+    """One instance as JSON; field names are public (`instance_list.json`)."""
+    found: dict[str, Any] = {
+        "id": head.key,
+        "instance": head.instance,
+        "saga": head.saga,
+        "key": head.key,
+        "state": head.state,
+        "status": head.status,
+        "since_ms": max(0, now_ms - head.record.timestamp_ms),
+        "version": head.version,
+        "partition": head.record.partition,
+        "offset": head.record.offset,
+        "started_ms": None,
+        "tries": None,
+        "waits_for": "",
+        "deadline_ms": None,
+        "outcome": None,
+        "error": "",
+    }
+    if body is not None:
+        pending = first_pending(body)
+        found |= {
+            "started_ms": body.started_at,
+            "tries": travel.attempts_of(pending) if pending else None,
+            "waits_for": waits_for(body, now_ms),
+            "deadline_ms": pending.deadline if pending else body.deadline,
+            "outcome": body.outcome or None,
+            "error": error_of(body),
+        }
+    return found
+
+
+def first_pending(body: InstanceRecord) -> Pending | None:
+    """The operation that stands for the instance in a list."""
+    return next(body.operations(), None)
+
+
+def error_of(body: InstanceRecord) -> str:
+    """The last thing that went wrong, for people."""
+    if body.parked is not None:
+        return body.parked.error or body.parked.reason
+    pending = first_pending(body)
+    return (pending.error if pending else "") or body.error
+
+
+def waits_for(body: InstanceRecord, now_ms: int) -> str:
+    """`StockReserved|OutOfStock, 19s left`, `try in 4s`, `CP847: …`."""
+    if body.parked is not None:
+        return f"{body.parked.code}: {body.parked.reason}"
+    if body.status == "settling":
+        return _owed([e for e in body.owed], now_ms)
+    if body.status in ENDED:
+        return body.outcome or body.error
+    pending = first_pending(body)
+    if pending is None:
+        return ""
+    many = sum(1 for _ in body.operations())
+    more = f" and {many - 1} more" if many > 1 else ""
+    if pending.retry_at is not None:
+        return f"try in {text.duration(max(0, pending.retry_at - now_ms))}{more}"
+    if pending.kind == "sleep":
+        return f"a timer, {left(pending.deadline, now_ms)}{more}"
+    if pending.kind == "local":
+        return f"{pending.name}{more}"
+    tail = f", {left(pending.deadline, now_ms)}" if pending.deadline is not None else ""
+    return f"{'|'.join(pending.types) or pending.name}{tail}{more}"
+
+
+def _owed(entries: list[UndoEntry], now_ms: int) -> str:
+    if not entries:
+        return ""
+    first = entries[0]
+    kinds = "|".join(first.types) or first.label
+    return f"late {kinds}, {left(first.owed_until, now_ms)}" if first.owed_until else f"undo of {first.label}"
+
+
+def left(deadline: int | None, now_ms: int) -> str:
+    """`19s left`, `due 3s ago`."""
+    if deadline is None:
+        return ""
+    rest = deadline - now_ms
+    return f"{text.duration(rest)} left" if rest >= 0 else f"due {text.duration(-rest)} ago"
+
+
+def one(log: LogFile, id: str) -> Head:
+    """The instance of a key or `saga/key`; Refused CP813, or CP808 when two sagas share the key."""
+    found = [head for record in log.instances(id) if (head := head_of(record)) is not None]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(head.instance for head in found)
+        raise Refused("CP814", f"several sagas have the key '{text.escape(id)}': {names}", fix=found[0].instance)
+    raise Refused("CP813", f"there is no instance '{text.escape(id)}'", fix="contrapas ls")
+
+
+def history(log: LogFile, head: Head) -> list[InstanceRecord]:
+    """The records of the present run of an instance that are still there, oldest first."""
+    found: list[InstanceRecord] = []
+    for record in log.history(head.record.key, head.record.partition):
+        if record.value is None:
+            found.clear()
+            continue
+        try:
+            body = body_of(record)
+        except ContrapasError:
+            continue
+        if found and found[-1].run != body.run:
+            found.clear()
+        if not found or body.version > found[-1].version:
+            found.append(body)
+    return found
+
+
+def tally(statuses: Sequence[str]) -> str:
+    """`waiting 29 · retrying 4`, in the order of the statuses' table, live ones first."""
+    order = [*reversed(STATUSES)]
+    return " · ".join(f"{word} {text.count(n)}" for word in order if (n := sum(s == word for s in statuses)))

@@ -1,0 +1,25 @@
+import pytest
+
+from contrapas.cli import avro
+from contrapas.core import envelope_avro
+from contrapas.core.envelope import InstanceRecord
+from contrapas.errors import Damaged
+
+
+def test_the_short_reader_reads_what_the_library_reads(
+    compensated_records: list[InstanceRecord], parked_record: InstanceRecord
+) -> None:
+    for record in [*compensated_records, parked_record]:
+        value = envelope_avro.encode(record)
+        assert avro.decode(value) == envelope_avro.decode(value) == record
+
+
+def test_the_fingerprint_is_that_of_the_schema() -> None:
+    assert envelope_avro.schema()[1] == avro.MAGIC
+
+
+def test_cut_and_changed_bytes_are_damage(parked_record: InstanceRecord) -> None:
+    value = envelope_avro.encode(parked_record)
+    for bad in (value[:-1], value + b"x", b"\x00" + value[1:], b"", value[:10], value[:10] + b"\xff" * 40):
+        with pytest.raises(Damaged):
+            avro.decode(bad)
