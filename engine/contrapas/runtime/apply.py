@@ -16,10 +16,13 @@ from contrapas.core.decode import VERBS, Arrival, Rejected
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.lane import Record
 from contrapas.core.load import CONFLICT, DUPLICATE, judge, judge_start
+from contrapas.core.parking import parked
 from contrapas.core.rendezvous import digest_of
 from contrapas.core.timers import timers
 from contrapas.core.transition import transition
+from contrapas.core.work import next_record
 from contrapas.core.world import Input, Transition
+from contrapas.errors import DataError
 from contrapas.runtime import meet
 from contrapas.runtime.batch import Answer, Batch, Due
 from contrapas.runtime.partition import Partition, is_wait
@@ -33,7 +36,10 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         event.published = p.published(event.instance)
     elif event.cause.kind != "start":
         return None
-    change = transition(record, event, p.setting.world)
+    if record is not None and event.reason.startswith("CP843"):
+        change = _unfit(record, event)
+    else:
+        change = transition(record, event, p.setting.world)
     batch.steps += change.steps
     new = change.record
     if change.tombstone:
@@ -42,6 +48,12 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         p.counts.transitions += 1
         p.write(batch, new)
     return change
+
+
+def _unfit(record: InstanceRecord, event: Input) -> Transition:
+    """A step returned what cannot be stored: trying again gives the same, so the instance parks with it."""
+    stopped = parked(next_record(record, event), event, DataError("CP843", event.reason.removeprefix("CP843 ")), record)
+    return Transition(record=stopped, verdict="parked", code="CP843", reason=event.reason)
 
 
 def fire(p: Partition, batch: Batch, due: Due) -> None:
@@ -54,6 +66,9 @@ def fire(p: Partition, batch: Batch, due: Due) -> None:
         return
     for timer in sorted(timers(record), key=lambda t: t.at):
         if timer.at <= batch.at:
+            if timer.name == "retention" and not p.published(due.key):
+                p.postpone(due.key, batch.at + 1_000)
+                return
             cause = Cause(kind="timer", type=timer.name, id=f"{due.key}@{record.version}:{timer.name}")
             transition_of(p, batch, Input(cause=cause, instance=due.key, at=batch.at, timer=timer.name))
             return

@@ -124,6 +124,8 @@ class Counts:
     early: int = 0
     dead: int = 0
     ignored: int = 0
+    skipped: int = 0
+    """Messages of users' topics that no saga mentions."""
     transitions: int = 0
     parked: int = 0
     commits: int = 0

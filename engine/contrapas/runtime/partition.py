@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from contrapas.core.correlate import ABSENT, ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
-from contrapas.core.envelope import InstanceRecord
+from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import decode as decode_instance
 from contrapas.core.envelope_avro import encode as encode_instance
 from contrapas.core.envelope_rendezvous import decode as decode_rendezvous
@@ -25,7 +25,7 @@ from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import Rendezvous, parse_wait_key
 from contrapas.core.rendezvous import next_deadline as wait_deadline
 from contrapas.core.timers import next_deadline
-from contrapas.core.world import Input
+from contrapas.core.world import Input, StepCall
 from contrapas.runtime.batch import (
     BATCH_BYTES_MAX,
     BATCH_MS_MAX,
@@ -74,7 +74,10 @@ class Partition:
         self.relayed = control.relayed
         self.written_relayed = control.relayed
         self.careful = False
-        self.only: tuple[str, int] | None = None
+        self.pending_steps: deque[StepCall] = deque()
+        """Careful mode: pending local steps, to be issued again one at a time."""
+        self.inflight: Batch | None = None
+        """Being decided or committed: what it changed is not true yet."""
         self.unsent: dict[str, int] = {}
         self.unsent_bytes = 0
         self.heal: list[Draft] = []
@@ -125,7 +128,7 @@ class Partition:
     def open(self, now: int) -> Batch:
         """Begin a batch at `now`, ms of log time; time never goes back within a partition."""
         self.at = max(self.at, now)
-        batch = Batch(self.at, position=self.position)
+        batch = self.inflight = Batch(self.at, position=self.position)
         if self.heal:
             batch.log.extend(self.heal)
         return batch
@@ -178,6 +181,13 @@ class Partition:
             record = decode_instance(entry.value)
             self._remember(instance, record)
         return record
+
+    def committed_record(self, instance: str) -> InstanceRecord | None:
+        """What the last commit says about an instance, for doors that only look."""
+        if self.inflight is not None and instance in self.inflight.undo:
+            entry = self.inflight.undo[instance]
+            return None if entry is None else decode_instance(entry.value)
+        return self.load(instance)
 
     def load_wait(self, key: str) -> Rendezvous | None:
         """A rendezvous, decoded anew: whoever asks may change it."""
@@ -246,6 +256,33 @@ class Partition:
         headers = (("cp-kind", kind), ("cp-version", b"%d" % (version + 1)), ("cp-epoch", b"%d" % self.epoch))
         batch.log.append(Draft("", self.number, key.encode(), None, headers))
 
+    def healing(self, key: str, version: int) -> Draft:
+        """Our own state of a key with a foreign record on top, one version above both; a tombstone if we have none."""
+        entry = self.entries.get(key)
+        if entry is None or is_wait(key):
+            number = max(version, 0 if entry is None else entry.version) + 1
+            kind = b"rendezvous" if is_wait(key) else b"instance"
+            headers = (("cp-kind", kind), ("cp-version", b"%d" % number), ("cp-epoch", b"%d" % self.epoch))
+            if entry is None:
+                return Draft("", self.number, key.encode(), None, headers)
+            headers = (*headers, ("cp-deadline", b"%d" % (entry.deadline or 0)), ("cp-sum", checksum(entry.value)))
+            return Draft("", self.number, key.encode(), entry.value, headers)
+        record = decode_instance(entry.value)
+        record.version = max(version, record.version) + 1
+        record.epoch, record.writer = self.epoch, self.setting.writer
+        record.unsent, record.out = [*record.unsent, *record.out], []
+        record.cause = Cause(kind="heal", type="heal")
+        value = encode_instance(record)
+        self.entries[key] = entry._replace(value=value, version=record.version)
+        self._cache.pop(key, None)
+        return Draft("", self.number, key.encode(), value, headers_of(record, value))
+
+    def postpone(self, key: str, at: int) -> None:
+        """Look at a record's timers again at `at`: what is due cannot happen yet."""
+        entry = self.entries[key]
+        self.entries[key] = entry._replace(deadline=at)
+        heapq.heappush(self._heap, (at, key))
+
     def next_control(self, batch: Batch | None) -> Control:
         """What a commit says about the partition: positions as of commits that have returned."""
         return self.control._replace(
@@ -259,6 +296,7 @@ class Partition:
     def committed(self, batch: Batch, commit: Commit, control: Control) -> Duties:
         """The batch counts: move on, and say what must happen now. control: as the lease holds it now."""
         self.control = control
+        self.inflight = None
         self.written, self.written_relayed = dict(control.cursor), control.relayed
         self.counts.commits += 1
         self.counts.healed += len(self.heal)
@@ -300,6 +338,7 @@ class Partition:
 
     def abort(self, batch: Batch) -> None:
         """Nothing of the batch happened: previous bytes back, inputs and results back where they came from."""
+        self.inflight = None
         for key, entry in batch.undo.items():
             self._cache.pop(key, None)
             if entry is None:

@@ -69,7 +69,9 @@ class Station:
         self.acquired_ms = clock.ms()
         self.moved_ms = clock.ms()
         """When something was last decided: health looks at it."""
-        self.timers_due_ms: float | None = None
+        self.behind: set[object] = set()
+        """Sources that have not met their end of the takeover yet."""
+        self.on_caught_up: Callable[[], None] = lambda: None
 
     async def read(self, p: Partition) -> bool:
         """`processor.Shell`."""
@@ -92,6 +94,12 @@ class Station:
         if epoch == self.partition.epoch and self.failure is None:
             self.partition.results.append(event)
             self.wake.set()
+
+    def caught_up(self, source: object) -> None:
+        """A source has met the end it had at the takeover."""
+        self.behind.discard(source)
+        if not self.behind:
+            self.on_caught_up()
 
     def stop(self) -> None:
         """Take nothing new."""

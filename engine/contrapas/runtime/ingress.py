@@ -1,0 +1,137 @@
+"""Ingress: messages of the users' topics that some saga takes, put on `<ns>.in` with the place they came from.
+
+A source partition belongs to the owner of partition `murmur2("topic/partition") % count`, whose control record keeps its
+cursor; that moves after the publish was acknowledged, so what is published twice carries the same place, and is known by
+it. Nothing is decoded further than needed to choose the partition; the bytes stay as they were.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from contrapas.core.decode import mapped, mapped_type
+from contrapas.core.lane import Draft, Record
+from contrapas.core.partition import partition as partition_of
+from contrapas.errors import Retriable
+from contrapas.failpoints import NAMES, failpoint
+from contrapas.runtime.batch import Setting
+from contrapas.runtime.clock import pause
+from contrapas.runtime.dispatch import send
+
+if TYPE_CHECKING:
+    from contrapas.runtime.station import Station
+
+NAMES["ingress.read"] = "messages of a user's topic are read, not on the inbound lane"
+NAMES["ingress.published"] = "messages are on the inbound lane, the cursor of their topic has not moved"
+POLL_MS = 5_000
+
+
+class Source(NamedTuple):
+    """One partition of a user's topic that this owner ingests."""
+
+    topic: str
+    id: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """As `positions` and the cursor have it: the topic with its id."""
+        return f"{self.topic}@{self.id}"
+
+
+def topics_of(setting: Setting) -> tuple[str, ...]:
+    """The users' topics that carry something some saga takes."""
+    routes = setting.routes
+    found = {
+        topic
+        for topic, types in setting.doors.by_topic.items()
+        if any(routes.mentions(name) for name in types)
+    }
+    return tuple(sorted(found | set(setting.doors.mappings)))
+
+
+async def sources_of(s: Station) -> list[Source]:
+    """The sources that belong to this partition's owner."""
+    found: list[Source] = []
+    for name in topics_of(s.setting):
+        topic = await s.log.topic(name)
+        if topic is None:
+            continue
+        for number in range(topic.partitions):
+            owner = partition_of(f"{name}/{number}".encode(), s.setting.doors.partitions)
+            if owner == s.number:
+                found.append(Source(name, topic.id, number))
+    return found
+
+
+async def ingest(s: Station, source: Source) -> None:
+    """Follow one source for as long as the station lives; `s.behind` holds it until it met its end of the takeover."""
+    try:
+        start, end = await s.log.bounds(source.topic, source.number)
+        place = (source.name, source.number)
+        at = s.partition.settled.get(place, start)
+        while not s.stopping:
+            if at >= end and source in s.behind:
+                s.caught_up(source)
+            try:
+                records, after = await s.log.read(source.topic, source.number, at, wait_ms=POLL_MS)
+            except Retriable:
+                await pause(s.clock, 50 + 100 * s.chance())
+                continue
+            drafts = [d for r in records if (d := _draft(s.setting, source, r)) is not None]
+            s.partition.counts.skipped += len(records) - len(drafts)
+            failpoint("ingress.read")
+            if drafts:
+                await send(s, drafts)
+                failpoint("ingress.published")
+            if after != at:
+                at = after
+                s.partition.settled[place] = at
+                s.wake.set()
+    except Exception as why:
+        s.fail(why)
+
+
+def _draft(setting: Setting, source: Source, record: Record) -> Draft | None:
+    """The message as it goes on the inbound lane; None: no saga mentions its type, or it is a deletion."""
+    if not record.value:
+        return None
+    headers = dict(record.headers)
+    type_name, key = _type_and_key(setting, source.topic, record, headers)
+    mapping = setting.doors.mappings.get(source.topic)
+    keep = mapping is not None and mapping.unknown == "dead"
+    if type_name and not keep and not setting.routes.mentions(type_name):
+        return None
+    if "cp-in-reply-to" in headers and (to := headers.get("ce_correlationid")):
+        key = to.partition(b"/")[2]
+    own = (("cp-source", f"{source.name}/{source.number}@{record.offset}".encode()),)
+    if key != record.key:
+        own = (*own, ("cp-source-key", record.key))
+    at = partition_of(key, setting.doors.partitions)
+    return Draft("in", at, key, record.value, (*record.headers, *own))
+
+
+def _type_and_key(
+    setting: Setting, topic: str, record: Record, headers: dict[str, bytes]
+) -> tuple[str, bytes]:
+    """Type and key as far as they can be told cheaply; an empty type leaves the judgement to the decoder."""
+    if "ce_type" in headers:
+        return headers["ce_type"].decode(errors="replace"), record.key
+    mapping = setting.doors.mappings.get(topic)
+    structured = headers.get("content-type", b"").lower().startswith(b"application/cloudevents")
+    if not structured and mapping is None:
+        own = setting.doors.by_topic.get(topic, ())
+        return (own[0] if len(own) == 1 else ""), record.key
+    try:
+        fields: object = json.loads(record.value or b"")
+    except (ValueError, RecursionError):
+        return "", record.key
+    if not isinstance(fields, dict):
+        return "", record.key
+    body: dict[str, object] = fields
+    if structured:
+        return str(body.get("type", "")), record.key
+    type_name = mapped_type(headers, body, topic, mapping, setting.doors)
+    key = mapped(mapping.key, headers, body).encode() if mapping is not None and mapping.key else record.key
+    return type_name, key

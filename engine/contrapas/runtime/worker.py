@@ -1,0 +1,370 @@
+"""`Worker`: a process's share of a namespace. It joins the group, takes partitions over, runs them, and lets them go.
+
+One task per owned partition lives through its epochs: acquire, restore, run; fenced, it drops everything and asks
+membership before it tries again; in doubt, it acquires anew at once. A stop finishes the commit in flight, lets running
+steps end for a while, writes cursor and `relayed`, and releases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from contrapas.core.correlate import routes_of
+from contrapas.core.decode import Doors
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.world import Input, World
+from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
+from contrapas.failpoints import NAMES, failpoint
+from contrapas.log import Lease, Log, Membership
+from contrapas.runtime import commit, dispatch, ingress, processor, read, restore
+from contrapas.runtime.batch import Answer, Counts, Setting
+from contrapas.runtime.clock import Clock, RealClock, pause
+from contrapas.runtime.definition import Definition
+from contrapas.runtime.station import Station
+from contrapas.runtime.steps import StepRunner
+
+NAMES["revoke"] = "a partition is to be given up, its commit in flight has ended"
+NAMES["release.before"] = "the last commit of a partition is written, it is not released"
+INGRESS_WAIT_MS = 60_000
+STUCK_MS = 30_000
+
+
+@dataclass(slots=True)
+class Health:
+    """How a worker is: `green`, `amber` or `red`, and why."""
+
+    colour: str = "green"
+    reasons: list[str] = field(default_factory=list[str])
+    owned: tuple[int, ...] = ()
+    steps: int = 0
+
+
+class Worker:
+    """Runs the sagas and services of one app on one log."""
+
+    def __init__(
+        self,
+        log: Log,
+        definition: Definition,
+        world: World,
+        *,
+        owner: str = "",
+        clock: Clock | None = None,
+        chance: Callable[[], float] = random.random,
+        threads: int = 32,
+    ) -> None:
+        self.log = log
+        self.definition = definition
+        self.clock = clock or RealClock()
+        self.chance = chance
+        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self.setting = setting_of(log, definition, world, writer=self.owner)
+        self.runner = StepRunner(world.types, self._result, self.clock, threads=threads)
+        self.runner.on_fatal = self._fatal
+        self.stations: dict[int, Station] = {}
+        self.retired = Counts()
+        """Counts of stations that are gone."""
+        self.troubles: dict[int, str] = {}
+        self.answers: dict[str, asyncio.Future[Answer]] = {}
+        self.waiting: dict[str, list[asyncio.Future[InstanceRecord]]] = {}
+        self.ready = asyncio.Event()
+        """Every partition assigned at first has been taken over."""
+        self._assigned: frozenset[int] = frozenset()
+        self._tenures: dict[int, asyncio.Task[None]] = {}
+        self._stopping = False
+        self._drain_ms = 30_000.0
+        self._membership: Membership | None = None
+        self._finished: asyncio.Future[None] | None = None
+        self._besides: list[asyncio.Task[None]] = []
+        self.services: list[Callable[[Worker], Coroutine[Any, Any, None]]] = []
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Work until `stop`, or until something happens that must end the process."""
+        loop = asyncio.get_running_loop()
+        self._finished = loop.create_future()
+        await create_topics(self.log, self.definition, self.setting)
+        self._membership = self.log.membership(f"{self.setting.namespace}.workers", ("in",))
+        follow = loop.create_task(self._follow(self._membership))
+        self._besides = [loop.create_task(self._beside(service)) for service in self.services]
+        try:
+            await self._finished
+        finally:
+            self._stopping = True
+            follow.cancel()
+            for task in (*self._besides, *self._tenures.values()):
+                task.cancel()
+            await asyncio.gather(
+                follow, *self._besides, *self._tenures.values(), return_exceptions=True
+            )
+            self.runner.close()
+
+    async def stop(self, drain_ms: float = 30_000) -> None:
+        """Give everything up in order: no new input, running steps end, last commit, release."""
+        if self._stopping or self._finished is None:
+            return
+        self._stopping = True
+        self._drain_ms = drain_ms
+        for task in self._besides:
+            task.cancel()
+        if self._membership is not None:
+            await self._membership.leave()
+        until = self.clock.ms() + drain_ms
+        while self.runner.busy() and self.clock.ms() < until:
+            await pause(self.clock, 20)
+        for station in list(self.stations.values()):
+            station.stop()
+        if self._tenures:
+            await asyncio.wait(self._tenures.values(), timeout=10)
+        if not self._finished.done():
+            self._finished.set_result(None)
+
+    async def _follow(self, membership: Membership) -> None:
+        try:
+            async for slots in membership.assignments():
+                self._assigned = frozenset(p for _, p in slots)
+                self._settle()
+        except Exception as why:
+            self._fatal(why)
+
+    def _settle(self) -> None:
+        if self._stopping:
+            return
+        for number, station in self.stations.items():
+            if number not in self._assigned:
+                station.stop()
+        for number in self._assigned:
+            task = self._tenures.get(number)
+            if task is None or task.done():
+                self._tenures[number] = asyncio.get_running_loop().create_task(self._tenure(number))
+        self._look_ready()
+
+    async def _beside(self, service: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await service(self)
+        except Exception as why:
+            self._fatal(why)
+
+    def _fatal(self, why: BaseException) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_exception(
+                why if not isinstance(why, StopIteration) else RuntimeError("StopIteration")
+            )
+
+    # ---- one partition
+
+    def _wanted(self, number: int) -> bool:
+        return not self._stopping and number in self._assigned
+
+    async def _tenure(self, number: int) -> None:
+        """Own a partition for as long as membership says so, through as many epochs as it takes."""
+        while self._wanted(number):
+            lease: Lease | None = None
+            try:
+                lease = await self.log.acquire(number, self.owner)
+                await self._epoch(number, lease)
+                self.troubles.pop(number, None)
+            except Fenced:
+                self.runner.drop(number)
+                await pause(self.clock, 20 + 200 * self.chance())
+            except Indeterminate:
+                await pause(self.clock, 5 + 20 * self.chance())
+            except Retriable as why:
+                self.troubles[number] = str(why)
+                if lease is not None:
+                    await self._release(lease)
+                await pause(self.clock, 200 + 800 * self.chance())
+            except (ContrapasError, LogError) as why:
+                self.troubles[number] = str(why)
+                if lease is not None:
+                    await self._release(lease)
+                self._look_ready()
+                return
+            except asyncio.CancelledError:
+                raise
+            except BaseException as why:
+                self._fatal(why)
+                raise
+
+    async def _epoch(self, number: int, lease: Lease) -> None:
+        taken = await restore.take_over(self.log, lease, self.setting)
+        p = taken.partition
+        s = Station(
+            self.log,
+            lease,
+            p,
+            self.setting,
+            clock=self.clock,
+            runner=self.runner,
+            ears=self,
+            chance=self.chance,
+        )
+        if taken.timestamp_ms:
+            s.log_clock.saw(taken.timestamp_ms)
+        if taken.out:
+            await dispatch.send(s, taken.out)
+        p.relayed = max(p.relayed, 0)
+        loop = asyncio.get_running_loop()
+        sources = await ingress.sources_of(s)
+        s.behind = set(sources)
+        s.on_caught_up = self._look_timers
+        self.stations[number] = s
+        tasks = [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
+        tasks += [loop.create_task(ingress.ingest(s, source)) for source in sources]
+        tasks.append(loop.create_task(self._watch(s)))
+        late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
+        try:
+            if not p.entries and not taken.timestamp_ms:
+                await commit.commit_control(s)  # the first sample of the log's clock
+            self._look_ready()
+            self._look_timers()
+            if p.careful:
+                p.pending_steps.extend(taken.steps)
+            else:
+                for call in taken.steps:
+                    self.runner.start(number, p.epoch, call)
+            await processor.run(p, s)
+            failpoint("revoke")
+            await self._last(s)
+        finally:
+            late.cancel()
+            self.stations.pop(number, None)
+            self._retire(p.counts)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _last(self, s: Station) -> None:
+        """The end of an orderly tenure: what was sent is known, the cursor is level, the partition is free."""
+        self.runner.drop(s.number)
+        until = self.clock.ms() + 1_000
+        while s.outgoing and self.clock.ms() < until:
+            await pause(self.clock, 5)
+        if s.partition.behind():
+            await commit.commit_control(s)
+        failpoint("release.before")
+        await s.lease.release()
+
+    async def _release(self, lease: Lease) -> None:
+        try:
+            await lease.release()
+        except LogError:
+            return
+
+    async def _watch(self, s: Station) -> None:
+        await s.lease.lost()
+        if not s.stopping:
+            s.fail(Fenced(f"partition {s.number} of {self.setting.namespace} has another owner"))
+
+    # ---- what stations tell
+
+    def _result(self, number: int, epoch: int, event: Input) -> None:
+        station = self.stations.get(number)
+        if station is not None:
+            station.result(epoch, event)
+
+    def answered(self, answer: Answer) -> None:
+        """A door in this process is told."""
+        future = self.answers.pop(answer.id, None)
+        if future is not None and not future.done():
+            future.set_result(answer)
+
+    def ended(self, record: InstanceRecord) -> None:
+        """Whoever waits for an instance is woken."""
+        for future in self.waiting.pop(record.instance, ()):
+            if not future.done():
+                future.set_result(record)
+
+    def _look_ready(self) -> None:
+        if all(n in self.stations or n in self.troubles for n in self._assigned):
+            self.ready.set()
+
+    def _look_timers(self) -> None:
+        """Timers fire once ingress of every partition we own has met the ends of the takeover."""
+        if not all(n in self.stations or n in self.troubles for n in self._assigned):
+            return
+        if any(s.behind for s in self.stations.values()):
+            return
+        for s in self.stations.values():
+            self._hold_no_longer(s)
+
+    def _hold_no_longer(self, s: Station) -> None:
+        if s.partition.timers_held:
+            s.partition.timers_held = False
+            s.wake.set()
+
+    def _retire(self, counts: Counts) -> None:
+        for name in Counts.__slots__:  # type: ignore[attr-defined]
+            setattr(self.retired, name, getattr(self.retired, name) + getattr(counts, name))
+
+    # ---- for people
+
+    def counts(self) -> Counts:
+        """The census over all partitions this worker has owned."""
+        total = Counts()
+        for counts in (self.retired, *(s.partition.counts for s in self.stations.values())):
+            for name in Counts.__slots__:  # type: ignore[attr-defined]
+                setattr(total, name, getattr(total, name) + getattr(counts, name))
+        return total
+
+    def health(self) -> Health:
+        """Red when a partition that should be ours cannot move."""
+        found = Health(owned=tuple(sorted(self.stations)), steps=self.runner.busy())
+        for number in sorted(self._assigned):
+            if (why := self.troubles.get(number)) is not None:
+                found.colour = "red"
+                found.reasons.append(f"partition {number}: {why}")
+        now = self.clock.ms()
+        for number, s in self.stations.items():
+            p = s.partition
+            if (p.inputs or p.results) and now - s.moved_ms > STUCK_MS:
+                found.colour = "red"
+                found.reasons.append(f"partition {number}: nothing decided for {(now - s.moved_ms) / 1000:.0f} s")
+            if p.timers_held and now - s.acquired_ms > STUCK_MS and found.colour == "green":
+                found.colour = "amber"
+                found.reasons.append(f"partition {number}: timers wait for {len(s.behind)} sources")
+        return found
+
+    def owns(self, number: int) -> bool:
+        """This worker runs that partition now."""
+        return number in self.stations
+
+
+def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -> Setting:
+    """What all partitions of a worker, or a client, share."""
+    by_topic: dict[str, list[str]] = {}
+    for message in world.types.messages.values():
+        if message.topic and not message.command:
+            by_topic.setdefault(message.topic, []).append(message.name)
+    return Setting(
+        namespace=definition.namespace,
+        world=world,
+        routes=routes_of(world),
+        doors=Doors(
+            types=world.types,
+            partitions=log.partitions,
+            mappings={m.topic: m for m in definition.topics},
+            by_topic={t: tuple(n) for t, n in by_topic.items()},
+        ),
+        caps=log.caps,
+        writer=writer,
+    )
+
+
+async def create_topics(log: Log, definition: Definition, setting: Setting) -> None:
+    """Make the topics that the app names where the log keeps them itself, at the first start."""
+    make: Any = getattr(log, "create_topics", None)
+    if make is None:
+        return
+    names = {m.topic for m in setting.world.types.messages.values() if m.topic}
+    names |= {m.topic for m in definition.topics} | {f"{setting.namespace}.dlq"}
+    missing = {n: log.partitions for n in sorted(names) if await log.topic(n) is None}
+    if missing:
+        await make(missing)
