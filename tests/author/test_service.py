@@ -76,7 +76,7 @@ def test_a_return_annotation_that_names_no_event_is_refused() -> None:
         return e.id
 
     on(Opened)(text)
-    on(Paid)(lambda e: None)
+    on(Paid)(lambda _: None)  # pyright: ignore[reportUnknownLambdaType]
     for message in (Opened, Paid):
         with pytest.raises(DataError, match="CP124") as refused:
             _ = other.reactions[message].emits
