@@ -13,9 +13,6 @@ from contrapas.codec.cursor import (
     SequenceCursor,
     Zipped,
     cursor,
-    enumerate_cursor,
-    reversed_cursor,
-    zip_cursor,
 )
 from contrapas.codec.registry import Registry
 from contrapas.codec.slots import closed, dump_slots, load_slots
@@ -86,13 +83,13 @@ LOOPS: list[tuple[Any, Any, Any]] = [
     (range, lambda: cursor(range(9, 0, -4)), list(range(9, 0, -4))),
     (dict[str, int], lambda: cursor({"a": 1, "b": 2}), ["a", "b"]),
     (set[int], lambda: cursor({5}), [5]),
-    (Enumerated[list[str]], lambda: enumerate_cursor(["x", "y"], 5), [(5, "x"), (6, "y")]),
-    (Backward[list[int]], lambda: reversed_cursor([1, 2, 3]), [3, 2, 1]),
-    (Backward[range], lambda: reversed_cursor(range(3)), [2, 1, 0]),
-    (Zipped[tuple[list[int], str]], lambda: zip_cursor([1, 2, 3], "ab"), [(1, "a"), (2, "b")]),
+    (Enumerated[list[str]], lambda: cursor(enumerate(["x", "y"], 5)), [(5, "x"), (6, "y")]),
+    (Backward[list[int]], lambda: cursor(reversed([1, 2, 3])), [3, 2, 1]),
+    (Backward[range], lambda: cursor(reversed(range(3))), [2, 1, 0]),
+    (Zipped[tuple[list[int], str]], lambda: cursor(zip([1, 2, 3], "ab")), [(1, "a"), (2, "b")]),
     (
         Enumerated[Zipped[tuple[range, Backward[list[int]]]]],
-        lambda: enumerate_cursor(zip_cursor(range(2), reversed_cursor([7, 8]))),
+        lambda: cursor(enumerate(zip(range(2), reversed([7, 8])))),
         [(0, (0, 8)), (1, (1, 7))],
     ),
 ]
@@ -128,12 +125,25 @@ def test_zip_strict_speaks_as_python_does() -> None:
         with pytest.raises(ValueError, match="zip") as expected:
             list(zip(*parts, strict=True))
         with pytest.raises(ValueError, match="zip") as got:
-            drain(zip_cursor(*parts, strict=True))
+            drain(cursor(zip(*parts, strict=True)))
         assert str(got.value) == str(expected.value)
 
 
+def test_a_loop_by_name_keeps_only_its_position() -> None:
+    xs = [1, 2]
+    it = cursor(xs, True)
+    assert it.next(xs) == (True, 1)
+    codec = Registry().codec(Cursor[list[int]])
+    assert codec.dump(it) == '{"at":1}'
+    it = codec.load('{"at":1}')
+    xs.append(3)
+    assert [it.next(xs) for _ in range(3)] == [(True, 2), (True, 3), (False, None)]
+    names = cursor({"a": 1}, True)
+    assert names.next({}) == (True, "a")
+
+
 def test_a_started_iterator_and_a_number_are_type_errors() -> None:
-    for bad in (iter([1]), map(str, [1]), 5, None):
+    for bad in ((x for x in [1]), map(str, [1]), 5, None):
         with pytest.raises(TypeError):
             cursor(bad)
     assert isinstance(cursor([1]), SequenceCursor)

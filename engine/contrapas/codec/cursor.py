@@ -29,6 +29,10 @@ class Cursor(Generic[T]):
         """The next item, after `more`."""
         raise NotImplementedError
 
+    def next(self, _sequence: Any = None, /) -> tuple[bool, Any]:
+        """(True, the next item) or (False, None). A `NameCursor` is given its sequence."""
+        return (True, self.take()) if self.more() else (False, None)
+
 
 class Enumerated(Generic[T]):
     """In `Cursor[Enumerated[list[str]]]`: the loop is over `enumerate(...)`."""
@@ -68,13 +72,11 @@ class NameCursor(Cursor[Any]):
     def __init__(self, position: int = 0) -> None:
         self.position = position
 
-    def more(self, sequence: AnySequence[Any] = ()) -> bool:
-        return self.position < len(sequence)
-
-    def take(self, sequence: AnySequence[Any] = ()) -> Any:
-        item = sequence[self.position]
+    def next(self, sequence: Any = None, /) -> tuple[bool, Any]:
+        if self.position >= len(sequence):
+            return False, None
         self.position += 1
-        return item
+        return True, sequence[self.position - 1]
 
 
 class BackwardCursor(Cursor[Any]):
@@ -179,48 +181,73 @@ class ZipCursor(Cursor[Any]):
         return tuple([cursor.take() for cursor in self.inner])
 
 
-def cursor(items: Any, /) -> Cursor[Any]:
-    """The cursor of what a `for` may go over. TypeError for what cannot be iterated, or only as a started iterator."""
+def cursor(items: Any, by_name: bool = False, /) -> Cursor[Any]:
+    """The cursor of what a `for` goes over. by_name: a local holds it; only the position is kept where that is enough.
+
+    `enumerate`, `zip` and `reversed` objects are taken apart before they give their first item. TypeError for what
+    cannot be iterated, or only as an iterator that cannot be stored (a generator, `map`, a file).
+    """
     if isinstance(items, Cursor):
         return cast("Cursor[Any]", items)
-    if isinstance(items, range):
-        return RangeCursor(items)
-    if isinstance(items, list | tuple | str | bytes | bytearray):
-        return SequenceCursor(cast("AnySequence[Any]", items))
+    if isinstance(items, list | tuple | str | bytes | bytearray | range) and type(items) in _EXACT:
+        if by_name:
+            return NameCursor()
+        return RangeCursor(items) if isinstance(items, range) else SequenceCursor(cast("AnySequence[Any]", items))
     if isinstance(items, dict | set | frozenset | KeysView | ValuesView | ItemsView):
         return CopyCursor(list(cast("Iterable[Any]", items)))
-    if hasattr(items, "__next__") or not hasattr(items, "__iter__"):
-        if not hasattr(items, "__iter__"):
-            raise TypeError(f"'{type(items).__name__}' object is not iterable")
-        raise TypeError(
-            f"a loop with awaits cannot go over a started {type(items).__name__}: write list(...) (CP125)"
-        )
-    if isinstance(items, AnySequence):
+    if hasattr(items, "__next__"):
+        return _taken_apart(items)
+    if isinstance(items, AnySequence) and type(items).__iter__ in (list.__iter__, tuple.__iter__, str.__iter__):
         return SequenceCursor(cast("AnySequence[Any]", items))
     return CopyCursor(list(items))
 
 
-def enumerate_cursor(items: Any, /, start: int = 0) -> Cursor[Any]:
-    """`enumerate(items, start)`."""
-    return EnumerateCursor(cursor(items), start)
+_EXACT: Final = frozenset({list, tuple, str, bytes, bytearray, range})
 
 
-def zip_cursor(*items: Any, strict: bool = False) -> Cursor[Any]:
-    """`zip(*items)`."""
-    return ZipCursor([cursor(i) for i in items], strict)
+def _taken_apart(items: Any) -> Cursor[Any]:
+    """The cursor that goes on where a fresh built-in iterator stands."""
+    kind = type(items)
+    if kind in (enumerate, zip) or kind.__name__ in _ITERATORS:
+        made, parts, *state = items.__reduce__()
+        if made is enumerate:
+            inner, count = parts
+            return EnumerateCursor(cursor(inner), count)
+        if made is zip:
+            return ZipCursor([cursor(p) for p in parts], bool(state and state[0]))
+        position = state[0] if state and state[0].__class__ is int else 0
+        if made is reversed:
+            return BackwardCursor(parts[0], position)
+        if isinstance(parts[0], range):
+            return RangeCursor(parts[0][position:])
+        return SequenceCursor(parts[0], position)
+    raise TypeError(
+        f"a loop with awaits cannot go over a started {kind.__name__}, which cannot be stored: write list(...) (CP125)"
+    )
 
 
-def reversed_cursor(items: Any, /) -> Cursor[Any]:
-    """`reversed(items)`."""
-    if isinstance(items, range):
-        return RangeCursor(items[::-1])
-    if isinstance(items, list | tuple | str | bytes | bytearray):
-        return BackwardCursor(cast("AnySequence[Any]", items))
-    if isinstance(items, dict | KeysView | ValuesView | ItemsView):
-        return CopyCursor(list(reversed(items)))
-    if not hasattr(items, "__reversed__") and not isinstance(items, AnySequence):
-        raise TypeError(f"'{type(items).__name__}' object is not reversible")
-    return CopyCursor(list(reversed(items)))
+_ITERATORS: Final = frozenset(
+    {
+        "list_iterator",
+        "tuple_iterator",
+        "str_iterator",
+        "str_ascii_iterator",
+        "bytes_iterator",
+        "bytearray_iterator",
+        "range_iterator",
+        "longrange_iterator",
+        "list_reverseiterator",
+        "reversed",
+        "set_iterator",
+        "dict_keyiterator",
+        "dict_valueiterator",
+        "dict_itemiterator",
+        "dict_reversekeyiterator",
+        "dict_reversevalueiterator",
+        "dict_reverseitemiterator",
+    }
+)
+"""Built-in iterators that say where they stand."""
 
 
 class CursorShape(Shape):
