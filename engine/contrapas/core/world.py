@@ -15,8 +15,15 @@ from contrapas.machine import Machine
 class Types(Protocol):
     """The closed registry (`codec.registry`)."""
 
-    messages: Mapping[str, MessageType]
-    steps: Mapping[str, StepType]
+    @property
+    def messages(self) -> Mapping[str, MessageType]:
+        """Every event and command by registered name."""
+        ...
+
+    @property
+    def steps(self) -> Mapping[str, StepType]:
+        """Every `@step` by registered name."""
+        ...
 
     def message_of(self, cls: type, /) -> MessageType:
         """By class; DataError CP402 for a class outside."""
