@@ -10,6 +10,7 @@ from contrapas.codec.cursor import (
     Backward,
     Cursor,
     Enumerated,
+    NameCursor,
     SequenceCursor,
     Zipped,
     cursor,
@@ -131,15 +132,15 @@ def test_zip_strict_speaks_as_python_does() -> None:
 
 def test_a_loop_by_name_keeps_only_its_position() -> None:
     xs = [1, 2]
-    it = cursor(xs, True)
-    assert it.next(xs) == (True, 1)
+    it = NameCursor()
+    assert it.more(xs)
+    assert it.take(xs) == 1
     codec = Registry().codec(Cursor[list[int]])
     assert codec.dump(it) == '{"at":1}'
     it = codec.load('{"at":1}')
     xs.append(3)
-    assert [it.next(xs) for _ in range(3)] == [(True, 2), (True, 3), (False, None)]
-    names = cursor({"a": 1}, True)
-    assert names.next({}) == (True, "a")
+    assert [it.take(xs) for _ in range(2)] == [2, 3]
+    assert not it.more(xs)
 
 
 def test_a_started_iterator_and_a_number_are_type_errors() -> None:

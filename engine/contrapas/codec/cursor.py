@@ -29,10 +29,6 @@ class Cursor(Generic[T]):
         """The next item, after `more`."""
         raise NotImplementedError
 
-    def next(self, _sequence: Any = None, /) -> tuple[bool, Any]:
-        """(True, the next item) or (False, None). A `NameCursor` is given its sequence."""
-        return (True, self.take()) if self.more() else (False, None)
-
 
 class Enumerated(Generic[T]):
     """In `Cursor[Enumerated[list[str]]]`: the loop is over `enumerate(...)`."""
@@ -72,11 +68,12 @@ class NameCursor(Cursor[Any]):
     def __init__(self, position: int = 0) -> None:
         self.position = position
 
-    def next(self, sequence: Any = None, /) -> tuple[bool, Any]:
-        if self.position >= len(sequence):
-            return False, None
+    def more(self, sequence: Any = (), /) -> bool:
+        return self.position < len(sequence)
+
+    def take(self, sequence: Any = (), /) -> Any:
         self.position += 1
-        return True, sequence[self.position - 1]
+        return sequence[self.position - 1]
 
 
 class BackwardCursor(Cursor[Any]):
@@ -181,8 +178,8 @@ class ZipCursor(Cursor[Any]):
         return tuple([cursor.take() for cursor in self.inner])
 
 
-def cursor(items: Any, by_name: bool = False, /) -> Cursor[Any]:
-    """The cursor of what a `for` goes over. by_name: a local holds it; only the position is kept where that is enough.
+def cursor(items: Any, /) -> Cursor[Any]:
+    """The cursor of what a `for` goes over.
 
     `enumerate`, `zip` and `reversed` objects are taken apart before they give their first item. TypeError for what
     cannot be iterated, or only as an iterator that cannot be stored (a generator, `map`, a file).
@@ -190,8 +187,6 @@ def cursor(items: Any, by_name: bool = False, /) -> Cursor[Any]:
     if isinstance(items, Cursor):
         return cast("Cursor[Any]", items)
     if isinstance(items, list | tuple | str | bytes | bytearray | range) and type(items) in _EXACT:
-        if by_name:
-            return NameCursor()
         return RangeCursor(items) if isinstance(items, range) else SequenceCursor(cast("AnySequence[Any]", items))
     if isinstance(items, dict | set | frozenset | KeysView | ValuesView | ItemsView):
         return CopyCursor(list(cast("Iterable[Any]", items)))
@@ -248,6 +243,26 @@ _ITERATORS: Final = frozenset(
     }
 )
 """Built-in iterators that say where they stand."""
+
+
+def enumerate_cursor(items: Any, start: Any = 0) -> Cursor[Any]:
+    """`enumerate(items, start)`."""
+    return EnumerateCursor(cursor(items), start)
+
+
+def zip_cursor(*items: Any, strict: bool = False) -> Cursor[Any]:
+    """`zip(*items)`."""
+    return ZipCursor([cursor(i) for i in items], strict)
+
+
+def reversed_cursor(items: Any, /) -> Cursor[Any]:
+    """`reversed(items)`; TypeError for what has no end."""
+    if isinstance(items, list | tuple | str | bytes | bytearray):
+        return BackwardCursor(cast("AnySequence[Any]", items))
+    if isinstance(items, range):
+        return RangeCursor(items[::-1])
+    turned = reversed(items)
+    return cursor(turned) if type(turned).__name__ in _ITERATORS else CopyCursor(list(turned))
 
 
 class CursorShape(Shape):
