@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from contrapas.cli.main import main
+from contrapas.core.envelope_avro import encode
+from contrapas.core.headers import headers_of
+from contrapas.core.lane import Draft
+from contrapas.core.partition import partition
+from contrapas.log.sqlite import SqliteLog
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Join, Message, Node, Parked, Pending, UndoEntry, Unwinding
 
 T0 = 1_700_000_000_000
@@ -159,3 +167,32 @@ def compensated_records() -> list[InstanceRecord]:
 @pytest.fixture
 def parked_record() -> InstanceRecord:
     return parked()
+
+
+async def _store(path: Path, records: list[InstanceRecord]) -> None:
+    log = SqliteLog(path, "shop")
+    await log.create_topics({"payments.commands": 2, "payments.events": 2})
+    now = time.time_ns() // 1_000_000
+    leases: dict[int, Any] = {}
+    for record in records:
+        number = partition(record.key.encode(), log.partitions)
+        if number not in leases:
+            leases[number] = await log.acquire(number, "host:1")
+        value = encode(record)
+        draft = Draft("", number, record.instance.encode(), value, headers_of(record, value))
+        control = leases[number].control
+        await leases[number].commit([draft], [], control._replace(serial=control.serial + 1))
+        if record.out:
+            await log.publish([Draft(m.to, -1, m.key, m.value, (("ce_id", m.id.encode()), ("ce_type", b"ChargeCard")), m.id) for m in record.out])
+    await log.publish([Draft("payments.events", -1, b"o-9", b"\x1b[2J\xff\x00", (("ce_type", b"Junk"),), f"j{now}")])
+    await log.close()
+
+
+@pytest.fixture
+def shop(here: Path) -> Path:
+    """A folder with the log of a shop: o-9 compensated, o-7 waiting, o-5 parked."""
+    waiting = [replace(r, instance="place_order/o-7", key="o-7") for r in compensated()[:2]]
+    stuck = replace(parked(), instance="place_order/o-5", key="o-5", version=1)
+    (here / ".contrapas").mkdir(mode=0o700)
+    asyncio.run(_store(here / ".contrapas" / "shop.db", [*compensated(), *waiting, stuck]))
+    return here

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import contrapas_schemas
-
 from contrapas.core.envelope import (
     Cause,
     Frame,

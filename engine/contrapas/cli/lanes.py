@@ -209,6 +209,12 @@ class LogFile:
             for t, name, count in self._all("select t, name, partitions from topic order by name", ())
         ]
 
+    def groups(self, name: str) -> dict[str, int]:
+        """Groups with a stored position on a topic, and how far behind they are, in records."""
+        sql = "select grp, sum(h.head - p.o) from position p join topic t on t.t = p.t "
+        sql += "join topic_part h on h.t = p.t and h.p = p.p where t.name = ? group by grp"
+        return {group: max(0, lag) for group, lag in self._all(sql, (name,))}
+
     def topic(self, name: str) -> TopicInfo:
         """One topic; `<ns>.in` and `<ns>.log` are the lanes. Refused CP813 names the nearest."""
         if name in (f"{self.namespace}.in", f"{self.namespace}.log"):

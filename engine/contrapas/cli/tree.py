@@ -27,7 +27,7 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "start": ("acts", "start an instance from its first event"),
             "list": ("instances", "list instances"),
             "describe": ("describe", "everything about one instance, and why it does not move"),
-            "trace": ("trace", "the steps an instance has taken"),
+            "trace": ("describe", "the steps an instance has taken"),
             "wait": ("acts", "wait until an instance has ended"),
             "signal": ("acts", "send an event to one instance"),
             "cancel": ("acts", "throw Cancelled at the current await, then unwind what is left"),
