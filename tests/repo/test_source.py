@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import contrapas
 from contrapas import failpoints
 from contrapas.codes import table
 
@@ -79,7 +82,20 @@ def test_text_becomes_code_in_two_places_only() -> None:
     assert found <= COMPILES
 
 
+def every_module() -> Iterator[str]:
+    for found in pkgutil.walk_packages(contrapas.__path__, "contrapas."):
+        if "templates" not in found.name and not found.name.endswith("__main__"):
+            yield found.name
+
+
+def test_every_module_can_be_imported_by_itself() -> None:
+    for module in every_module():
+        importlib.import_module(module)
+
+
 def test_the_failpoints_that_are_called_are_those_that_are_listed() -> None:
+    for module in every_module():  # each module lists its own
+        importlib.import_module(module)
     called: dict[str, str] = {}
     for path in SHIPPED:
         for verb, call in calls(ast.parse(path.read_text())):
