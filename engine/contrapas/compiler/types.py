@@ -1,0 +1,381 @@
+"""Types of a saga's locals and hidden slots, and the slots with their codecs; what cannot be stored is refused (A6).
+
+A name's type is what its annotation says, else the union of what is bound to it anywhere. Inference runs in rounds until
+nothing changes; whatever is then unknown and alive across an await is CP201.
+"""
+
+from __future__ import annotations
+
+import ast
+import types as kinds
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, get_args, get_origin
+
+from contrapas.author.op import Op
+from contrapas.codec.builder import type_text
+from contrapas.codec.registry import Registry
+from contrapas.compiler.refusals import Refusals
+from contrapas.compiler.type_rules import BOTTOM, UNKNOWN, bind_target, iterated, members, merge, settle
+from contrapas.compiler.typeof import Typing
+from contrapas.errors import DataError
+from contrapas.machine import Slot
+from contrapas.machine.ir import Await, Facts, Program
+
+ROUNDS: Final = 12
+_GROWS: Final = {
+    "append": 0,
+    "add": 0,
+    "appendleft": 0,
+    "insert": 1,
+    "extend": -1,
+    "update": -1,
+    "extendleft": -1,
+}
+
+
+def infer(program: Program) -> dict[str, Any]:
+    """Type of every local and hidden variable; `UNKNOWN` where nothing tells."""
+    return _Inference(program).run()
+
+
+def make_slots(
+    program: Program,
+    facts: Facts,
+    types: Mapping[str, Any],
+    registry: Registry,
+    refusals: Refusals,
+    *,
+    strict: bool = True,
+) -> dict[str, Slot]:
+    """A slot for every variable that may be bound at some await; without codec for one that is dead at all of them.
+
+    Hidden slots are under their variable's name (`@iter1`), for alignment to rename. Adds CP201, CP202, CP203, CP204 and
+    CP206 for what is alive across an await and cannot be stored; strict: an unknown type is one of them, else the value
+    passes if it is JSON-shaped, and is checked when it is encoded.
+    """
+    slots: dict[str, Slot] = {}
+    live = frozenset[str]().union(*facts.live.values())
+    bound = frozenset[str]().union(*facts.bound.values()) | frozenset(program.params)
+    for name in (*program.locals, *program.hidden):
+        if name not in bound and name not in live:
+            continue
+        tp = settle(types.get(name, UNKNOWN))
+        hidden = program.hidden.get(name)
+        codec, text = None, "?" if tp is UNKNOWN else type_text(tp)
+        why = _reason(tp, registry)
+        if not why:
+            codec = registry.codec(tp)
+            text = codec.type_text
+        elif name in live and tp is UNKNOWN and not strict:
+            codec, text = registry.any, "json"
+        elif name in live:
+            _refuse(program, facts, name, tp, why, refusals)
+        slots[name] = Slot(
+            name=name,
+            role=hidden.role if hidden is not None else "local",
+            type_text=text,
+            codec=codec,
+            frozen=codec.frozen if codec is not None else False,
+        )
+    return slots
+
+
+def check_operations(program: Program, registry: Registry, refusals: Refusals) -> None:
+    """Register what travels with every operation: commands, replies, arguments and results. Adds CP205 and CP208."""
+    for site in program.sites:
+        stack = [site]
+        while stack:
+            one = stack.pop()
+            stack.extend(one.children)
+            found = [*one.arguments, *one.replies]
+            if one.kind in ("local", "frame") and one.result is not None:
+                found.append(one.result)
+            for tp in found:
+                if tp is Any:
+                    continue
+                try:
+                    registry.add(tp)
+                except DataError as why:
+                    at = _place(one.line, one.column)
+                    refusals.add(
+                        at,
+                        why.code,
+                        f"{one.operation}: {why.text}",
+                        why.fix or "a model, a dataclass or a plain type",
+                    )
+
+
+class _Inference:
+    """The rounds."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.fixed: dict[str, Any] = {}
+        self.names: dict[str, Any] = {}
+        for name in program.params:
+            if name in program.hints:
+                self.fixed[name] = program.hints[name]
+        for name, hidden in program.hidden.items():
+            if hidden.type is not None:
+                self.fixed[name] = hidden.type
+            elif hidden.role == "exc":
+                self.fixed[name] = BaseException
+        self.own = frozenset(program.locals) | frozenset(program.hidden)
+        self.typing = Typing(self.names, program.namespace, program.saga_name)
+        self.typing.own = self.own
+        for node in _statements(program):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                self._declare(node.target.id, node.annotation)
+        self.handlers = _handler_types(program, self.typing)
+
+    def _declare(self, name: str, annotation: ast.expr) -> None:
+        scope = {**vars(typing), **dict(self.program.namespace)}
+        try:
+            source = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+            hint = eval(compile(str(source), "<annotation>", "eval"), scope)  # noqa: S307  the author's own source
+        except Exception:
+            return
+        if get_origin(hint) is typing.Final:
+            hint = get_args(hint)[0]
+        if hint is not typing.Final:
+            self.fixed[name] = hint
+
+    def run(self) -> dict[str, Any]:
+        self.names.update({name: BOTTOM for name in self.own})
+        self.names.update(self.fixed)
+        nodes = list(_statements(self.program))
+        for _ in range(ROUNDS):
+            before = dict(self.names)
+            self.found: dict[str, list[Any]] = {}
+            for node in nodes:
+                self._statement(node)
+            for block in self.program.blocks.values():
+                if isinstance(block.term, Await) and block.term.into:
+                    result = self.program.sites[block.term.site - 1].result
+                    self._bind(block.term.into, kinds.NoneType if result is None else result)
+            for name, found in self.found.items():
+                if name not in self.fixed:
+                    self.names[name] = merge([self.names[name], *found])
+            if self.names == before:
+                break
+        else:
+            for name in self.own - self.fixed.keys():
+                if self.names[name] != before[name]:
+                    self.names[name] = UNKNOWN
+        return {name: UNKNOWN if tp is BOTTOM else tp for name, tp in self.names.items()}
+
+    def _bind(self, name: str, tp: Any) -> None:
+        if tp is not BOTTOM:
+            self.found.setdefault(name, []).append(tp)
+
+    def _target(self, target: ast.expr, tp: Any) -> None:
+        if isinstance(target, ast.Subscript):
+            self._store_item(target, tp)
+            return
+        names: dict[str, Any] = {}
+        bind_target(target, tp, names)
+        for name, part in names.items():
+            self._bind(name, part)
+        for inner in ast.walk(target):
+            if isinstance(inner, ast.Subscript):
+                self._store_item(inner, UNKNOWN)
+
+    def _store_item(self, target: ast.Subscript, tp: Any) -> None:
+        """`d[k] = v` tells the elements of a local whose display told none."""
+        if not isinstance(target.value, ast.Name) or tp is UNKNOWN or tp is BOTTOM:
+            return
+        held = self.names.get(target.value.id, BOTTOM)
+        for member in members(held) if held not in (BOTTOM, UNKNOWN) else ():
+            origin = get_origin(member)
+            if origin is dict:
+                key = self.typing.of(target.slice)
+                if key not in (BOTTOM, UNKNOWN):
+                    self._bind(target.value.id, dict[key, tp])
+            elif origin is list and not isinstance(target.slice, ast.Slice):
+                self._bind(target.value.id, list[tp])
+
+    def _statement(self, node: ast.AST) -> None:
+        of = self.typing.of
+        if isinstance(node, ast.Assign):
+            tp = self._handled(node) or of(node.value)
+            for target in node.targets:
+                self._target(target, tp)
+        elif isinstance(node, ast.AugAssign):
+            self._target(
+                node.target, self.typing.binary(of(_loaded(node.target)), type(node.op), of(node.value))
+            )
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            self._target(node.target, of(node.value))
+        elif isinstance(node, ast.NamedExpr):
+            self._target(node.target, of(node.value))
+        elif isinstance(node, ast.For):
+            self._target(node.target, iterated(self.typing.iterable(node.iter)))
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            self._bind(node.name, _caught(node.type, self.typing))
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            self._target(node.optional_vars, self.typing.entered(node.context_expr))
+        elif isinstance(node, ast.Match):
+            subject = of(node.subject)
+            for case in node.cases:
+                for name, tp in self.typing.captures(case.pattern, subject).items():
+                    self._bind(name, tp)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            self._bind(node.name, kinds.FunctionType)
+        elif isinstance(node, ast.ClassDef):
+            self._bind(node.name, type)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                self._bind(alias.asname or alias.name.partition(".")[0], UNKNOWN)
+        elif isinstance(node, ast.Call):
+            self._grow(node)
+
+    def _handled(self, node: ast.Assign) -> Any:
+        """`why = @exc1`: the types of the handlers that bind `why`."""
+        if not isinstance(node.value, ast.Name) or not isinstance(node.targets[0], ast.Name):
+            return None
+        hidden = self.program.hidden.get(node.value.id)
+        if hidden is None or hidden.role != "exc":
+            return None
+        return self.handlers.get(node.targets[0].id)
+
+    def _grow(self, node: ast.Call) -> None:
+        """`xs.append(x)` and its like tell the elements of `xs`."""
+        func = node.func
+        if not isinstance(func, ast.Attribute) or not isinstance(func.value, ast.Name):
+            return
+        held = self.names.get(func.value.id, UNKNOWN)
+        if held in (BOTTOM, UNKNOWN):
+            return
+        for member in members(held):
+            origin = get_origin(member)
+            if origin is dict and func.attr == "setdefault" and len(node.args) == 2:
+                key, value = self.typing.of(node.args[0]), self.typing.of(node.args[1])
+                if not {BOTTOM, UNKNOWN} & {_mark(key), _mark(value)}:
+                    self._bind(func.value.id, dict[key, value])
+            place = _GROWS.get(func.attr)
+            if place is None or not node.args:
+                continue
+            if origin is dict and func.attr == "update":
+                other = self.typing.of(node.args[0])
+                if get_origin(other) is dict:
+                    self._bind(func.value.id, other)
+                continue
+            if origin not in (list, set) and getattr(origin, "__name__", "") != "deque":
+                continue
+            argument = node.args[place] if place < len(node.args) else node.args[-1]
+            item = iterated(self.typing.iterable(argument)) if place < 0 else self.typing.of(argument)
+            if item not in (BOTTOM, UNKNOWN):
+                self._bind(func.value.id, origin[item])
+
+
+def _mark(tp: Any) -> Any:
+    return tp if tp in (BOTTOM, UNKNOWN) else None
+
+
+def _statements(program: Program) -> Iterator[ast.AST]:
+    """Every node of the native statements and terminators, without the inside of inner functions."""
+    for block in program.blocks.values():
+        stack: list[ast.AST] = list(block.native)
+        for word in ("test", "value", "op", "stmt"):
+            part = getattr(block.term, word, None)
+            if isinstance(part, ast.AST):
+                stack.append(part)
+        while stack:
+            node = stack.pop(0)
+            yield node
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+                continue
+            stack.extend(ast.iter_child_nodes(node))
+
+
+def _loaded(target: ast.expr) -> ast.expr:
+    if isinstance(target, ast.Name):
+        return ast.Name(target.id, ast.Load())
+    if isinstance(target, ast.Attribute):
+        return ast.Attribute(target.value, target.attr, ast.Load())
+    if isinstance(target, ast.Subscript):
+        return ast.Subscript(target.value, target.slice, ast.Load())
+    return target
+
+
+def _handler_types(program: Program, typing_: Typing) -> dict[str, Any]:
+    """Name -> union of the types of all handlers that bind it."""
+    found: dict[str, list[Any]] = {}
+    for node in ast.walk(program.node):
+        if isinstance(node, ast.ExceptHandler) and node.name:
+            found.setdefault(node.name, []).append(_caught(node.type, typing_))
+    return {name: merge(types) for name, types in found.items()}
+
+
+def _caught(node: ast.expr | None, typing_: Typing) -> Any:
+    """What a handler of these types catches."""
+    if node is None:
+        return BaseException
+    if isinstance(node, ast.Tuple):
+        return merge([_caught(e, typing_) for e in node.elts])
+    value = typing_.value(node)
+    if isinstance(value, tuple):
+        return merge([v for v in value if isinstance(v, type)]) if value else BaseException
+    return value if isinstance(value, type) and issubclass(value, BaseException) else BaseException
+
+
+def _reason(tp: Any, registry: Registry) -> str:
+    """Why values of a type cannot be stored; empty when they can."""
+    if tp is UNKNOWN:
+        return "its type is not known"
+    return registry.can_store(tp)
+
+
+def _refuse(program: Program, facts: Facts, name: str, tp: Any, why: str, refusals: Refusals) -> None:
+    site = next(s for s in program.sites if name in facts.live[s.index])
+    hidden = program.hidden.get(name)
+    if hidden is not None:
+        at = _place(hidden.line, hidden.column)
+        refusals.add(
+            at,
+            "CP204",
+            f"the value of `{_cut(hidden.text or hidden.hint)}` is needed after the await of {site.text} in line "
+            f"{site.line}, but {why}",
+            "assign its parts on separate lines, with an annotation",
+        )
+        return
+    at = _binding(program, name) or _place(site.line, site.column)
+    until = f"`{name}` is needed after the await of {site.text} in line {site.line}"
+    if tp is UNKNOWN:
+        refusals.add(
+            at,
+            "CP201",
+            f"{until}, but its type is not known",
+            f"annotate it: `{name}: … = …`, or end its life before",
+        )
+    elif Op in [get_origin(m) or m for m in members(tp)]:
+        refusals.add(
+            at, "CP206", f"{until}, but it holds an operation", "build the operation where it is awaited"
+        )
+    else:
+        refusals.add(at, "CP202", f"{until}, but {why}", "keep its id, or make it again after the await")
+
+
+def _binding(program: Program, name: str) -> ast.AST | None:
+    """The first statement that binds a name."""
+    for node in ast.walk(program.node):
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
+            return node
+        if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name == name:
+            return node
+        if isinstance(node, ast.arg) and node.arg == name:
+            return node
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+    return None
+
+
+def _place(line: int, column: int) -> ast.AST:
+    node = ast.Pass()
+    node.lineno, node.col_offset = line, column
+    return node
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"
