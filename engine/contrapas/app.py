@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, TypeVar
 
+from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.event import Event
 from contrapas.author.op import Op
 from contrapas.author.saga import Saga, SagaDef
@@ -13,6 +15,7 @@ from contrapas.author.service import NAME, Service
 from contrapas.errors import DataError, Refused
 
 if TYPE_CHECKING:
+    from contrapas.runtime.client import Client, Told
     from contrapas.runtime.definition import Definition
 
 E = TypeVar("E", bound=Event)
@@ -42,6 +45,7 @@ class App:
         self._sagas: dict[str, Use] = {}
         self._services: dict[str, Service] = {}
         self._provided: dict[Any, Callable[[], Any]] = {}
+        self._client: Client | None = None
         self._file: str = sys._getframe(1).f_code.co_filename  # pyright: ignore[reportPrivateUsage]
 
     def orchestrate(self, *sagas: SagaDef[..., Any]) -> None:
@@ -83,13 +87,70 @@ class App:
             file=self._file,
         )
 
-    async def start(self, saga: Callable[Concatenate[Saga, E, ...], Op[Any]], event: E, /) -> str:
-        """TODO"""
-        return ""
+    @asynccontextmanager
+    async def lifespan(self, *, log: str | None = None, drain: Duration = "30s") -> AsyncGenerator[None]:
+        """Run sagas, services and timers in this process for as long as the block lasts.
 
-    async def signal(self, saga: SagaDef[..., Any], key: str, event: Event, /) -> str:
-        """TODO"""
-        return ""
+        For any ASGI app: `FastAPI(lifespan=lambda _: app.lifespan())`. log: the log's URL, else `CONTRAPAS_LOG`, else
+        `[tool.contrapas]`, else the file of the namespace. drain: how long running steps may take at the end.
+        """
+        from contrapas.runtime.engine import Engine
+
+        if self._client is not None:
+            raise Refused(
+                "CP850", f"{self.namespace} runs in this process already", fix="one lifespan at a time"
+            )
+        async with Engine.opened(self.definition(), log) as engine:
+            self._client = engine.client
+            try:
+                async with engine.working(duration_ms(drain, what="drain=", zero=True)):
+                    yield
+            finally:
+                self._client = None
+
+    async def start(
+        self,
+        saga: Callable[Concatenate[Saga, E, ...], Op[Any]],
+        event: E,
+        /,
+        *,
+        event_id: str = "",
+        within: Duration | None = None,
+    ) -> Told:
+        """Start an instance from its first event. Returns once the log has acknowledged.
+
+        Repeating it under the same `event_id` is safe. within: wait so long for the owner's answer: a start for a taken
+        key is a duplicate, or refused (CP412) when its payload differs.
+        """
+        name, ms = _named(saga), 0 if within is None else duration_ms(within, what="within=")
+        async with self._doors() as client:
+            return await client.start(name, event, event_id=event_id, timeout_ms=ms)
+
+    async def signal(
+        self,
+        saga: SagaDef[..., Any],
+        key: str,
+        event: Event,
+        /,
+        *,
+        event_id: str = "",
+        within: Duration | None = None,
+    ) -> Told:
+        """Hand an event to one instance. Returns once the log has acknowledged; `within` as in `start`."""
+        name, ms = _named(saga), 0 if within is None else duration_ms(within, what="within=")
+        async with self._doors() as client:
+            return await client.signal(name, key, event, event_id=event_id, timeout_ms=ms)
+
+    @asynccontextmanager
+    async def _doors(self) -> AsyncGenerator[Client]:
+        """The client of the running lifespan, else one for this call."""
+        if self._client is not None:
+            yield self._client
+            return
+        from contrapas.runtime.engine import Engine
+
+        async with Engine.opened(self.definition(), None) as engine:
+            yield engine.client
 
     def _use(self, use: Use) -> None:
         if not _is_saga(use.saga):
@@ -107,6 +168,12 @@ class App:
                 f"{use.saga.name} is declared twice: {before.mode}, then {use.mode}",
                 fix="a saga has one mode in a namespace: keep one line",
             )
+
+
+def _named(saga: object) -> str:
+    if not isinstance(saga, SagaDef):
+        raise DataError("CP850", f"{saga!r:.80} is no saga", fix="mark the function with @saga")
+    return saga.name
 
 
 def _is_saga(value: object) -> bool:
