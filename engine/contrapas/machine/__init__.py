@@ -9,7 +9,7 @@ pc: 0 at the start (`slots` then holds the parameters by name, without `s` and t
 resume from. value: what the awaited operation gave. thrown: an exception to raise at the await instead, or None.
 slots: name -> value; on the way in every *touched* slot that is bound (already decoded), on the way out every slot that
 is bound and touched. What the code between here and its next awaits cannot touch is not passed in either direction: the
-caller keeps its bytes. s: the `Saga` of this activation; immediate calls (`s.emit`) append to it in program order.
+caller keeps its bytes, as far as the new state lists the slot. (At the start every parameter counts as touched.) s: the `Saga` of this activation; immediate calls (`s.emit`) append to it in program order.
 ambients: values for `Machine.ambients`, in that order. An exception that leaves the function left the saga.
 
 The caller calls the function of a *called* saga inside a real `except` of the exception that the calling state is
@@ -160,8 +160,12 @@ class Machine:
     """label -> event types that a state ahead waits for: kept on the instance until then (START: at birth)."""
     blocks: tuple[Any, ...] = ()
     """The IR (`machine.ir`), for the checker and the diagram; the runtime never reads it."""
+    program: Any = None
+    """The `machine.ir.Program` that the blocks are of: sites, undos, namespace; for the checker and the diagram too."""
     edges: tuple[Edge, ...] = ()
     function: Callable[..., tuple[Any, ...]] | None = None
+    bind: Callable[..., dict[str, Any]] | None = None
+    """The author's signature without `s` and the ambients: arguments of a call -> parameters by name, or TypeError."""
     native: Callable[..., Any] | None = None
     """The author's coroutine function, for the native runner."""
     deadline_ms: int | None = None

@@ -17,13 +17,14 @@ from typing import Any
 class Exit(ast.stmt):
     """A jump out of native statements: leave for block `to`, after storing `value` in hidden `into`, if there is one.
 
-    Only these three fields carry meaning; `to` is a block id.
+    `to` is a block id; `deeper`: it stands inside a native loop, which it breaks first.
     """
 
     _fields = ("value",)
     value: ast.expr | None
     to: int
     into: str
+    deeper: bool
 
 
 @dataclass(slots=True)

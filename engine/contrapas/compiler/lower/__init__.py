@@ -1,1 +1,20 @@
-"""."""
+"""From syntax tree to blocks: code without await stays as it is, code with one becomes blocks joined by terminators."""
+
+from __future__ import annotations
+
+from contrapas.compiler import scopes
+from contrapas.compiler.lower.tries import Lowerer
+from contrapas.compiler.lower.undos import replace_undos
+from contrapas.compiler.operations import Found
+from contrapas.machine.ir import Program
+
+
+def lower(program: Program, found: dict[int, Found]) -> None:
+    """Fill `program` with blocks, sites, hidden variables and undos."""
+    replace_undos(program, found)
+    lowerer = Lowerer(program, found, scopes.rebound_inside(program.node.body))
+    lowerer.body(program.node.body)
+    lowerer.finish()
+
+
+__all__ = ["lower"]

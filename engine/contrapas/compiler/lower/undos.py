@@ -1,0 +1,67 @@
+"""`undo=lambda ok: …` becomes a compiled function of its own: at issue only the names it captures are copied."""
+
+from __future__ import annotations
+
+import ast
+
+from contrapas.compiler import scopes
+from contrapas.compiler.lower.builder import call, load, place, placeholder
+from contrapas.compiler.operations import Found, Undoing
+from contrapas.machine.ir import Program, UndoSite
+
+
+def replace_undos(program: Program, found: dict[int, Found]) -> None:
+    """Before lowering: each `undo=` lambda in the tree gives way to `@UndoRef("@undo0", {"order": order})`.
+
+    A lambda that ignores its parameter is evaluated at issue.
+    """
+    scoped = _comprehension_scopes(program.node)
+    for one in found.values():
+        for keyword, undoing in one.undos:
+            if undoing.body is None or not isinstance(keyword.value, ast.Lambda):
+                continue
+            if not undoing.needs_reply:
+                keyword.value = undoing.body
+                continue
+            number = len(program.undos)
+            one.undo_numbers.append(number)
+            around = scoped.get(id(keyword), set())
+            site = _undo_site(program, number, undoing, around, keyword.value)
+            program.undos.append(site)
+            captures = ast.Dict([ast.Constant(n) for n in site.captures], [load(n) for n in site.captures])
+            keyword.value = place(call("@UndoRef", placeholder(f"@undo{number}"), captures), keyword.value)
+
+
+def _undo_site(program: Program, number: int, undoing: Undoing, around: set[str], at: ast.expr) -> UndoSite:
+    assert undoing.body is not None
+    known = set(program.locals) | around
+    names = dict.fromkeys(n for n in scopes.reads(undoing.body) if n in known and n != undoing.parameter)
+    return UndoSite(
+        index=number,
+        site=0,
+        position=(),
+        parameter=undoing.parameter,
+        body=undoing.body,
+        captures=tuple(names),
+        needs_reply=True,
+        line=at.lineno,
+        column=at.col_offset,
+        reply=undoing.reply,
+        of=undoing.of,
+    )
+
+
+def _comprehension_scopes(node: ast.AST) -> dict[int, set[str]]:
+    """Keyword argument (by id) -> comprehension variables that it sees."""
+    found: dict[int, set[str]] = {}
+
+    def visit(inner: ast.AST, names: set[str]) -> None:
+        if isinstance(inner, ast.keyword) and names:
+            found[id(inner)] = names
+        if isinstance(inner, scopes.COMPREHENSIONS):
+            names = names | scopes.comprehension_names(inner)
+        for child in ast.iter_child_nodes(inner):
+            visit(child, names)
+
+    visit(node, set())
+    return found

@@ -1,0 +1,568 @@
+"""What is awaited: operations are recognised in the source, resolved through the function's names, never guessed."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import operator
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+
+from contrapas.author.event import Command, Event, message_spec
+from contrapas.author.retry import Retry
+from contrapas.author.saga import SagaDef
+from contrapas.author.step import StepDef
+from contrapas.author.timeout import Timeout
+from contrapas.compiler import scopes
+from contrapas.compiler.refusals import Refusals
+from contrapas.errors import ContrapasError
+from contrapas.machine.ir import Site
+
+UNRESOLVED: Final = object()
+OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "compensate"})
+IMMEDIATE: Final = frozenset({"emit", "point_of_no_return", "deadline", "key", "log"})
+LATER: Final = frozenset(
+    {
+        "map", "child", "begin", "next", "some", "reply", "show", "note", "tell", "cancel", "link",
+        "queue", "limit", "lock",
+    }
+)  # fmt: skip
+"""Forms of the language that this release does not compile yet: refused, not misread."""
+CP101_FIX: Final = "s.sleep for time, s.all for parallel work, within= for a limit, or do it inside a @step"
+
+
+@dataclass(slots=True)
+class Undoing:
+    """`undo=` of one operation, as written."""
+
+    form: str
+    node: ast.expr | None = None
+    parameter: str = ""
+    body: ast.expr | None = None
+    needs_reply: bool = False
+    text: str = ""
+    """What takes it back: `RefundCard`."""
+    of: str = ""
+    """What is taken back: `ChargeCard`."""
+    reply: Any = None
+
+
+@dataclass(slots=True)
+class Found:
+    """An operation in the source: what is known of it, and the `undo=` keywords inside it."""
+
+    site: Site
+    undos: list[tuple[ast.keyword, Undoing]] = field(default_factory=list[tuple[ast.keyword, Undoing]])
+    node: ast.AST = field(default_factory=ast.Pass)
+    undo_numbers: list[int] = field(default_factory=list[int])
+    """Indexes of its undos in `Program.undos`."""
+
+
+class Operations:
+    """Recognises operations in one function."""
+
+    def __init__(
+        self,
+        refusals: Refusals,
+        namespace: Mapping[str, Any],
+        saga_name: str,
+        own: frozenset[str],
+        hints: Mapping[str, Any],
+        body: list[ast.stmt],
+    ) -> None:
+        self.refusals = refusals
+        self.namespace = namespace
+        self.saga = saga_name
+        self.own = own
+        self.hints = hints
+        self.assigned = _assignments(body)
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    def resolve(self, node: ast.expr) -> Any:
+        """What a dotted name means outside of this function's locals; UNRESOLVED otherwise."""
+        if isinstance(node, ast.Name):
+            if node.id in self.own or node.id == self.saga:
+                return UNRESOLVED
+            return self.namespace.get(node.id, UNRESOLVED)
+        if isinstance(node, ast.Attribute):
+            base = self.resolve(node.value)
+            if base is UNRESOLVED or not isinstance(base, types.ModuleType | type):
+                return UNRESOLVED
+            return getattr(base, node.attr, UNRESOLVED)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name | ast.Attribute):
+            base = self.resolve(node.value)  # a generic class: `Page[Order](…)`
+            inner = self.resolve(node.slice)
+            if isinstance(base, type) and inner is not UNRESOLVED:
+                try:
+                    return base[inner]  # type: ignore[index]
+                except TypeError:
+                    return UNRESOLVED
+        return UNRESOLVED
+
+    def class_of(self, node: ast.expr, base: type[Any]) -> Any:
+        """The class of a command or event that an expression gives; UNRESOLVED when it cannot be told."""
+        if isinstance(node, ast.Await):
+            return UNRESOLVED
+        if isinstance(node, ast.NamedExpr):
+            return self.class_of(node.value, base)
+        if isinstance(node, ast.Call):
+            made = self.resolve(node.func)
+            if isinstance(made, types.MethodType) and isinstance(made.__self__, type):
+                made = made.__self__
+            elif isinstance(made, types.FunctionType):
+                made = _hints(made).get("return", UNRESOLVED)
+            return made if isinstance(made, type) and issubclass(made, base) else UNRESOLVED
+        if isinstance(node, ast.IfExp):
+            yes, no = self.class_of(node.body, base), self.class_of(node.orelse, base)
+            return yes if yes is no else UNRESOLVED
+        if isinstance(node, ast.Name):
+            return self._class_of_name(node.id, base)
+        return UNRESOLVED
+
+    def _class_of_name(self, name: str, base: type[Any]) -> Any:
+        hint = self.hints.get(name, UNRESOLVED)
+        if isinstance(hint, type) and issubclass(hint, base):
+            return hint
+        if name not in self.own:
+            value = self.namespace.get(name, UNRESOLVED)
+            return type(value) if isinstance(value, base) else UNRESOLVED
+        found: set[Any] = set()
+        for value, annotation in self.assigned.get(name, ()):
+            made = self.resolve(annotation) if annotation is not None else UNRESOLVED
+            if made is UNRESOLVED and value is not None and not _mentions(value, name):
+                made = self.class_of(value, base)
+            found.add(made)
+        made = found.pop() if len(found) == 1 else UNRESOLVED
+        return made if isinstance(made, type) and issubclass(made, base) else UNRESOLVED
+
+    def method(self, node: ast.AST) -> str:
+        """`step` of a call `s.step(…)`, empty for anything else."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            base = node.func.value
+            if isinstance(base, ast.Name) and base.id == self.saga:
+                return node.func.attr
+        return ""
+
+    def is_operation(self, node: ast.AST) -> bool:
+        """Whether an expression builds an operation."""
+        if self.method(node) in OPERATIONS:
+            return True
+        return isinstance(node, ast.Call) and isinstance(self.resolve(node.func), StepDef | SagaDef)
+
+    # -- the awaited expression ----------------------------------------------------------------------------
+
+    def classify(self, node: ast.expr, path: str, *, at: ast.AST | None = None) -> Found | None:
+        """The operation that `node` builds; None when it is refused (and said so)."""
+        at = at or node
+        method = self.method(node)
+        if isinstance(node, ast.Call) and method:
+            if method == "step":
+                return self._step(node, path, at)
+            if method in OPERATIONS:
+                return getattr(self, f"_{method}")(node, path, at)  # type: ignore[no-any-return]
+            if method in LATER:
+                self.refusals.add(
+                    at,
+                    "CP100",
+                    f"{self.saga}.{method} is not known to this release",
+                    "use s.step, s.ask, s.wait, s.sleep, s.all, s.first or a called @saga",
+                )
+                return None
+        if isinstance(node, ast.Call):
+            target = self.resolve(node.func)
+            if isinstance(target, StepDef):
+                return self._local(node, target, path, at)
+            if isinstance(target, SagaDef):
+                return self._frame(node, target, path, at)
+            if isinstance(target, types.FunctionType) and target.__code__.co_flags & 0x80:
+                text = f"{target.__name__} is a plain async function: the compiler cannot stop inside it"
+                if target.__module__.partition(".")[0] == "asyncio":
+                    self.refusals.add(at, "CP101", f"asyncio.{target.__name__} is no operation", CP101_FIX)
+                else:
+                    self.refusals.add(at, "CP102", text, "mark it @saga (part of this one) or @step")
+                return None
+        shown = ast.unparse(node)
+        self.refusals.add(at, "CP101", f"`{_cut(shown)}` is no operation of this saga", CP101_FIX)
+        return None
+
+    def _site(self, node: ast.AST, path: str, kind: str, text: str, operation: str, **more: Any) -> Site:
+        line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+        return Site(0, kind, text, operation, path, line, column, **more)
+
+    def _step(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        if len(node.args) != 1 or isinstance(node.args[0], ast.Starred):
+            self.refusals.add(
+                at, "CP101", "s.step takes one operation", "s.step(Command(…)) or s.step(fn(…))"
+            )
+            return None
+        inner = node.args[0]
+        if self.is_operation(inner):
+            found = self.classify(inner, path, at=at)
+        else:
+            found = self._command(inner, path, "command", "step", at)
+        return self._options(node, found) if found is not None else None
+
+    def _ask(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        if len(node.args) != 1 or isinstance(node.args[0], ast.Starred):
+            self.refusals.add(at, "CP101", "s.ask takes one command", "s.ask(Command(…))")
+            return None
+        found = self._command(node.args[0], path, "ask", "ask", at)
+        if found is None:
+            return None
+        self._options(node, found)
+        replies = found.site.replies + ((Timeout,) if found.site.has_within else ())
+        found.site.result = union(replies)
+        return found
+
+    def _command(self, node: ast.expr, path: str, kind: str, word: str, at: ast.AST) -> Found | None:
+        cls = self.class_of(node, Command)
+        if cls is UNRESOLVED:
+            if isinstance(node, ast.Call) and isinstance(self.resolve(node.func), type):
+                self.refusals.add(
+                    node,
+                    "CP101",
+                    f"{ast.unparse(node.func)} is no Command, so it has no replies to wait for",
+                    "class X(Command[Success, Failure], …), or s.emit for an event",
+                )
+            else:
+                self.refusals.add(
+                    node,
+                    "CP207",
+                    f"the class of the command `{_cut(ast.unparse(node))}` cannot be told",
+                    "construct it in the call, or annotate the variable that holds it",
+                )
+            return None
+        try:
+            replies = message_spec(cls).replies
+        except ContrapasError as why:
+            self.refusals.add(node, why.code, why.text, why.fix)
+            return None
+        site = self._site(at, path, kind, cls.__name__, f"{word} {cls.__name__}", target=cls)
+        site.replies = tuple(replies)
+        site.result = replies[0]
+        site.arguments = (cls, *replies)
+        return Found(site)
+
+    def _local(self, node: ast.Call, target: StepDef[..., Any, Any], path: str, at: ast.AST) -> Found:
+        hints = _hints(target.fn)
+        site = self._site(at, path, "local", target.name, f"local {target.name}", target=target)
+        site.result = hints.pop("return", Any)
+        site.arguments = tuple(hints.values())
+        site.observe = target.observe
+        site.forever = target.retry is not None and target.retry.attempts is None
+        if target.undo is None:
+            site.undo = "none"
+        elif callable(target.undo):
+            site.undo, site.undo_text = "op", f"undo of {target.name}"
+        return Found(site)
+
+    def _frame(self, node: ast.Call, target: SagaDef[..., Any], path: str, at: ast.AST) -> Found | None:
+        first = node.args[0] if node.args else None
+        if not (isinstance(first, ast.Name) and first.id == self.saga):
+            self.refusals.add(
+                at,
+                "CP101",
+                f"a called saga takes {self.saga} first",
+                f"await {ast.unparse(node.func)}({self.saga}, …)",
+            )
+            return None
+        site = self._site(at, path, "frame", target.name, f"frame {target.name}", target=target)
+        site.result = _hints(target.fn).get("return", Any)
+        return Found(site)
+
+    def _wait(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        classes: list[Any] = []
+        for arg in node.args:
+            cls = self.resolve(arg)
+            if not (isinstance(cls, type) and issubclass(cls, Event)):
+                self.refusals.add(
+                    arg,
+                    "CP207",
+                    f"`{_cut(ast.unparse(arg))}` is no event class that is known here",
+                    "name the class itself",
+                )
+                return None
+            try:
+                message_spec(cls)
+            except ContrapasError as why:
+                self.refusals.add(arg, why.code, why.text, why.fix)
+                return None
+            classes.append(cls)
+        if not classes:
+            self.refusals.add(at, "CP101", "s.wait names no event", "s.wait(Approved, Rejected, within=…)")
+            return None
+        names = "|".join(c.__name__ for c in classes)
+        site = self._site(at, path, "wait", f"wait({names})", f"wait {names}")
+        site.replies = tuple(classes)
+        site.arguments = tuple(classes)
+        found = Found(site)
+        self._options(node, found)
+        site.result = union((*classes, *((Timeout,) if site.has_within else ())))
+        return found
+
+    def _sleep(self, node: ast.Call, path: str, at: ast.AST) -> Found:
+        site = self._site(at, path, "sleep", "sleep", "sleep")
+        if node.args and isinstance(node.args[0], ast.Constant):
+            site.within = str(node.args[0].value)
+        site.has_within = True
+        return self._options(node, Found(site))
+
+    def _compensate(self, node: ast.Call, path: str, at: ast.AST) -> Found:
+        return self._options(node, Found(self._site(at, path, "compensate", "compensate", "compensate")))
+
+    def _all(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        return self._join(node, path, at, "all")
+
+    def _first(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        return self._join(node, path, at, "first")
+
+    def _join(self, node: ast.Call, path: str, at: ast.AST, word: str) -> Found | None:
+        children: list[Found] = []
+        starred = False
+        for arg in node.args:
+            if isinstance(arg, ast.Starred):
+                starred = True
+                several = self._listed(arg.value, path)
+                if several is None:
+                    return None
+                children.extend(several)
+            else:
+                one = self.classify(arg, path)
+                if one is None:
+                    return None
+                children.append(one)
+        names = ",".join(c.site.text for c in children)
+        site = self._site(at, path, word, f"{word}({names})", f"{word} {names}".strip())
+        site.children = tuple(c.site for c in children)
+        site.starred = starred
+        site.forever = bool(children) and all(c.site.forever for c in children)
+        results = [c.site.result for c in children]
+        if word == "first":
+            site.result = union(results)
+        elif starred:
+            site.result = types.GenericAlias(list, (union(results) if results else Any,))
+        else:
+            site.result = types.GenericAlias(tuple, tuple(results) or ((),))
+        found = Found(site, [u for c in children for u in c.undos])
+        return self._options(node, found)
+
+    def _listed(self, node: ast.expr, path: str) -> list[Found] | None:
+        """Operations of `*[…]`, `*[op for …]`, or `*ops` of a local list filled with operations."""
+        if isinstance(node, ast.List | ast.Tuple):
+            found = [
+                f
+                for e in node.elts
+                for f in (
+                    (self._listed(e.value, path) or [])
+                    if isinstance(e, ast.Starred)
+                    else [self.classify(e, path)]
+                )
+            ]
+            return None if any(f is None for f in found) else [f for f in found if f is not None]
+        if isinstance(node, ast.ListComp | ast.GeneratorExp):
+            one = self.classify(node.elt, path)
+            return None if one is None else [one]
+        if isinstance(node, ast.Name) and node.id in self.own:
+            parts: list[Found] = []
+            for value, _ in self.assigned.get(node.id, ()):
+                if value is None or _mentions(value, node.id):
+                    break
+                if isinstance(value, ast.List | ast.Tuple | ast.ListComp):
+                    more = self._listed(value, path)
+                else:
+                    one = self.classify(value, path)
+                    more = None if one is None else [one]
+                if more is None:
+                    return None
+                parts.extend(more)
+            else:
+                if parts:
+                    return _once(parts)
+        self.refusals.add(
+            node,
+            "CP101",
+            f"what `{_cut(ast.unparse(node))}` holds cannot be told",
+            "s.all(*[operation for …]), or list the operations",
+        )
+        return None
+
+    # -- options -------------------------------------------------------------------------------------------
+
+    def _options(self, node: ast.Call, found: Found) -> Found:
+        site = found.site
+        for keyword in node.keywords:
+            name, value = keyword.arg, keyword.value
+            if name == "label":
+                if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value:
+                    site.explicit = value.value
+                else:
+                    self.refusals.add(value, "CP100", "label= is no text", 'label="…"')
+            elif name == "within":
+                site.has_within = not (isinstance(value, ast.Constant) and value.value is None)
+                if isinstance(value, ast.Constant) and value.value is not None:
+                    site.within = str(value.value)
+            elif name == "retry":
+                policy = self._policy(value)
+                site.forever = isinstance(policy, Retry) and policy.attempts is None
+            elif name == "correlate":
+                site.correlate = True
+            elif name == "undo":
+                self._undo(keyword, found)
+            elif name is None:
+                self.refusals.add(keyword, "CP100", "options of an operation as **mapping", "write them out")
+        return found
+
+    def _policy(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Call) and self.resolve(node.func) is Retry and node.args:
+            first = node.args[0]
+            if isinstance(first, ast.Constant) and first.value is None:
+                return Retry(None)
+            return None
+        return self.resolve(node)
+
+    def _undo(self, keyword: ast.keyword, found: Found) -> None:
+        value = keyword.value
+        undoing = self._undoing(value, found.site)
+        if undoing is None:
+            self.refusals.add(
+                value,
+                "CP118",
+                f"undo=`{_cut(ast.unparse(value))}` is a form the compiler does not know",
+                "a command instance, a @step call, lambda ok: one of these, or None",
+            )
+            return
+        undoing.of = found.site.text
+        found.site.undo = undoing.form
+        found.site.undo_text = undoing.text
+        found.undos.append((keyword, undoing))
+
+    def _undoing(self, value: ast.expr, site: Site) -> Undoing | None:
+        if isinstance(value, ast.Constant) and value.value is None:
+            return Undoing("none")
+        if not isinstance(value, ast.Lambda):
+            text = self._takes_back(value)
+            return None if text is None or scopes.has_await(value) else Undoing("op", text=text)
+        args = value.args
+        if (
+            len(args.args) + len(args.posonlyargs) != 1
+            or args.vararg
+            or args.kwonlyargs
+            or args.kwarg
+            or args.defaults
+        ):
+            return None
+        text = self._takes_back(value.body)
+        if text is None or any(isinstance(n, ast.Await | ast.NamedExpr) for n in ast.walk(value.body)):
+            return None
+        parameter = (args.posonlyargs + args.args)[0].arg
+        needs = parameter in set(scopes.reads(value.body))
+        if needs and site.kind in ("wait", "sleep", "compensate"):
+            self.refusals.add(
+                value, "CP209", f"{site.kind} has no reply that an undo could read", "a command instance"
+            )
+        return Undoing(
+            "lambda" if needs else "op",
+            parameter=parameter,
+            body=value.body,
+            needs_reply=needs,
+            text=text,
+            reply=site.replies[0] if site.kind == "ask" else site.result,
+        )
+
+    def _takes_back(self, node: ast.expr) -> str | None:
+        """Name of the command or step that an expression gives."""
+        if isinstance(node, ast.Call) and isinstance(target := self.resolve(node.func), StepDef):
+            return str(target.name)
+        cls = self.class_of(node, Command)
+        return None if cls is UNRESOLVED else str(cls.__name__)
+
+
+def union(members: Any) -> Any:
+    """The union of some types, in order; None for none."""
+    flat = [None if m is type(None) else m for m in dict.fromkeys(members)]
+    if not flat:
+        return None
+    if Any in flat:
+        return Any
+    try:
+        return functools.reduce(operator.or_, [type(None) if m is None else m for m in flat])
+    except TypeError:
+        return Union[tuple(flat)]  # noqa: UP007
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type itself."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return get_args(annotation)
+    return (annotation,)
+
+
+def _hints(fn: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(fn, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return dict(getattr(fn, "__annotations__", {}))
+
+
+def _once(parts: list[Found]) -> list[Found]:
+    seen: dict[str, Found] = {}
+    for part in parts:
+        first = seen.setdefault(part.site.text, part)
+        if first is not part:
+            first.undos.extend(part.undos)
+    return list(seen.values())
+
+
+def _assignments(body: list[ast.stmt]) -> dict[str, list[tuple[ast.expr | None, ast.expr | None]]]:
+    """name -> (value, annotation) of each binding; the value is None where a binding is no plain assignment.
+
+    `ops.append(op)` and `ops += [op]` count as bindings of `ops`, so that a list of operations can be told.
+    """
+    found: dict[str, list[tuple[ast.expr | None, ast.expr | None]]] = {}
+
+    def note(target: ast.AST, value: ast.expr | None, annotation: ast.expr | None = None) -> None:
+        if isinstance(target, ast.Name):
+            found.setdefault(target.id, []).append((value, annotation))
+        else:
+            for inner in ast.walk(target):
+                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                    found.setdefault(inner.id, []).append((None, None))
+
+    for stmt in body:
+        for node in scopes.walk(stmt):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    note(target, node.value)
+            elif isinstance(node, ast.AnnAssign):
+                note(node.target, node.value, node.annotation)
+            elif isinstance(node, ast.AugAssign | ast.NamedExpr):
+                note(node.target, node.value)
+            elif isinstance(node, ast.For | ast.AsyncFor):
+                note(node.target, None)
+            elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+                note(node.optional_vars, None)
+            elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+                found.setdefault(node.name, []).append((None, None))
+            elif _append(node) is not None:
+                call = node.value  # type: ignore[attr-defined]
+                note(call.func.value, call.args[0])
+    return found
+
+
+def _append(node: ast.AST) -> ast.Call | None:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and len(node.value.args) == 1:
+        func = node.value.func
+        if isinstance(func, ast.Attribute) and func.attr == "append" and isinstance(func.value, ast.Name):
+            return node.value
+    return None
+
+
+def _mentions(value: ast.expr, name: str) -> bool:
+    return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}…"

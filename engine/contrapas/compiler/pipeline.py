@@ -1,0 +1,311 @@
+"""The whole of a compilation: one saga to its machine, all sagas of an app together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from contrapas.author.event import message_spec
+from contrapas.author.saga import SagaDef
+from contrapas.codec.registry import Registry
+from contrapas.compiler import assigned, liveness, passes
+from contrapas.compiler.build import Built
+from contrapas.compiler.emit import Emitter
+from contrapas.compiler.front import Front, outcomes, starts
+from contrapas.compiler.operations import UNRESOLVED
+from contrapas.compiler.saving import Plan, ahead, plan
+from contrapas.errors import ContrapasError
+from contrapas.machine import Machine, Refusal, Slot, State, Undo
+from contrapas.machine.ir import Facts, Program, Site
+
+
+@dataclass(slots=True, kw_only=True)
+class Compiled:
+    """What became of several sagas: machines by name, everything refused, everything warned about."""
+
+    machines: dict[str, Machine] = field(default_factory=dict[str, Machine])
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
+    warnings: list[Refusal] = field(default_factory=list[Refusal])
+    programs: dict[str, Program] = field(default_factory=dict[str, Program])
+
+
+def compile_saga(
+    saga: SagaDef[..., Any],
+    *,
+    registry: Registry,
+    lock: Any = None,
+    strict: bool = True,
+    provided: frozenset[Any] = frozenset(),
+) -> Machine | list[Refusal]:
+    """One saga: its machine, or why there is none, by line."""
+    compiled = compile_all([saga], registry=registry, lock=lock, strict=strict, provided=provided)
+    return compiled.refusals or compiled.machines[saga.name]
+
+
+def compile_all(
+    sagas: Iterable[SagaDef[..., Any]],
+    *,
+    registry: Registry,
+    lock: Any = None,
+    strict: bool = True,
+    provided: frozenset[Any] = frozenset(),
+) -> Compiled:
+    """All sagas of an app; the problems of all of them together. CP143: two of one name."""
+    done = Compiled()
+    seen: dict[str, SagaDef[..., Any]] = {}
+    for saga in sagas:
+        if seen.setdefault(saga.name, saga) is not saga:
+            done.refusals.append(_same_name(saga))
+            continue
+        if saga.name in done.machines or (saga.name in seen and saga.name in done.programs):
+            continue
+        one = _One(saga, registry, lock, strict=strict, provided=provided)
+        found = one.refusals.in_order()
+        done.warnings.extend(r for r in found if r.warning)
+        done.refusals.extend(r for r in found if not r.warning)
+        if one.machine is not None and one.program is not None:
+            done.machines[saga.name] = one.machine
+            done.programs[saga.name] = one.program
+    done.machines = _with_called(done.machines, done.programs)
+    return done
+
+
+def called(program: Program) -> list[SagaDef[..., Any]]:
+    """Sagas that a saga calls: they are compiled with it."""
+    found: dict[str, SagaDef[..., Any]] = {}
+
+    def visit(site: Site) -> None:
+        if isinstance(site.target, SagaDef):
+            found.setdefault(site.target.name, site.target)
+        for child in site.children:
+            visit(child)
+
+    for site in program.sites:
+        visit(site)
+    return list(found.values())
+
+
+def _same_name(saga: SagaDef[..., Any]) -> Refusal:
+    code = getattr(saga.fn, "__code__", None)
+    return Refusal(
+        code="CP143",
+        text=f"two sagas are called {saga.name}",
+        fix='give one of them another name: @saga(name="…")',
+        file=saga.file,
+        line=code.co_firstlineno if code is not None else 1,
+        column=1,
+    )
+
+
+class _One:
+    """One compilation."""
+
+    def __init__(
+        self,
+        saga: SagaDef[..., Any],
+        registry: Registry,
+        lock: Any,
+        *,
+        strict: bool,
+        provided: frozenset[Any],
+    ) -> None:
+        self.saga = saga
+        self.registry = registry
+        self.machine: Machine | None = None
+        front = Front(saga, provided)
+        self.refusals = front.refusals
+        self.program = program = front.program
+        if program is None:
+            return
+        facts = analyse(program)
+        locked = None if lock is None else lock.saga(saga.name)
+        passes.align(program, facts, locked, self.refusals)
+        slots, inferred = passes.slots_of(program, facts, registry, self.refusals, strict=strict)
+        captures = [passes.captures_of(program, u, inferred, registry, self.refusals) for u in program.undos]
+        if not self.refusals.fatal:
+            self._build(program, facts, slots, captures, front.flags)
+
+    def _build(
+        self,
+        program: Program,
+        facts: Facts,
+        slots: dict[str, Slot],
+        captures: list[tuple[Slot, ...]],
+        flags: int,
+    ) -> None:
+        made = plan(program, facts, slots)
+        emitter = Emitter(program, made, slots, _names(program))
+        built = Built(program, emitter, flags)
+        saga = self.saga
+        states = _states(program, made, slots)
+        by_index: list[State | None] = [None] * (len(program.sites) + 1)
+        for state in states:
+            by_index[state.index] = state
+        undos = [
+            Undo(
+                label=u.label,
+                of=u.of,
+                needs_reply=u.needs_reply,
+                captures=captures[u.index],
+                function=built.undos[u.index],
+                line=u.line,
+            )
+            for u in program.undos
+        ]
+        hint = program.hints.get("return")
+        self.machine = Machine(
+            name=program.name,
+            graph=passes.graph_print(program, slots),
+            params=tuple(slots[n] for n in program.params),
+            ambients=program.ambients,
+            starts=tuple(message_spec(c).name for c in starts(program)),
+            result=None if hint in (None, type(None)) else self.registry.codec(hint),
+            outcomes=tuple(message_spec(c).name for c in outcomes(program)),
+            states={s.label: s for s in states},
+            by_index=tuple(by_index),
+            slots={s.name: s for s in slots.values()},
+            undos={u.label: u for u in undos},
+            later=_later(program),
+            blocks=tuple(program.order()),
+            program=program,
+            function=built.main,
+            bind=built.bind,
+            native=saga.fn,
+            deadline_ms=saga.deadline_ms,
+            late_replies_ms=saga.late_replies_ms,
+            retention_ms=saga.retention_ms,
+            file=program.file,
+            line=program.node.lineno,
+            generated=built.text,
+        )
+
+
+def analyse(program: Program) -> Facts:
+    """What the analyses find about a lowered program."""
+    facts = Facts(live=liveness.live(program), touches=liveness.touches(program))
+    for site, (sure, maybe) in assigned.whole(program).items():
+        facts.sure[site], facts.bound[site] = sure, maybe
+    params = frozenset(program.params)
+    facts.sure[0] = facts.bound[0] = params
+    return facts
+
+
+def _names(program: Program) -> dict[str, str]:
+    """Final names of what stands in the tree under a placeholder: undo labels, exits named by their loop's cursor."""
+    names = {f"@undo{u.index}": u.label for u in program.undos}
+    for hidden in program.hidden.values():
+        if hidden.role == "iter":
+            final = hidden.slot or f"iter.{hidden.hint}"
+            names[f"break {hidden.name}"] = f"break {final}"
+            names[f"continue {hidden.name}"] = f"continue {final}"
+    return names
+
+
+def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[State]:
+    by_name = {s.name: s for s in slots.values()}
+    handling: dict[int, tuple[str, ...]] = {}
+    for block in program.blocks.values():
+        term = block.term
+        if hasattr(term, "site") and hasattr(term, "resume"):
+            handling[term.site] = program.blocks[term.resume].handling
+    states: list[State] = []
+    for site in program.sites:
+        if site.index not in handling:
+            continue  # nothing reaches it
+        stored = tuple(slots[n].name for n in made.stored[site.index])
+        touched = frozenset(slots[n].name for n in made.touches[site.index] if n in slots)
+        states.append(
+            State(
+                label=site.label,
+                kind=site.kind,
+                index=site.index,
+                operation=site.operation,
+                replies=_replies(site),
+                slots=stored,
+                touches=touched & frozenset(s.name for s in slots.values() if s.codec is not None),
+                handling=tuple(slots[n].name for n in handling[site.index] if n in slots),
+                shared=passes.shared(stored, by_name),
+                regions=site.regions,
+                scope_depth=site.scope_depth,
+                into_type=_type_text(site.result),
+                within=site.within,
+                forever=site.forever,
+                path=site.path,
+                line=site.line,
+                shape=passes.shape_print(program, site, slots, stored),
+                takes=_takes(site),
+            )
+        )
+    return states
+
+
+def _replies(site: Site) -> tuple[str, ...]:
+    """Registered names of what may settle an operation."""
+    if site.children:
+        return tuple(dict.fromkeys(n for c in site.children for n in _replies(c)))
+    return tuple(message_spec(c).name for c in site.replies)
+
+
+def _takes(site: Site) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(message_spec(c).name for c in site.takes()))
+
+
+def _type_text(hint: Any) -> str:
+    if hint is None or hint is UNRESOLVED:
+        return ""
+    return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
+
+
+def _later(program: Program) -> dict[str, frozenset[str]]:
+    """A8: event types that a state ahead waits for, by label."""
+    following = ahead(program)
+    by_index = {s.index: s for s in program.sites}
+    found: dict[str, frozenset[str]] = {}
+    for site in following:
+        reach: set[int] = set()
+        stack = list(following[site])
+        while stack:
+            number = stack.pop()
+            if number not in reach:
+                reach.add(number)
+                stack.extend(following.get(number, ()))
+        takes = frozenset(name for number in reach for name in _takes(by_index[number]))
+        found[by_index[site].label if site else "START"] = takes
+    return found
+
+
+def _with_called(machines: dict[str, Machine], programs: Mapping[str, Program]) -> dict[str, Machine]:
+    """Events that a called saga waits for are ahead of every state from which the call can be reached."""
+    waits = {n: m.later.get("START", frozenset()) for n, m in machines.items()}
+    calls = {n: {s.name for s in called(p)} for n, p in programs.items()}
+    changed = True
+    while changed:
+        changed = False
+        for name, targets in calls.items():
+            more = waits[name].union(*(waits.get(t, frozenset()) for t in targets))
+            if more != waits[name]:
+                waits[name], changed = more, True
+    done: dict[str, Machine] = {}
+    for name, machine in machines.items():
+        program = programs[name]
+        following = ahead(program)
+        by_index = {s.index: s for s in program.sites}
+        later = dict(machine.later)
+        for site in following:
+            label = by_index[site].label if site else "START"
+            reach = set(following[site])
+            stack = list(reach)
+            while stack:
+                new = following.get(stack.pop(), set()) - reach
+                reach |= new
+                stack.extend(new)
+            for number in reach:
+                target = by_index[number].target
+                if isinstance(target, SagaDef):
+                    later[label] = later[label] | waits.get(target.name, frozenset())
+        done[name] = replace(machine, later=later)
+    return done
+
+
+__all__ = ["Compiled", "ContrapasError", "analyse", "called", "compile_all", "compile_saga"]

@@ -1,0 +1,119 @@
+"""What travels between the generated function and its caller at each state: which slots come in, which go out.
+
+Only what the code from a state to the next awaits can touch is passed in, and only that goes out again; the caller keeps
+the bytes of everything else. So the same await is left with different sets, depending on where its stretch began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contrapas.compiler import assigned
+from contrapas.compiler.liveness import segment
+from contrapas.machine import Slot
+from contrapas.machine.ir import Await, Facts, Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """What goes out at one await, by variable."""
+
+    always: tuple[str, ...]
+    """Bound, wherever the stretch began."""
+    after: tuple[tuple[str, tuple[int, ...]], ...]
+    """Bound if the stretch began at one of these sites, else not passed."""
+    perhaps: tuple[str, ...]
+    """Only if bound."""
+    exceptions: tuple[str, ...]
+    """Handled exceptions; None while there is none."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """For every site (0: the start)."""
+
+    stored: dict[int, tuple[str, ...]]
+    """Variables that may be stored there, in slot order."""
+    sure: dict[int, frozenset[str]]
+    """Of these, those that are bound for certain."""
+    touches: dict[int, frozenset[str]]
+    leaving: dict[int, Leaving]
+
+
+def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
+    """Decide for every state what is stored, what comes in and what goes out."""
+    order = [n for n in (*program.locals, *program.hidden) if n in slots and slots[n].codec is not None]
+    stored: dict[int, tuple[str, ...]] = {0: program.params}
+    for site in program.sites:
+        live = facts.live[site.index]
+        bound = facts.bound[site.index]
+        stored[site.index] = tuple(
+            n for n in order if n in bound and (n in live or not n.startswith("@"))
+        )  # hidden slots only while they are needed; locals always, for the sake of migration
+    kept = {site: frozenset(names) for site, names in stored.items()}
+    sure = {s: bound[0] & kept[s] for s, bound in assigned.whole(program, kept).items()}
+    sure[0] = frozenset(program.params)
+    touches = dict(facts.touches)
+    touches[0] = touches[0] | frozenset(program.params)
+    return Plan(
+        stored=stored, sure=sure, touches=touches, leaving=_leaving(program, kept, sure, touches, stored)
+    )
+
+
+def starts(program: Program) -> dict[int, int]:
+    """Site (0: the start) -> block where it goes on."""
+    found = {0: program.entry}
+    for block in program.blocks.values():
+        if isinstance(block.term, Await):
+            found[block.term.site] = block.term.resume
+    return found
+
+
+def ahead(program: Program) -> dict[int, set[int]]:
+    """Site (0: the start) -> sites whose await can come next."""
+    found: dict[int, set[int]] = {}
+    for site, block in starts(program).items():
+        terms = [program.blocks[n].term for n in segment(program, block)]
+        found[site] = {t.site for t in terms if isinstance(t, Await)}
+    return found
+
+
+def _leaving(
+    program: Program,
+    kept: Mapping[int, frozenset[str]],
+    sure: Mapping[int, frozenset[str]],
+    touches: Mapping[int, frozenset[str]],
+    stored: Mapping[int, tuple[str, ...]],
+) -> dict[int, Leaving]:
+    ways: dict[int, dict[int, assigned.Bound]] = {}
+    for site, block in starts(program).items():
+        if site not in sure:
+            continue
+        incoming = kept[site] & touches[site]
+        for to, bound in assigned.after(program, block, sure[site] & incoming, incoming).items():
+            ways.setdefault(to, {})[site] = bound
+    done: dict[int, Leaving] = {}
+    for to, by_start in ways.items():
+        always: list[str] = []
+        after: list[tuple[str, tuple[int, ...]]] = []
+        perhaps: list[str] = []
+        exceptions: list[str] = []
+        for name in stored[to]:
+            if name in program.hidden and program.hidden[name].role == "exc":
+                exceptions.append(name)
+                continue
+            yes = tuple(s for s, (certain, _) in by_start.items() if name in touches[s] and name in certain)
+            maybe = any(
+                name in touches[s] and name in may - certain for s, (certain, may) in by_start.items()
+            )
+            if maybe:
+                perhaps.append(name)
+            elif len(yes) == len(by_start):
+                always.append(name)
+            elif yes:
+                after.append((name, yes))
+        done[to] = Leaving(
+            always=tuple(always), after=tuple(after), perhaps=tuple(perhaps), exceptions=tuple(exceptions)
+        )
+    return done

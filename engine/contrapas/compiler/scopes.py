@@ -1,0 +1,232 @@
+"""Names of a function: which are its own, which it captures, what a piece of tree reads, binds or deletes.
+
+Own analysis rather than the code object's: comprehension variables count as locals there from Python 3.12 on.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Final
+
+FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def has_await(node: ast.AST | list[ast.stmt] | list[ast.expr] | None) -> bool:
+    """Whether an await of this function stands in the tree (not one of an inner function's body)."""
+    if node is None:
+        return False
+    if isinstance(node, list):
+        return any(has_await(n) for n in node)
+    cached = getattr(node, "_cp_await", None)
+    if cached is not None:
+        return bool(cached)
+    found = isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or any(
+        has_await(n) for n in same_scope(node)
+    )
+    node._cp_await = found  # type: ignore[attr-defined]
+    return found
+
+
+def same_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """Children that are evaluated in this function; of inner functions only decorators, defaults, annotations."""
+    if isinstance(node, ast.Lambda):
+        yield from _defaults(node.args)
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        yield from node.decorator_list
+        yield from _defaults(node.args)
+        for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+            if arg.annotation is not None:
+                yield arg.annotation
+        if node.returns is not None:
+            yield node.returns
+    else:
+        yield from ast.iter_child_nodes(node)
+
+
+def _defaults(args: ast.arguments) -> Iterator[ast.expr]:
+    yield from args.defaults
+    yield from (d for d in args.kw_defaults if d is not None)
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node evaluated in this function, in source order, inner function bodies left out."""
+    yield node
+    for child in same_scope(node):
+        yield from walk(child)
+
+
+def bound(body: list[ast.stmt]) -> tuple[str, ...]:
+    """Names that statements bind in their own scope, in order of first binding (deletions count)."""
+    names: dict[str, None] = {}
+    for stmt in body:
+        for name in _bindings(stmt):
+            names.setdefault(name)
+    return tuple(names)
+
+
+def _bindings(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+        yield node.id
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+        if node.name:
+            yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or alias.name.partition(".")[0]
+    elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest
+    if isinstance(node, COMPREHENSIONS):
+        yield from _walrus(node)
+        yield from _bindings(node.generators[0].iter)
+        return
+    if isinstance(node, ast.ClassDef):
+        for outer in (*node.decorator_list, *node.bases, *node.keywords):
+            yield from _bindings(outer)
+        return
+    for child in same_scope(node):
+        yield from _bindings(child)
+
+
+def _walrus(node: ast.AST) -> Iterator[str]:
+    """Targets of `:=` inside a comprehension: they belong to the function around it."""
+    for child in same_scope(node):
+        if isinstance(child, ast.NamedExpr):
+            yield child.target.id
+        yield from _walrus(child)
+
+
+def rebinds(nodes: list[ast.expr]) -> set[str]:
+    """Names that expressions bind by `:=`."""
+    names: set[str] = set()
+    for node in nodes:
+        for inner in walk(node):
+            if isinstance(inner, ast.NamedExpr):
+                names.add(inner.target.id)
+    return names
+
+
+def free(node: ast.AST) -> tuple[str, ...]:
+    """Names that a lambda or inner function reads from around it, defaults left out, in order of first use."""
+    names: dict[str, None] = {}
+    if isinstance(node, ast.Lambda):
+        own = set(arguments(node.args))
+        body: list[ast.AST] = [node.body]
+        own.update(_walrus(ast.Expr(node.body)))
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        own = set(arguments(node.args)) | set(bound(node.body))
+        for inner in node.body:
+            for part in walk(inner):
+                if isinstance(part, ast.Nonlocal | ast.Global):
+                    own.difference_update(part.names)
+                    if isinstance(part, ast.Nonlocal):
+                        names.update(dict.fromkeys(part.names))
+        body = list(node.body)
+    else:
+        own, body = set(), [node]
+    for part in body:
+        for name in reads(part):
+            if name not in own:
+                names.setdefault(name)
+    return tuple(names)
+
+
+def reads(node: ast.AST) -> Iterator[str]:
+    """Names that a tree reads from the scope it stands in, inner scopes' free names included."""
+    if isinstance(node, ast.Name):
+        yield node.id
+        return
+    if isinstance(node, FUNCTIONS):
+        for outer in same_scope(node):
+            yield from reads(outer)
+        yield from free(node)
+        return
+    if isinstance(node, COMPREHENSIONS):
+        yield from reads(node.generators[0].iter)
+        own = comprehension_names(node)
+        for inner in _comprehension_parts(node):
+            yield from (n for n in reads(inner) if n not in own)
+        return
+    if isinstance(node, ast.ClassDef):
+        for outer in (*node.decorator_list, *node.bases, *node.keywords):
+            yield from reads(outer)
+        own = set(bound(node.body))
+        for stmt in node.body:
+            yield from (n for n in reads(stmt))
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from reads(child)
+
+
+def comprehension_names(node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> set[str]:
+    """Variables of a comprehension."""
+    names: set[str] = set()
+    for generator in node.generators:
+        for part in ast.walk(generator.target):
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                names.add(part.id)
+    return names
+
+
+def _comprehension_parts(node: ast.AST) -> Iterator[ast.AST]:
+    assert isinstance(node, COMPREHENSIONS)
+    for number, generator in enumerate(node.generators):
+        yield generator.target
+        if number:
+            yield generator.iter
+        yield from generator.ifs
+    if isinstance(node, ast.DictComp):
+        yield node.key
+        yield node.value
+    else:
+        yield node.elt
+
+
+def arguments(args: ast.arguments) -> tuple[str, ...]:
+    """Names of parameters, in order."""
+    every = [*args.posonlyargs, *args.args]
+    if args.vararg is not None:
+        every.append(args.vararg)
+    every.extend(args.kwonlyargs)
+    if args.kwarg is not None:
+        every.append(args.kwarg)
+    return tuple(a.arg for a in every)
+
+
+def inner_functions(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Inner functions, lambdas and classes that stand in statements, at any depth of this scope."""
+    for stmt in body:
+        for node in _walk_comprehensions(stmt):
+            if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+                yield node
+
+
+def _walk_comprehensions(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    for child in ast.iter_child_nodes(node) if not isinstance(node, FUNCTIONS) else same_scope(node):
+        yield from _walk_comprehensions(child)
+
+
+def captured(body: list[ast.stmt], own: set[str]) -> frozenset[str]:
+    """Locals that inner functions or classes read or rebind."""
+    names: set[str] = set()
+    for node in inner_functions(body):
+        if isinstance(node, ast.ClassDef):
+            for stmt in node.body:
+                names.update(reads(stmt))
+        else:
+            names.update(free(node))
+    return frozenset(names & own)
+
+
+def rebound_inside(body: list[ast.stmt]) -> frozenset[str]:
+    """Locals that an inner function rebinds by `nonlocal`."""
+    names: set[str] = set()
+    for node in inner_functions(body):
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Nonlocal):
+                names.update(inner.names)
+    return frozenset(names)

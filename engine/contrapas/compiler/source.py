@@ -1,0 +1,168 @@
+"""From a loaded function to its syntax tree, sure that the text is the code that runs (G6).
+
+The whole module is read through its loader, parsed once, compiled natively and compared with the loaded function: a file
+edited after its import is refused (CP142), never compiled into a machine that is not the one being run.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import copy
+import linecache
+import types
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from contrapas.machine import Refusal
+
+_FUTURES = 0
+for _name in __future__.all_feature_names:
+    _FUTURES |= getattr(__future__, _name).compiler_flag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One function, found in its module."""
+
+    node: ast.AsyncFunctionDef
+    """A copy of its own, free to be changed."""
+    file: str
+    lines: tuple[str, ...]
+    flags: int
+    """`from __future__` flags of the module, for compiling what is generated."""
+
+
+def read(fn: Any, name: str) -> Source | Refusal:
+    """The source of a coroutine function, or CP140, CP141, CP142, CP124."""
+    if not isinstance(fn, types.FunctionType):
+        return _refusal(
+            "CP141",
+            f"{name}: what @saga was given is no plain function but {type(fn).__name__}",
+            "write @saga innermost, directly above the function",
+            getattr(fn, "__code__", None),
+        )
+    code = fn.__code__
+    if getattr(fn, "__wrapped__", None) is not None:
+        return _refusal(
+            "CP141",
+            f"{name}: a decorator stands between @saga and the function",
+            "write @saga innermost, directly above the function",
+            code,
+        )
+    linecache.checkcache(code.co_filename)
+    lines = tuple(linecache.getlines(code.co_filename, fn.__globals__))
+    if not lines:
+        return _refusal(
+            "CP140",
+            f"{name}: the source of {code.co_filename} cannot be read",
+            "ship the sources with the application",
+            code,
+        )
+    text = "".join(lines)
+    try:
+        tree = _parse(text, code.co_filename)
+    except SyntaxError:
+        return _stale(name, code)
+    found = _find(tree, fn.__name__, code.co_firstlineno)
+    if found is None:
+        return _stale(name, code)
+    if isinstance(found, ast.FunctionDef):
+        return _refusal("CP124", f"{name} is no `async def`", "write `async def`", code, line=found.lineno)
+    flags = code.co_flags & _FUTURES
+    if not _same(text, code, flags):
+        return _stale(name, code)
+    plain = tuple(line.rstrip("\r\n") for line in lines)
+    return Source(node=copy.deepcopy(found), file=code.co_filename, lines=plain, flags=flags)
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str, file: str) -> ast.Module:
+    return ast.parse(text, file)
+
+
+@lru_cache(maxsize=64)
+def _compiled(text: str, file: str, flags: int) -> types.CodeType:
+    code: types.CodeType = compile(text, file, "exec", flags=flags, dont_inherit=True)
+    return code
+
+
+def _find(tree: ast.Module, name: str, first: int) -> ast.AsyncFunctionDef | ast.FunctionDef | None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name:
+            start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            if start == first:
+                return node
+    return None
+
+
+def _same(text: str, code: types.CodeType, flags: int) -> bool:
+    try:
+        module = _compiled(text, code.co_filename, flags)
+    except (SyntaxError, ValueError):
+        return False
+    for other in _codes(module):
+        if other.co_name == code.co_name and other.co_firstlineno == code.co_firstlineno:
+            return _equal(code, other) or _equal_but_asserts(code, other)
+    return False
+
+
+def _codes(code: types.CodeType) -> list[types.CodeType]:
+    found: list[types.CodeType] = []
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            found.append(const)
+            found.extend(_codes(const))
+    return found
+
+
+def _equal(a: types.CodeType, b: types.CodeType) -> bool:
+    if a.co_code != b.co_code or a.co_names != b.co_names or a.co_varnames != b.co_varnames:
+        return False
+    if a.co_freevars != b.co_freevars or a.co_cellvars != b.co_cellvars:
+        return False
+    if len(a.co_consts) != len(b.co_consts):
+        return False
+    return all(_equal_consts(x, y) for x, y in zip(a.co_consts, b.co_consts, strict=True))
+
+
+def _equal_consts(x: Any, y: Any) -> bool:
+    if isinstance(x, types.CodeType) and isinstance(y, types.CodeType):
+        return _equal(x, y)
+    return type(x) is type(y) and repr(x) == repr(y)
+
+
+def _equal_but_asserts(loaded: types.CodeType, fresh: types.CodeType) -> bool:
+    """pytest rewrites `assert` when it imports a test module: then names must agree, and nothing else can be asked."""
+    if not any(n.startswith("@py") for n in (*loaded.co_names, *loaded.co_varnames)):
+        return False
+    ours = {n for n in loaded.co_varnames if not n.startswith("@py")}
+    return (
+        ours == set(fresh.co_varnames)
+        and set(fresh.co_names) - {"AssertionError"} <= set(loaded.co_names)
+        and loaded.co_freevars == fresh.co_freevars
+    )
+
+
+def _stale(name: str, code: types.CodeType) -> Refusal:
+    return _refusal(
+        "CP142",
+        f"{name}: the source on disk is not the code that was loaded",
+        "restart the process; rebuild what was built from an older source",
+        code,
+    )
+
+
+def _refusal(code: str, text: str, fix: str, where: types.CodeType | None, *, line: int = 0) -> Refusal:
+    file = where.co_filename if where is not None else "?"
+    first = line or (where.co_firstlineno if where is not None else 1)
+    return Refusal(
+        code=code,
+        text=text,
+        fix=fix,
+        file=file,
+        line=first,
+        column=1,
+        source=linecache.getline(file, first).rstrip(),
+    )

@@ -1,0 +1,103 @@
+"""What generated code calls: handler tests as Python makes them, exceptions thrown in, loops over a local."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from contrapas.author.op import Op, UndoRef
+from contrapas.codec.cursor import Cursor, NameCursor, cursor, enumerate_cursor, reversed_cursor, zip_cursor
+from contrapas.errors import Cancelled, StepFailed
+
+
+def matches(exc: BaseException, types: Any) -> bool:
+    """Whether `except types:` takes an exception; by inheritance alone, as the interpreter asks."""
+    several = types if isinstance(types, tuple) else (types,)
+    for one in several:
+        if not (isinstance(one, type) and BaseException in one.__mro__):
+            raise TypeError("catching classes that do not inherit from BaseException is not allowed")
+    return any(one in type(exc).__mro__ for one in several)
+
+
+def unwinds(exc: BaseException) -> bool:
+    """Whether a scope that this exception leaves takes back what was done in it."""
+    return isinstance(exc, StepFailed | Cancelled)
+
+
+def linked(thrown: BaseException, handled: BaseException | None) -> BaseException | None:
+    """The context of an exception thrown in at an await: that of its own, ending in what is being handled (L12).
+
+    Gives the new `__context__`; no cycle is made.
+    """
+    if handled is None:
+        handled = sys.exc_info()[1]
+    if handled is None or handled is thrown:
+        return thrown.__context__
+    chain: BaseException = thrown
+    seen = {id(thrown)}
+    inner: BaseException | None = handled
+    while inner is not None:  # what is handled may already know the thrown one
+        if inner is thrown:
+            return thrown.__context__
+        if id(inner) in seen:
+            break
+        seen.add(id(inner))
+        inner = inner.__context__
+    met: set[int] = set()
+    while chain.__context__ is not None and id(chain) not in met:
+        met.add(id(chain))
+        if chain.__context__ is handled:
+            return thrown.__context__
+        chain = chain.__context__
+    if chain is thrown:
+        return handled
+    chain.__context__ = handled
+    return thrown.__context__
+
+
+def aborts(exc: BaseException | None) -> bool:
+    """Interrupts and ends of the process: they abort the transition and are never stored."""
+    return isinstance(exc, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError)
+
+
+def named(items: Any) -> Cursor[Any]:
+    """A cursor over what a local holds: of a sequence only the position is stored."""
+    if isinstance(items, list | tuple | str | bytes):
+        return NameCursor()
+    return cursor(items)
+
+
+def more(over: Any, items: Any) -> bool:
+    """Whether a cursor over a local has a further item."""
+    return bool(over.more(items) if over.__class__ is NameCursor else over.more())
+
+
+def take(over: Any, items: Any) -> Any:
+    """Its next item."""
+    return over.take(items) if over.__class__ is NameCursor else over.take()
+
+
+CONSTANTS: dict[str, Any] = {
+    "@AssertionError": AssertionError,
+    "@BaseException": BaseException,
+    "@NameError": NameError,
+    "@Op": Op,
+    "@UndoRef": UndoRef,
+    "@aborts": aborts,
+    "@ascii": ascii,
+    "@cursor": cursor,
+    "@enumerate": enumerate_cursor,
+    "@linked": linked,
+    "@matches": matches,
+    "@more": more,
+    "@named": named,
+    "@repr": repr,
+    "@reversed": reversed_cursor,
+    "@set": set,
+    "@slice": slice,
+    "@str": str,
+    "@take": take,
+    "@unwinds": unwinds,
+    "@zip": zip_cursor,
+}
+"""By the names that stand in the tree; they reach generated code through closure cells (G3)."""
