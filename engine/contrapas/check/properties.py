@@ -63,7 +63,7 @@ class MissingUndo:
                 fix=f"undo=…  on line {site.line}, or  undo=None  if that is intended",
                 file=program.file,
                 line=site.line,
-                column=site.column,
+                column=site.column + 1,
                 story=story(path, stands=f"the {noun} stands"),
             )
 
@@ -129,7 +129,7 @@ class Endless:
                 fix="within=…" + ("" if wait else ", or retry=FOREVER") + ", or @saga(deadline=…)",
                 file=walkers[machine].program.file,
                 line=site.line,
-                column=site.column,
+                column=site.column + 1,
             )
 
 
@@ -171,7 +171,7 @@ class HiddenEffect:
                 fix="@step(observe=True) if it may run here, or wait for the event that shows it",
                 file=walkers[machine].program.file,
                 line=site.line,
-                column=site.column,
+                column=site.column + 1,
             )
 
 

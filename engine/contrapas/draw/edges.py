@@ -24,9 +24,8 @@ def edges(machine: Machine) -> tuple[Edge, ...]:
 
 def program_of(machine: Machine) -> Program:
     """The intermediate form that the compiler left in the machine."""
-    for part in machine.blocks:
-        if isinstance(part, Program):
-            return part
+    if isinstance(machine.program, Program):
+        return machine.program
     raise BugError("CP900", f"{machine.name}: its intermediate form is missing")
 
 

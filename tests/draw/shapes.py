@@ -1,0 +1,77 @@
+"""Sagas whose pictures are looked at in tests."""
+
+from __future__ import annotations
+
+from contrapas import Saga, StepFailed, Timeout, saga, step
+from tests.check.wrong import Answered, Asked, Booked, BookSeat, Refused, UnbookSeat
+
+
+@step(undo=None)
+async def look(id: str) -> int:
+    return 1
+
+
+@step(undo=None)
+async def clean(id: str) -> int:
+    return 1
+
+
+@step(undo=None)
+async def for_timeout(id: str) -> int:
+    return 1
+
+
+@step(undo=None)
+async def for_refused(id: str) -> int:
+    return 1
+
+
+@step(undo=None)
+async def hop(id: str) -> int:
+    return 1
+
+
+@saga
+async def inner(s: Saga, id: str) -> int:
+    return await look(id)
+
+
+@saga
+async def winding(s: Saga, e: Asked) -> Answered:
+    try:
+        await inner(s, e.id)
+        while True:
+            if await look(e.id) > 3:
+                continue
+            got = await s.wait(Booked, within="5m")
+            if isinstance(got, Booked):
+                return Answered(id=got.id)
+    finally:
+        await clean(e.id)
+
+
+@saga
+async def decides(s: Saga, e: Asked) -> Answered:
+    got = await s.ask(BookSeat(id=e.id), within="1m", undo=UnbookSeat(id=e.id))
+    match got:
+        case Booked():
+            return Answered(id=e.id)
+        case Refused():
+            await for_refused(e.id)
+        case Timeout():
+            await for_timeout(e.id)
+    return Answered(id=e.id)
+
+
+@saga
+async def many(s: Saga, e: Asked) -> Answered:
+    try:
+        await hop(e.id)
+        await hop(e.id)
+        await hop(e.id)
+        await hop(e.id)
+        await hop(e.id)
+        await hop(e.id)
+    except StepFailed:
+        await clean(e.id)
+    return Answered(id=e.id)
