@@ -55,7 +55,7 @@ check: setup  ## format, lint, exports, import contracts, types, wheel; the firs
 	@$(BIN)/python -m pytest -q --no-header -p no:cacheprovider tests/repo
 	@PYTHONPATH=engine:schemas $(BIN)/lint-imports --no-cache > build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/pyright --warnings > build/pyright.txt 2>&1 || { cat build/pyright.txt; exit 1; }
+	@$(BIN)/pyright --pythonpath $(BIN)/python --warnings > build/pyright.txt 2>&1 || { cat build/pyright.txt; exit 1; }
 	@rm -rf build/wheel && $(BIN)/python -m build --no-isolation --wheel --outdir build/wheel > build/build.txt 2>&1 || { cat build/build.txt; exit 1; }
 	@$(BIN)/check-wheel-contents build/wheel > build/wheel.txt 2>&1 || { cat build/wheel.txt; exit 1; }
 	@echo "check: all clean"
