@@ -7,6 +7,7 @@ crash is the same message.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from contrapas.core.lane import Draft
@@ -72,7 +73,9 @@ async def publish(s: Station) -> None:
                 failpoint("relay.marked")
             s.send.clear()
             await s.send.wait()
-    except Exception as why:
+    except asyncio.CancelledError:
+        raise
+    except BaseException as why:
         s.fail(why)
 
 

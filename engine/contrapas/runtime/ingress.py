@@ -7,6 +7,7 @@ it. Nothing is decoded further than needed to choose the partition; the bytes st
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,7 +90,9 @@ async def ingest(s: Station, source: Source) -> None:
                 at = after
                 s.partition.settled[place] = at
                 s.wake.set()
-    except Exception as why:
+    except asyncio.CancelledError:
+        raise
+    except BaseException as why:
         s.fail(why)
 
 

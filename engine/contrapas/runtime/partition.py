@@ -66,8 +66,8 @@ class Partition:
         """Next offset to read."""
         self.complete_until = 0
         """Every input stamped before this moment of log time has been read."""
-        self.timers_held = True
-        """Until ingress has caught up with what had come before the takeover."""
+        self.release_at: int | None = None
+        """Timers are held until the decider has passed this offset of the inbound lane; None: still unknown."""
         self.settled: dict[Source, int] = dict(control.cursor)
         """What the next control record says: positions of commits that are known to count."""
         self.written: dict[Source, int] = dict(control.cursor)
@@ -122,6 +122,14 @@ class Partition:
         """A timer is due, and only a look at the lane's end tells whether an earlier input is still unread."""
         at = self.next_timer()
         return at is not None and at <= now and not self.inputs and self.complete_until < at
+
+    @property
+    def timers_held(self) -> bool:
+        """What had come before the takeover, and was late on its way here, is heard before any timer."""
+        if self.release_at is None:
+            return True
+        position = self.inflight.position if self.inflight is not None else self.position
+        return position < self.release_at
 
     # ---- one batch
 
@@ -262,7 +270,12 @@ class Partition:
         if entry is None or is_wait(key):
             number = max(version, 0 if entry is None else entry.version) + 1
             kind = b"rendezvous" if is_wait(key) else b"instance"
-            headers = (("cp-kind", kind), ("cp-version", b"%d" % number), ("cp-epoch", b"%d" % self.epoch))
+            headers = (
+                ("cp-kind", kind),
+                ("cp-version", b"%d" % number),
+                ("cp-epoch", b"%d" % self.epoch),
+                ("cp-cause", b"heal"),
+            )
             if entry is None:
                 return Draft("", self.number, key.encode(), None, headers)
             headers = (*headers, ("cp-deadline", b"%d" % (entry.deadline or 0)), ("cp-sum", checksum(entry.value)))

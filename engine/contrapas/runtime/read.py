@@ -6,6 +6,7 @@ held until a look at the lane's end has shown that no earlier input is unread.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from contrapas.errors import Retriable
@@ -102,5 +103,7 @@ async def feed(s: Station) -> None:
             elif after != p.fetched:
                 p.fetched = after
                 s.wake.set()
-    except Exception as why:
+    except asyncio.CancelledError:
+        raise
+    except BaseException as why:
         s.fail(why)

@@ -8,17 +8,15 @@ are healed in it, and pending local steps are issued again.
 from __future__ import annotations
 
 import json
-import zlib
 from typing import NamedTuple
 
-from contrapas.core.control import is_control
 from contrapas.core.correlate import ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
 from contrapas.core.envelope_avro import decode
+from contrapas.core.fold import Fold, Verdict, damage
 from contrapas.core.lane import Draft, Record
 from contrapas.core.resume import reissue
 from contrapas.core.world import StepCall
-from contrapas.errors import Damaged
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
 from contrapas.runtime.batch import Batch, Entry, Setting
@@ -55,14 +53,16 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     steps: list[StepCall] = []
     out: list[Draft] = []
     newest = 0
-    fold = _Fold(number)
+    judge = Fold(f"{setting.namespace}.log", floor=end)
     async for records in log.latest(number, upto=end):
         for record in records:
             newest = max(newest, record.timestamp_ms)
-            if fold.counts(record):
+            if judge.judge(record) is Verdict.APPLIED:
                 _restore(p, setting, record, steps, out)
+            elif judge.error is not None:
+                raise judge.error
     p.restored()
-    p.heal = fold.heals(p)
+    p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
     p.careful = lease.control.takeovers >= CAREFUL_FROM
     failpoint("takeover.read")
     return Takeover(p, steps, out, end_in, newest)
@@ -75,16 +75,8 @@ def _restore(
     kind = headers.get("cp-kind", b"")
     if record.value is None or kind not in (b"instance", b"rendezvous"):
         return
-    place = f"log/{p.number}@{record.offset}"
-    if (said := headers.get("cp-sum")) is not None and said != b"%08x" % zlib.crc32(record.value):
-        raise Damaged(
-            "CP520",
-            f"record {record.key.decode(errors='replace')[:200]!r}: its checksum is not that of its bytes",
-            expected=said.decode(errors="replace"),
-            got=f"{zlib.crc32(record.value):08x}",
-            place=place,
-            fix="restore the log from a backup, or park the instance with contrapas instance park",
-        )
+    if (bad := damage(record, f"{setting.namespace}.log")) is not None:
+        raise bad
     key = record.key.decode()
     status = headers.get("cp-status", b"")
     deadline = headers.get("cp-deadline")
@@ -111,35 +103,6 @@ def _restore(
         body.out = [*body.unsent, *body.out]
         p.send(batch, body)
         out += batch.out
-
-
-class _Fold:
-    """Which records of a lane count: a lower epoch than the highest seen is a loser, and its key is owed a heal."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.high = 0
-        self.losers: dict[bytes, int] = {}
-        self.known: dict[bytes, Record] = {}
-
-    def counts(self, record: Record) -> bool:
-        headers = dict(record.headers)
-        epoch = int(headers.get("cp-epoch", b"0"))
-        if epoch < self.high:
-            if not is_control(record):
-                self.losers[record.key] = max(
-                    self.losers.get(record.key, 0), int(headers.get("cp-version", b"0"))
-                )
-            return False
-        self.high = epoch
-        if is_control(record):
-            return False
-        self.losers.pop(record.key, None)
-        return True
-
-    def heals(self, p: Partition) -> list[Draft]:
-        """Our own state of every key with a loser on top, one version above both; a tombstone if we have none."""
-        return [p.healing(key.decode(), version) for key, version in self.losers.items()]
 
 
 def trying_of(text: str) -> tuple[str, str]:

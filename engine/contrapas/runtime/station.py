@@ -71,6 +71,7 @@ class Station:
         """When something was last decided: health looks at it."""
         self.behind: set[object] = set()
         """Sources that have not met their end of the takeover yet."""
+        self.releasing = False
         self.on_caught_up: Callable[[], None] = lambda: None
 
     async def read(self, p: Partition) -> bool:

@@ -26,6 +26,7 @@ from contrapas.runtime import commit, dispatch, ingress, processor, read, restor
 from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
+from contrapas.runtime.services import service_of
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import StepRunner
 
@@ -82,7 +83,9 @@ class Worker:
         self._membership: Membership | None = None
         self._finished: asyncio.Future[None] | None = None
         self._besides: list[asyncio.Task[None]] = []
-        self.services: list[Callable[[Worker], Coroutine[Any, Any, None]]] = []
+        self.services: list[Callable[[Worker], Coroutine[Any, Any, None]]] = [
+            service_of(service) for service in definition.services
+        ]
 
     # ---- life
 
@@ -145,6 +148,16 @@ class Worker:
             if task is None or task.done():
                 self._tenures[number] = asyncio.get_running_loop().create_task(self._tenure(number))
         self._look_ready()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose failure is the process's."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._spawned)
+        return task
+
+    def _spawned(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (why := task.exception()) is not None:
+            self._fatal(why)
 
     async def _beside(self, service: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -221,8 +234,7 @@ class Worker:
         tasks.append(loop.create_task(self._watch(s)))
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
         try:
-            if not p.entries and not taken.timestamp_ms:
-                await commit.commit_control(s)  # the first sample of the log's clock
+            await commit.commit_control(s)  # heals what is owed; its time is the first sample of the log's clock
             self._look_ready()
             self._look_timers()
             if p.careful:
@@ -296,9 +308,19 @@ class Worker:
             self._hold_no_longer(s)
 
     def _hold_no_longer(self, s: Station) -> None:
-        if s.partition.timers_held:
-            s.partition.timers_held = False
-            s.wake.set()
+        """What ingress has put on the lane by now is still heard first."""
+        if s.partition.release_at is None and not s.releasing:
+            s.releasing = True
+            self.spawn(self._release_timers(s))
+
+    async def _release_timers(self, s: Station) -> None:
+        try:
+            _, end = await self.log.bounds("in", s.number)
+        except LogError as why:
+            s.fail(why)
+            return
+        s.partition.release_at = end
+        s.wake.set()
 
     def _retire(self, counts: Counts) -> None:
         for name in Counts.__slots__:  # type: ignore[attr-defined]

@@ -1,0 +1,95 @@
+"""From a definition to a world: every saga compiled, every refusal at once, what the core needs as values."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrapas.author.service import Depends
+from contrapas.codec.registry import Registry, build_registry
+from contrapas.compiler import compile_all
+from contrapas.core.world import World
+from contrapas.errors import CompileError
+from contrapas.machine import Machine, Refusal
+from contrapas.runtime.definition import Definition
+from contrapas.runtime.reach import reach
+
+LOCK = "sagas.lock.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A world, and what the compiler remarked."""
+
+    world: World
+    registry: Registry
+    warnings: tuple[Refusal, ...]
+
+
+def build(definition: Definition, *, lock: Any = None, strict: bool = True) -> World:
+    """Compile an app. CompileError with all refusals."""
+    return compiled(definition, lock=lock, strict=strict).world
+
+
+def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -> Built:
+    """The same, with the compiler's warnings."""
+    found = reach(use.saga for use in definition.sagas)
+    registry = build_registry(
+        sagas=found.sagas,
+        services=definition.services,
+        steps=found.steps,
+        events=found.events,
+        exceptions=found.exceptions,
+        ambients=tuple(definition.provided),
+    )
+    done = compile_all(found.sagas, registry=registry, lock=lock, strict=strict)
+    if done.refusals:
+        raise CompileError(tuple(done.refusals))
+    machines: dict[str, Machine] = dict(done.machines)
+    world = World(
+        namespace=definition.namespace,
+        machines=machines,
+        types=registry,
+        modes={use.saga.name: (use.mode, use.on_late) for use in definition.sagas},
+        ambient=_ambient(definition),
+        log=_logger(definition.namespace),
+    )
+    return Built(world=world, registry=registry, warnings=tuple(done.warnings))
+
+
+def lock_path(definition: Definition) -> Path | None:
+    """Where the labels of this app are locked: beside the file that declares it."""
+    return Path(definition.file).with_name(LOCK) if definition.file else None
+
+
+def _ambient(definition: Definition) -> Callable[[Machine], tuple[Any, ...]]:
+    provided = definition.provided
+
+    def ambient(machine: Machine) -> tuple[Any, ...]:
+        if not machine.ambients:
+            return ()
+        return tuple([_made(kind, provided) for _, kind in machine.ambients])
+
+    return ambient
+
+
+def _made(kind: Any, provided: Any) -> Any:
+    """A value for one ambient parameter, made anew."""
+    for mark in getattr(kind, "__metadata__", ()):
+        if isinstance(mark, Depends):
+            return mark.dependency()
+    if isinstance(kind, Depends):
+        return kind.dependency()
+    return provided[kind]()
+
+
+def _logger(namespace: str) -> Callable[[str, str], Any]:
+    base = logging.getLogger(f"contrapas.{namespace}")
+
+    def logger(instance: str, state: str) -> Any:
+        return logging.LoggerAdapter(base, {"instance": instance, "state": state})
+
+    return logger

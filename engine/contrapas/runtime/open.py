@@ -1,0 +1,72 @@
+"""A log by its URL: `sqlite:///file.db` and `memory:` are built in, every other scheme is a connector's entry point."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import entry_points
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from contrapas.errors import ContrapasError, Refused, Unreachable
+from contrapas.log import Log
+
+GROUP: Final = "contrapas.connectors"
+_EXTRAS: Final = {"kafka": "kafka", "nats": "nats", "postgresql": "postgres"}
+
+
+async def open_log(url: str, namespace: str, *, partitions: int | None = None, make: bool = True) -> Log:
+    """Open a namespace's log. Refused CP510: no connector for the scheme, with the line that installs it;
+    Unreachable CP501: it does not answer. make: lanes that do not exist are made where the log is our own file."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "memory":
+        from contrapas.log.memory import MemoryLog
+
+        return MemoryLog(namespace, partitions or 8)
+    if scheme == "sqlite":
+        from contrapas.log.sqlite import SqliteLog
+
+        return SqliteLog(sqlite_path(url), namespace, partitions if partitions else (8 if make else None), make=make)
+    if not rest or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise Refused(
+            "CP501",
+            f"{shown(url)!r} is no log's address",
+            fix="use sqlite:///path/to/file.db, kafka://host:9092, nats://host:4222 or postgresql://…",
+        )
+    return await _connected(scheme, url, namespace, partitions, make)
+
+
+async def _connected(scheme: str, url: str, namespace: str, partitions: int | None, make: bool) -> Log:
+    extra = _EXTRAS.get(scheme)
+    line = f"pip install 'contrapas[{extra}]'" if extra else f"install a package with the connector {scheme!r}"
+    found = list(entry_points(group=GROUP, name=scheme))
+    if not found:
+        raise Refused("CP510", f"no connector for {scheme}:// is installed", fix=line)
+    try:
+        connector: Any = found[0].load()
+    except ImportError as why:
+        raise Refused("CP510", f"the connector for {scheme}:// needs a package that is missing: {why}", fix=line) from why
+    try:
+        log: Log = await connector.open(url, namespace, partitions=partitions, make=make)
+    except ContrapasError:
+        raise
+    except OSError as why:
+        raise Unreachable("CP501", f"{shown(url)} does not answer: {why}", fix="is the address right, and the server up?") from why
+    return log
+
+
+def sqlite_path(url: str) -> str:
+    """`sqlite:///shop.db` is a file here, `sqlite:////var/lib/shop.db` one from the root."""
+    parts = urlsplit(url)
+    if parts.netloc:
+        raise Refused(
+            "CP501", f"{shown(url)!r} names a host, a SQLite file has none", fix=f"write sqlite:///{parts.netloc}{parts.path}"
+        )
+    path = unquote(parts.path[1:] if parts.path.startswith("/") else parts.path)
+    if not path:
+        raise Refused("CP501", f"{shown(url)!r} names no file", fix="write sqlite:///shop.db")
+    return path
+
+
+def shown(url: str) -> str:
+    """An address without the password that may stand in it."""
+    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)[:200]

@@ -1,0 +1,183 @@
+"""One reaction of a service: its message from a record, its parameters by type, what it emits as messages."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from contrapas.author.service import Delivery, Depends
+from contrapas.codec.strict import load_model
+from contrapas.core.lane import Draft, Headers, Record
+from contrapas.core.messages import time_text
+from contrapas.core.partition import partition as partition_of
+from contrapas.core.world import MessageType, Types
+from contrapas.errors import DataError
+
+_POOL = ThreadPoolExecutor(32, thread_name_prefix="contrapas-service")
+
+
+class Unfit(Exception):
+    """A reaction returned what its annotation does not name (CP604)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A message on its way into a reaction."""
+
+    record: Record
+    headers: Mapping[str, bytes]
+    body: Any
+    id: str
+    event_source: str
+    lane: str
+
+
+class Handler:
+    """A reaction, ready to be called."""
+
+    def __init__(self, reaction: Any, message: MessageType, provided: Mapping[Any, Any], runner: Any) -> None:
+        self.reaction = reaction
+        self.message = message
+        self.name: str = reaction.name
+        self.emits: tuple[type, ...] = reaction.emits
+        self._provided = provided
+        self._is_async = inspect.iscoroutinefunction(reaction.fn)
+        parameters = list(inspect.signature(reaction.fn).parameters)
+        self._more = [(name, reaction.hints.get(name)) for name in parameters[1:]]
+
+    def decode(self, record: Record, *, lane: str, source: str) -> Delivered:
+        """The message of a record. DataError: what the strict door refuses."""
+        headers = dict(record.headers)
+        body = load_model(self.message.cls, record.value or b"", name=self.message.name)
+        ident = headers.get("ce_id", b"").decode(errors="replace") or f"{source}/{record.partition}@{record.offset}"
+        said = headers.get("ce_source", b"").decode(errors="replace") or f"/topics/{lane}"
+        return Delivered(record=record, headers=headers, body=body, id=ident, event_source=said, lane=lane)
+
+    async def call(self, d: Delivered, attempt: int) -> list[Any]:
+        """Run it; what it emits, in order. Unfit for what it may not emit."""
+        more = {name: self._supply(kind, d, attempt) for name, kind in self._more}
+        if self._is_async:
+            result = await self.reaction.fn(d.body, **more)
+        else:
+            loop = asyncio.get_running_loop()
+            result = await loop.run_in_executor(_POOL, lambda: self.reaction.fn(d.body, **more))
+        events: list[Any] = [] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]  # pyright: ignore[reportUnknownArgumentType]
+        for event in events:
+            if type(event) not in self.emits:
+                allowed = ", ".join(c.__name__ for c in self.emits) or "nothing"
+                raise Unfit(f"it returned {type(event).__name__}, its annotation names {allowed}")
+        return events
+
+    def _supply(self, kind: Any, d: Delivered, attempt: int) -> Any:
+        if kind is Delivery:
+            r = d.record
+            return Delivery(
+                key=r.key.decode(errors="replace"),
+                topic=d.lane,
+                partition=r.partition,
+                offset=r.offset,
+                attempt=attempt,
+                headers=d.headers,
+                idempotency_key=d.id,
+            )
+        for mark in getattr(kind, "__metadata__", ()):
+            if isinstance(mark, Depends):
+                return mark.dependency()
+        if kind in self._provided:
+            return self._provided[kind]()
+        raise DataError("CP850", f"{self.name}: nothing provides {kind!r}", fix="app.provide(type, make)")
+
+    def drafts(
+        self, events: list[Any], d: Delivered, types: Types, namespace: str, service: str, count: int
+    ) -> list[Draft]:
+        """The events as messages; of a command's replies the record key and the way back are the command's."""
+        found: list[Draft] = []
+        for number, event in enumerate(events):
+            message = types.message_of(type(event))
+            reply = self.message.command and message.name in self.message.replies
+            outcome = "ok" if not reply or message.name == self.message.replies[0] else "declined"
+            value: bytes = event.model_dump_json(by_alias=True).encode()
+            key = d.record.key if reply else str(getattr(event, message.key)).encode()
+            found.append(
+                self._draft(message.name, message.topic, value, key, d, number, reply, outcome, namespace, service, count)
+            )
+        return found
+
+    def gave_up(
+        self, d: Delivered, why: str, types: Types, namespace: str, service: str, count: int
+    ) -> list[Draft]:
+        """The answer to a command whose reaction kept raising: the outcome is unknown."""
+        if not self.message.command:
+            return []
+        first = types.messages[self.message.replies[0]]
+        value = _reason(why)
+        return [self._draft("", first.topic, value, d.record.key, d, 0, True, "error", namespace, service, count)]
+
+    def _draft(
+        self,
+        type_name: str,
+        topic: str,
+        value: bytes,
+        key: bytes,
+        d: Delivered,
+        number: int,
+        reply: bool,
+        outcome: str,
+        namespace: str,
+        service: str,
+        count: int,
+    ) -> Draft:
+        ident = f"{service}/{d.id}#{number}"
+        headers: Headers = (
+            ("ce_specversion", b"1.0"),
+            ("ce_id", ident.encode()),
+            ("ce_source", f"/services/{namespace}/{service}".encode()),
+            *((("ce_type", type_name.encode()),) if type_name else ()),
+            ("ce_subject", key),
+            ("ce_time", time_text(d.record.timestamp_ms)),
+            ("ce_partitionkey", key),
+            ("ce_causationid", d.id.encode()),
+            ("content-type", b"application/json"),
+        )
+        instance = d.headers.get("ce_correlationid")
+        if instance is not None:
+            headers = (*headers, ("ce_correlationid", instance))
+        if reply:
+            headers = (
+                *headers,
+                ("cp-kind", b"reply"),
+                ("cp-in-reply-to", d.id.encode()),
+                ("cp-outcome", outcome.encode()),
+            )
+            if (run := d.headers.get("cp-run")) is not None:
+                headers = (*headers, ("cp-run", run))
+        headers = (*headers, *((n, d.headers[n]) for n in ("traceparent", "tracestate") if n in d.headers))
+        to = topic or "in"
+        if to == "in" and reply and instance is not None:
+            key = instance.partition(b"/")[2]
+            headers = (*headers, ("cp-to", instance))
+        return Draft(to, partition_of(key, count) if to == "in" else -1, key, value, headers, ident)
+
+
+def read_message(handlers: Mapping[str, Handler], record: Record) -> Handler | None:
+    """Which reaction a record is for; None: none of these."""
+    name = ""
+    kind = b""
+    for header, value in record.headers:
+        if header == "ce_type":
+            name = value.decode(errors="replace")
+        elif header == "cp-kind":
+            kind = value
+    if kind not in (b"", b"event", b"command", b"reply"):
+        return None
+    return handlers.get(name)
+
+
+def _reason(why: str) -> bytes:
+    import json
+
+    return json.dumps({"reason": why[:1000]}, ensure_ascii=False).encode()
