@@ -9,52 +9,71 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import contrapas_schemas
-from contrapas.core.envelope import (
-    Cause,
-    Frame,
-    InstanceRecord,
-    Join,
-    Message,
-    Node,
-    Parked,
-    Pending,
-    UndoEntry,
-    Unwinding,
-)
 from contrapas.errors import Damaged
 
+if TYPE_CHECKING:
+    from contrapas.core.envelope import InstanceRecord
+
 MAGIC = b"\xc3\x01" + bytes.fromhex("cb79424c19c572fe")
-_CLASSES: dict[str, Callable[..., Any]] = {
-    "Instance": InstanceRecord,
-    "Node": Node,
-    "Frame": Frame,
-    "Pending": Pending,
-    "UndoEntry": UndoEntry,
-    "Unwinding": Unwinding,
-    "Join": Join,
-    "Cause": Cause,
-    "Message": Message,
-    "Parked": Parked,
-    "Header": lambda name, value: (name, value),
-}
 _TUPLES = frozenset({"headers", "types"})
 Reader = Callable[["_Bytes"], Any]
 
 
+class Loose:
+    """A record, or a part of one, as attributes; for lists, which make thousands and change none."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+
 def decode(value: bytes) -> InstanceRecord:
     """The record. Damaged CP520 when the bytes are not one of this release."""
+    record: InstanceRecord = _decode(value, _strict)
+    return record
+
+
+def loose(value: bytes) -> Any:
+    """The same fields without the classes, which take longer to import than to read a page of records."""
+    return _decode(value, _plain)
+
+
+def _plain(name: str) -> Callable[..., Any]:
+    return _pair if name == "Header" else Loose
+
+
+def _strict(name: str) -> Callable[..., Any]:
+    from contrapas.core import envelope
+
+    if name == "Header":
+        return _pair
+    made: Callable[..., Any] = getattr(envelope, "InstanceRecord" if name == "Instance" else name)
+    return made
+
+
+def _pair(name: str, value: bytes) -> tuple[str, bytes]:
+    return name, value
+
+
+def _decode(value: bytes, classes: Callable[[str], Callable[..., Any]]) -> Any:
     if value[:10] != MAGIC:
-        raise Damaged("CP520", "an instance record is not framed as one", expected=MAGIC.hex(), got=value[:10].hex())
+        raise Damaged(
+            "CP520", "an instance record is not framed as one", expected=MAGIC.hex(), got=value[:10].hex()
+        )
     source = _Bytes(value)
     try:
-        record: InstanceRecord = _reader()(source)
+        record = _reader(classes)(source)
     except (IndexError, UnicodeDecodeError, MemoryError) as why:
         raise Damaged("CP520", f"an instance record does not decode: {why}"[:500]) from why
     if source.at != len(value):
-        raise Damaged("CP520", "an instance record has bytes after its end", expected=str(source.at), got=str(len(value)))
+        raise Damaged(
+            "CP520",
+            "an instance record has bytes after its end",
+            expected=str(source.at),
+            got=str(len(value)),
+        )
     return record
 
 
@@ -98,20 +117,20 @@ class _Bytes:
         return None
 
 
-_made: list[Reader] = []
+_made: dict[Callable[[str], Callable[..., Any]], Reader] = {}
 
 
-def _reader() -> Reader:
-    if not _made:
+def _reader(classes: Callable[[str], Callable[..., Any]]) -> Reader:
+    if classes not in _made:
         path = os.path.join(os.path.dirname(contrapas_schemas.__file__), "avro", "instance.avsc")
         with open(path, encoding="utf-8") as file:
-            _made.append(_compile(json.load(file), {}))
-    return _made[0]
+            _made[classes] = _compile(json.load(file), {}, classes)
+    return _made[classes]
 
 
-def _compile(schema: Any, named: dict[str, Reader]) -> Reader:
+def _compile(schema: Any, named: dict[str, Reader], classes: Callable[[str], Callable[..., Any]]) -> Reader:
     if isinstance(schema, list):
-        readers = [_compile(one, named) for one in schema]
+        readers = [_compile(one, named, classes) for one in cast("list[Any]", schema)]
         return lambda b: readers[b.long()](b)
     kind = schema if isinstance(schema, str) else schema["type"]
     match kind:
@@ -126,19 +145,19 @@ def _compile(schema: Any, named: dict[str, Reader]) -> Reader:
         case "null":
             return _Bytes.null
         case "array":
-            return _array(_compile(schema["items"], named))
+            return _array(_compile(schema["items"], named, classes))
         case "map":
-            return _map(_compile(schema["values"], named))
+            return _map(_compile(schema["values"], named, classes))
         case "record":
-            return _record(schema, named)
-        case name:
-            if isinstance(name, str):
-                return lambda b: named[name.rpartition(".")[2]](b)
-            return _compile(name, named)
+            return _record(schema, named, classes)
+        case str(name):
+            return lambda b: named[name.rpartition(".")[2]](b)
+        case inner:
+            return _compile(inner, named, classes)
 
 
-def _record(schema: Any, named: dict[str, Reader]) -> Reader:
-    make = _CLASSES[schema["name"]]
+def _record(schema: Any, named: dict[str, Reader], classes: Callable[[str], Callable[..., Any]]) -> Reader:
+    make = classes(schema["name"])
     parts: list[tuple[str, Reader, bool]] = []
 
     def read(b: _Bytes) -> Any:
@@ -147,7 +166,7 @@ def _record(schema: Any, named: dict[str, Reader]) -> Reader:
 
     named[schema["name"]] = read
     for field in schema["fields"]:
-        parts.append((field["name"], _compile(field["type"], named), field["name"] in _TUPLES))
+        parts.append((field["name"], _compile(field["type"], named, classes), field["name"] in _TUPLES))
     return read
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,8 @@ def show(error: ContrapasError, *, verbose: bool = False) -> int:
     """Write an error to stderr and give its exit code."""
     write(lines(error))
     if verbose:
+        import traceback
+
         write(traceback.format_exc().splitlines())
     return exits.exit_of(error)
 
@@ -130,6 +131,8 @@ def _near_option(error: click.NoSuchOption) -> str:
 
 def bug(error: BaseException, args: Sequence[str], *, verbose: bool = False) -> int:
     """Our own mistake: one line for people, the rest in a file that a report can carry."""
+    import traceback
+
     trace = "".join(traceback.format_exception(error))
     path = _bundle(trace, args)
     write(

@@ -20,7 +20,11 @@ def hint(log: LogFile, head: records.Head, body: InstanceRecord, note: Note, now
         return ""
     part = log.parts()[head.record.partition]
     pending = records.first_pending(body)
-    due = [t for t in (pending.deadline if pending else None, pending.retry_at if pending else None, body.deadline) if t is not None]
+    due = [
+        t
+        for t in (pending.deadline if pending else None, pending.retry_at if pending else None, body.deadline)
+        if t is not None
+    ]
     owner = _owner(part, now_ms)
     if due and min(due) < now_ms - 1000 and owner:
         return f"the deadline passed {text.duration(now_ms - min(due))} ago, and {owner}"

@@ -75,13 +75,21 @@ def write(url: str, namespace: str, world: Any) -> None:
         known[machine.graph] = data(graph_of(machine))
     note = {
         "namespace": namespace,
-        "types": {m.name: {"key": m.key, "topic": m.topic, "command": m.command} for m in world.types.messages.values()},
-        "sagas": {name: {"starts": list(m.starts), "retention_ms": m.retention_ms} for name, m in world.machines.items()},
+        "types": {
+            m.name: {"key": m.key, "topic": m.topic, "command": m.command}
+            for m in world.types.messages.values()
+        },
+        "sagas": {
+            name: {"starts": list(m.starts), "retention_ms": m.retention_ms}
+            for name, m in world.machines.items()
+        },
         "graphs": list(known.values()),
     }
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     fresh = f"{path}.{os.getpid()}"
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as out:
+    with open(
+        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
+    ) as out:
         json.dump(note, out, ensure_ascii=False)
     os.replace(fresh, path)
 
@@ -112,4 +120,11 @@ def graph_from(found: dict[str, Any]) -> Graph:
         for e in found["transitions"]
     )
     undos = tuple((u["step"], u["undo"]) for u in found["undos"])
-    return Graph(name=found["saga"], graph=found["graph"], states=states, edges=edges, undos=undos, outcomes=tuple(found["outcomes"]))
+    return Graph(
+        name=found["saga"],
+        graph=found["graph"],
+        states=states,
+        edges=edges,
+        undos=undos,
+        outcomes=tuple(found["outcomes"]),
+    )

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contrapas.cli import text, travel
-from contrapas.cli.avro import decode
+from contrapas.cli import avro, text
 from contrapas.cli.lanes import LogFile
-from contrapas.core.envelope import ENDED, STATUSES, InstanceRecord, Pending, UndoEntry
 from contrapas.core.lane import Record
 from contrapas.errors import ContrapasError, Refused
 
+if TYPE_CHECKING:
+    from contrapas.core.envelope import InstanceRecord, Pending
+
+ORDER = (
+    "waiting",
+    "running",
+    "retrying",
+    "unwinding",
+    "settling",
+    "failed",
+    "compensated",
+    "done",
+    "paused",
+    "parked",
+)
+"""The ten statuses as tallies name them; `core.envelope.STATUSES` decides, a test compares."""
+ENDED = frozenset({"done", "compensated", "failed"})
 FIELDS = (
     "id", "key", "saga", "state", "status", "age", "started", "tries", "error", "code", "outcome", "version", "mode", "partition",
 )  # fmt: skip
@@ -61,9 +76,19 @@ def head_of(record: Record) -> Head | None:
 
 def body_of(record: Record) -> InstanceRecord:
     """The decoded record."""
+    return avro.decode(_value(record))
+
+
+def loose_of(record: Record) -> InstanceRecord:
+    """The decoded record, for looking only: the same attributes without the class."""
+    found: InstanceRecord = avro.loose(_value(record))
+    return found
+
+
+def _value(record: Record) -> bytes:
     if record.value is None:
         raise Refused("CP813", "the instance was removed after its retention")
-    return decode(record.value)
+    return record.value
 
 
 def needs_body(names: Sequence[str]) -> bool:
@@ -120,7 +145,7 @@ def row(head: Head, body: InstanceRecord | None, now_ms: int) -> dict[str, Any]:
         pending = first_pending(body)
         found |= {
             "started_ms": body.started_at,
-            "tries": travel.attempts_of(pending) if pending else None,
+            "tries": attempts_of(pending) if pending else None,
             "waits_for": waits_for(body, now_ms),
             "deadline_ms": pending.deadline if pending else body.deadline,
             "outcome": body.outcome or None,
@@ -131,7 +156,33 @@ def row(head: Head, body: InstanceRecord | None, now_ms: int) -> dict[str, Any]:
 
 def first_pending(body: InstanceRecord) -> Pending | None:
     """The operation that stands for the instance in a list."""
-    return next(body.operations(), None)
+    return next(operations(body), None)
+
+
+def operations(body: InstanceRecord) -> Iterator[Pending]:
+    """As `InstanceRecord.operations`, also of one that was read without its class."""
+    yield from _of_node(body.root)
+    for entry in body.owed:
+        if entry.pending is not None:
+            yield entry.pending
+
+
+def _of_node(node: Any) -> Iterator[Pending]:
+    if node.pending is not None:
+        yield node.pending
+    if node.join is not None:
+        for child in node.join.children:
+            yield from _of_node(child)
+    for entry in node.undo:
+        yield from _of_undo(entry)
+
+
+def _of_undo(entry: Any) -> Iterator[Pending]:
+    if entry.pending is not None:
+        yield entry.pending
+    for branch in entry.branches:
+        for inner in branch:
+            yield from _of_undo(inner)
 
 
 def error_of(body: InstanceRecord) -> str:
@@ -147,13 +198,13 @@ def waits_for(body: InstanceRecord, now_ms: int) -> str:
     if body.parked is not None:
         return f"{body.parked.code}: {body.parked.reason}"
     if body.status == "settling":
-        return _owed([e for e in body.owed], now_ms)
+        return _owed(body.owed, now_ms)
     if body.status in ENDED:
         return body.outcome or body.error
     pending = first_pending(body)
     if pending is None:
         return ""
-    many = sum(1 for _ in body.operations())
+    many = sum(1 for _ in operations(body))
     more = f" and {many - 1} more" if many > 1 else ""
     if pending.retry_at is not None:
         return f"try in {text.duration(max(0, pending.retry_at - now_ms))}{more}"
@@ -165,7 +216,7 @@ def waits_for(body: InstanceRecord, now_ms: int) -> str:
     return f"{'|'.join(pending.types) or pending.name}{tail}{more}"
 
 
-def _owed(entries: list[UndoEntry], now_ms: int) -> str:
+def _owed(entries: Sequence[Any], now_ms: int) -> str:
     if not entries:
         return ""
     first = entries[0]
@@ -181,6 +232,23 @@ def left(deadline: int | None, now_ms: int) -> str:
     return f"{text.duration(rest)} left" if rest >= 0 else f"due {text.duration(-rest)} ago"
 
 
+def attempts_of(pending: Pending) -> str:
+    """`3/5`, `1`, `–`: attempts made, of how many."""
+    if pending.kind in ("wait", "sleep"):
+        return "–"
+    limit = ""
+    if pending.policy:
+        import json
+
+        try:
+            found = json.loads(pending.policy)
+        except ValueError:
+            found = None
+        value = found.get("attempts") if isinstance(found, dict) else None
+        limit = f"/{value}" if isinstance(value, int) else ""
+    return f"{pending.attempt}{limit}"
+
+
 def one(log: LogFile, id: str) -> Head:
     """The instance of a key or `saga/key`; Refused CP813, or CP808 when two sagas share the key."""
     found = [head for record in log.instances(id) if (head := head_of(record)) is not None]
@@ -188,7 +256,9 @@ def one(log: LogFile, id: str) -> Head:
         return found[0]
     if found:
         names = ", ".join(head.instance for head in found)
-        raise Refused("CP814", f"several sagas have the key '{text.escape(id)}': {names}", fix=found[0].instance)
+        raise Refused(
+            "CP814", f"several sagas have the key '{text.escape(id)}': {names}", fix=found[0].instance
+        )
     raise Refused("CP813", f"there is no instance '{text.escape(id)}'", fix="contrapas ls")
 
 
@@ -211,6 +281,5 @@ def history(log: LogFile, head: Head) -> list[InstanceRecord]:
 
 
 def tally(statuses: Sequence[str]) -> str:
-    """`waiting 29 · retrying 4`, in the order of the statuses' table, live ones first."""
-    order = [*reversed(STATUSES)]
-    return " · ".join(f"{word} {text.count(n)}" for word in order if (n := sum(s == word for s in statuses)))
+    """`waiting 29 · retrying 4`."""
+    return " · ".join(f"{word} {text.count(n)}" for word in ORDER if (n := sum(s == word for s in statuses)))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from contrapas.cli import text
@@ -39,7 +37,7 @@ def look(
     wish = color or settings.get("color", "auto")
     terminal = sys.stdout.isatty()
     paint = wish == "always" or (wish == "auto" and terminal and "NO_COLOR" not in os.environ)
-    width = shutil.get_terminal_size((110, 24)).columns if terminal else 10_000
+    width = _width() if terminal else 10_000
     only = bool(ascii_only if ascii_only is not None else settings.get("ascii", False)) or not _can_show()
     return Look(
         form or settings.get("output", "table"),
@@ -49,6 +47,13 @@ def look(
         format or "",
         width,
     )
+
+
+def _width() -> int:
+    try:
+        return int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size().columns or 110
+    except (ValueError, OSError):
+        return 110
 
 
 def _can_show() -> bool:
@@ -123,6 +128,8 @@ def moment(look: Look, ms: int | None, now_ms: int | None = None) -> str:
         return "–"
     if look.time == "unix":
         return str(ms)
+    from datetime import UTC, datetime
+
     when = datetime.fromtimestamp(ms / 1000, UTC)
     if look.time == "iso":
         return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"

@@ -15,7 +15,9 @@ def tale(records: Sequence[InstanceRecord], *, marks: Sequence[str] = ()) -> str
     records: of one instance, oldest first. marks: keys of operations answered while nobody was there.
     """
     last = records[-1]
-    parts = [_part(stage, stage.key in marks) for stage in travel.stages(records) if stage.kind != "compensate"]
+    parts = [
+        _part(stage, stage.key in marks) for stage in travel.stages(records) if stage.kind != "compensate"
+    ]
     if end := ending(last):
         parts.append(end)
     return f"{escape(last.key)}  " + "   ".join(part for part in parts if part)

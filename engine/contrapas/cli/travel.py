@@ -175,20 +175,3 @@ def _entries(node: Node) -> Iterator[UndoEntry]:
 
 def _topic(source: str) -> str:
     return source.partition("@")[0]
-
-
-def attempts_of(pending: Pending) -> str:
-    """`3/5`, `1`, `–`: attempts made, of how many."""
-    import json
-
-    if pending.kind in ("wait", "sleep"):
-        return "–"
-    limit = ""
-    if pending.policy:
-        try:
-            found = json.loads(pending.policy)
-        except ValueError:
-            found = None
-        value = found.get("attempts") if isinstance(found, dict) else None
-        limit = f"/{value}" if isinstance(value, int) else ""
-    return f"{pending.attempt}{limit}"

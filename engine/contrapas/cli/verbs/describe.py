@@ -16,10 +16,19 @@ from contrapas.cli.options import Run, command, verb
 from contrapas.core.envelope import ENDED, InstanceRecord, UndoEntry
 from contrapas.core.lane import Record
 
-_MARKS = {travel.OK: "done", travel.FAILED: "failed", travel.UNDONE: "undone", travel.UNKNOWN: "failed", travel.OPEN: "now"}
+_MARKS = {
+    travel.OK: "done",
+    travel.FAILED: "failed",
+    travel.UNDONE: "undone",
+    travel.UNKNOWN: "failed",
+    travel.OPEN: "now",
+}
 
 
-@command("describe", "Everything about one instance: its path, what it waits for, its locals, its undos, why it does not move.")
+@command(
+    "describe",
+    "Everything about one instance: its path, what it waits for, its locals, its undos, why it does not move.",
+)
 @click.argument("id")
 @verb(data=True, log=True)
 def instance_describe(run: Run, id: str) -> int:
@@ -35,13 +44,20 @@ def instance_describe(run: Run, id: str) -> int:
         floor = log.parts()[head.record.partition].horizon
         name = f"{log.namespace}.log"
     if run.look.form in ("json", "jsonl"):
-        (screen.document if run.look.form == "json" else screen.stream)(_data(head, body, past, why, places, now))
+        (screen.document if run.look.form == "json" else screen.stream)(
+            _data(head, body, past, why, places, now)
+        )
     elif run.look.form == "id":
         screen.line(run.look, head.instance)
     elif run.look.form == "raw":
         click.get_binary_stream("stdout").write(head.record.value or b"")
     else:
-        screen.lines(run.look, _page(run.look, head, body, past, note, why, places, f"{name}/{head.record.partition}", floor, now))
+        screen.lines(
+            run.look,
+            _page(
+                run.look, head, body, past, note, why, places, f"{name}/{head.record.partition}", floor, now
+            ),
+        )
     return exits.DONE
 
 
@@ -57,28 +73,42 @@ def _page(
     floor: int,
     now: int,
 ) -> list[str]:
-    graph = body.root.frames[0].graph if body.root.frames else next((r.root.frames[0].graph for r in reversed(past) if r.root.frames), "")
+    graph = (
+        body.root.frames[0].graph
+        if body.root.frames
+        else next((r.root.frames[0].graph for r in reversed(past) if r.root.frames), "")
+    )
     where = f" in {body.state}" if body.status not in ENDED and body.state else ""
     began = screen.moment(look, body.started_at, now)
     since = text.duration(max(0, now - body.at))
     by = f" by {past[0].cause.type}" if past[0].version == 1 else ""
-    out = [f"{text.escape(head.key)}   {body.saga}@{graph[:4]}   {body.status}{text.escape(where)}   {since}   started {began}{by}", ""]
+    out = [
+        f"{text.escape(head.key)}   {body.saga}@{graph[:4]}   {body.status}{text.escape(where)}   {since}   started {began}{by}",
+        "",
+    ]
     out += [f"  {line}" for line in path_lines(look, body, past, note, graph)]
     rows: list[tuple[str, str]] = []
     for pending in body.operations():
         limit = f"   deadline {screen.moment(look, pending.deadline, now)}" if pending.deadline else ""
         at = f" correlate {pending.correlate}" if pending.correlate else f" key {head.key}"
-        tries = f"   attempt {travel.attempts_of(pending)}" if pending.attempt > 1 else ""
+        tries = f"   attempt {records.attempts_of(pending)}" if pending.attempt > 1 else ""
         retry = f"   next try {screen.moment(look, pending.retry_at, now)}" if pending.retry_at else ""
         rows.append(("waits for", f"{' | '.join(pending.types) or pending.name}  {at}{limit}{tries}{retry}"))
         if pending.error:
             rows.append(("last error", text.escape(pending.error)))
         if pending.key in places:
-            rows.append(("sent", f"{pending.name}   {places[pending.key]}   {screen.moment(look, pending.since or None, now)}"))
+            rows.append(
+                (
+                    "sent",
+                    f"{pending.name}   {places[pending.key]}   {screen.moment(look, pending.since or None, now)}",
+                )
+            )
     for frame in body.root.frames:
         for name, value in frame.slots.items():
             rows.append(("locals", f"{name} = {text.escape(value)}"))
-    undo = [text_of(entry) for entry in reversed(body.root.undo) if entry.status in ("issued", "done", "unknown")]
+    undo = [
+        text_of(entry) for entry in reversed(body.root.undo) if entry.status in ("issued", "done", "unknown")
+    ]
     if undo and body.status not in ENDED and not body.pivoted:
         rows.append(("would undo", "  then  ".join(undo)))
     rows += [("owes", f"{text_of(e)}   until {screen.moment(look, e.owed_until, now)}") for e in body.owed]
@@ -86,13 +116,22 @@ def _page(
         rows.append(("past", "the point of no return: nothing is undone any more"))
     if body.parked is not None:
         rows.append(("parked", f"{body.parked.code} {text.escape(body.parked.reason)}"))
-        rows += [("", text.escape(line)) for line in (body.parked.error, *body.parked.trace.splitlines()[-6:]) if line]
+        rows += [
+            ("", text.escape(line))
+            for line in (body.parked.error, *body.parked.trace.splitlines()[-6:])
+            if line
+        ]
     if body.outcome:
         rows.append(("outcome", f"{body.outcome} {text.escape(body.outcome_body)}"))
     elif body.error:
         rows.append(("error", text.escape(body.error)))
     size = text.count(len(head.record.value or b""))
-    rows.append(("record", f"{place}@{head.record.offset}   version {body.version}   epoch {body.epoch}   {size} B   history floor {floor}"))
+    rows.append(
+        (
+            "record",
+            f"{place}@{head.record.offset}   version {body.version}   epoch {body.epoch}   {size} B   history floor {floor}",
+        )
+    )
     if why:
         rows.append(("hint", why))
     last = ""
@@ -117,14 +156,18 @@ def text_of(entry: UndoEntry) -> str:
     return text.escape(f"{name}{waits}")
 
 
-def path_lines(look: screen.Look, body: InstanceRecord, past: Sequence[InstanceRecord], note: machines.Note, graph: str) -> list[str]:
+def path_lines(
+    look: screen.Look, body: InstanceRecord, past: Sequence[InstanceRecord], note: machines.Note, graph: str
+) -> list[str]:
     """The travelled path over the machine; without the machine, the path alone."""
     taken = [(s.label, _MARKS.get(s.mark, "failed")) for s in travel.stages(past)]
     known = note.graphs.get(graph)
     if known is not None and taken:
         from contrapas.draw.text import path
 
-        return path(known, taken, outcome=body.outcome if body.status in ENDED else "", ascii_only=look.ascii).splitlines()
+        return path(
+            known, taken, outcome=body.outcome if body.status in ENDED else "", ascii_only=look.ascii
+        ).splitlines()
     line = "START" + "".join(f" ─▶ {label} {_SIGNS.get(mark, mark)}" for label, mark in taken)
     return [line + (f" ─▶ {body.outcome or body.status}" if body.status in ENDED else "")]
 
@@ -158,7 +201,12 @@ def _id(record: Record) -> str:
 
 
 def _data(
-    head: records.Head, body: InstanceRecord, past: Sequence[InstanceRecord], why: str, places: dict[str, str], now: int
+    head: records.Head,
+    body: InstanceRecord,
+    past: Sequence[InstanceRecord],
+    why: str,
+    places: dict[str, str],
+    now: int,
 ) -> dict[str, Any]:
     row = records.row(head, body, now)
     row |= {
@@ -169,8 +217,12 @@ def _data(
         "pivoted": body.pivoted,
         "outcome_body": _json(body.outcome_body),
         "locals": {name: _json(value) for frame in body.root.frames for name, value in frame.slots.items()},
-        "undo": [{"label": e.label, "status": e.status, "undo": text_of(e)} for e in (*body.root.undo, *body.owed)],
-        "parked": None if body.parked is None else {"code": body.parked.code, "reason": body.parked.reason, "error": body.parked.error},
+        "undo": [
+            {"label": e.label, "status": e.status, "undo": text_of(e)} for e in (*body.root.undo, *body.owed)
+        ],
+        "parked": None
+        if body.parked is None
+        else {"code": body.parked.code, "reason": body.parked.reason, "error": body.parked.error},
         "steps": [step_data(s, places) for s in travel.stages(past)],
         "hint": why,
     }
@@ -179,7 +231,13 @@ def _data(
 
 def step_data(stage: travel.Stage, places: dict[str, str]) -> dict[str, Any]:
     """One step as JSON (`instance_trace.json`)."""
-    words = {travel.OK: "done", travel.FAILED: "failed", travel.UNDONE: "undone", travel.UNKNOWN: "unknown", travel.OPEN: "open"}
+    words = {
+        travel.OK: "done",
+        travel.FAILED: "failed",
+        travel.UNDONE: "undone",
+        travel.UNKNOWN: "unknown",
+        travel.OPEN: "open",
+    }
     return {
         "label": stage.label,
         "name": stage.name,
@@ -221,11 +279,20 @@ def instance_trace(run: Run, id: str, follow: bool) -> int:
         cut = past[0].version > 1
         floor = log.parts()[head.record.partition].horizon
     if run.look.form in ("json", "jsonl"):
-        value = {"instance": head.instance, "status": body.status, "outcome": body.outcome or None, "steps": [step_data(s, places) for s in stages]}
+        value = {
+            "instance": head.instance,
+            "status": body.status,
+            "outcome": body.outcome or None,
+            "steps": [step_data(s, places) for s in stages],
+        }
         (screen.document if run.look.form == "json" else screen.stream)(value)
         return exits.DONE
     took = text.duration((body.ended_at or time.time_ns() // 1_000_000) - body.started_at)
-    ended = f"{body.outcome or body.status} ({body.status})" if body.status in ENDED else f"{body.status} in {body.state}"
+    ended = (
+        f"{body.outcome or body.status} ({body.status})"
+        if body.status in ENDED
+        else f"{body.status} in {body.state}"
+    )
     out = [f"{text.escape(head.key)}  {body.saga}   {ended}   {took}"]
     out += tree(stages, places, body)
     if cut:
@@ -247,14 +314,26 @@ def tree(stages: Sequence[travel.Stage], places: dict[str, str], body: InstanceR
             way = f"{way} → {stage.place}" if way else stage.place
         answer = stage.answer or (stage.note if stage.mark in (travel.UNKNOWN, travel.FAILED) else "")
         tries = f"attempt {stage.attempts}" if stage.attempts > 1 else ""
-        lines.append((stage.mark, stage.label, took, way, text.escape("  ".join(p for p in (answer, tries) if p), cut=80)))
+        lines.append(
+            (
+                stage.mark,
+                stage.label,
+                took,
+                way,
+                text.escape("  ".join(p for p in (answer, tries) if p), cut=80),
+            )
+        )
     if body.status in ENDED:
-        lines.append(("▣", body.outcome or body.status, "", "", text.escape(body.outcome_body or body.error, cut=80)))
+        lines.append(
+            ("▣", body.outcome or body.status, "", "", text.escape(body.outcome_body or body.error, cut=80))
+        )
     elif body.parked is not None:
         lines.append(("▣", f"parked {body.parked.code}", "", "", text.escape(body.parked.reason, cut=80)))
     widths = [max((len(line[i]) for line in lines), default=0) for i in range(4)]
     out: list[str] = []
     for number, (mark, label, took, way, answer) in enumerate(lines):
         branch = "└─" if number == len(lines) - 1 else "├─"
-        out.append(f"{branch} {mark} {label.ljust(widths[1])}  {took.rjust(widths[2])}   {way.ljust(widths[3])}  {answer}".rstrip())
+        out.append(
+            f"{branch} {mark} {label.ljust(widths[1])}  {took.rjust(widths[2])}   {way.ljust(widths[3])}  {answer}".rstrip()
+        )
     return out
