@@ -121,7 +121,8 @@ class _Inference:
                 self.fixed[name] = hidden.type
             elif hidden.role == "exc":
                 self.fixed[name] = BaseException
-        self.own = frozenset(program.locals) | frozenset(program.hidden)
+        # `x = @in` stands where an await goes on; what it gives is the site's result, bound in `run`.
+        self.own = frozenset(program.locals) | frozenset(program.hidden) | {"@in"}
         self.typing = Typing(self.names, program.namespace, program.saga_name)
         self.typing.own = self.own
         for node in _statements(program):
