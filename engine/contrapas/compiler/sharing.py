@@ -12,17 +12,35 @@ from typing import Any
 from contrapas.codec.marks import may_share
 from contrapas.codec.registry import Codec
 from contrapas.machine import Slot
+from contrapas.machine.ir import Facts, Program
 
 Groups = tuple[tuple[str, ...], ...]
 
 
-def groups(names: Iterable[str], slots: Mapping[str, Slot]) -> Groups:
-    """Groups of two or more slots that may share an object, each in the order of `names`; slots without codec are left out."""
+def groups(
+    program: Program, facts: Facts, slots: Mapping[str, Slot], types: Mapping[str, Any]
+) -> dict[int, Groups]:
+    """Per site, the groups of slots, by their stable names, that may share an object there.
+
+    slots: by variable. A slot that cannot be bound at a site is in none of its groups.
+    """
+    order = [n for n in (*program.locals, *program.hidden) if n in slots and slots[n].codec is not None]
+    found: dict[int, Groups] = {}
+    for site in program.sites:
+        bound = facts.bound.get(site.index, frozenset())
+        live = facts.live.get(site.index, frozenset())
+        found[site.index] = among(
+            [slots[n] for n in order if n in bound and (n in live or not n.startswith("@"))]
+        )
+    return found
+
+
+def among(slots: Iterable[Slot]) -> Groups:
+    """Groups of two or more of these slots that may share an object, each in the given order."""
     reach: dict[str, frozenset[Any]] = {}
-    for name in names:
-        codec = slots[name].codec
-        if isinstance(codec, Codec) and codec.tokens:
-            reach[name] = codec.tokens
+    for slot in slots:
+        if isinstance(slot.codec, Codec) and slot.codec.tokens:
+            reach[slot.name] = slot.codec.tokens
     leader = {name: name for name in reach}
 
     def root(name: str) -> str:

@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args, get_origin
 
 from contrapas.author.op import Op
+from contrapas.author.step import StepDef
 from contrapas.codec.builder import type_text
 from contrapas.codec.registry import Registry
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.type_rules import BOTTOM, UNKNOWN, bind_target, iterated, members, merge, settle
 from contrapas.compiler.typeof import Typing
 from contrapas.errors import DataError
-from contrapas.machine import Slot
-from contrapas.machine.ir import Await, Facts, Program
+from contrapas.machine import Refusal, Slot
+from contrapas.machine.ir import Await, Facts, Program, UndoSite
 
 ROUNDS: Final = 12
 _GROWS: Final = {
@@ -34,76 +35,145 @@ _GROWS: Final = {
 }
 
 
-def infer(program: Program) -> dict[str, Any]:
-    """Type of every local and hidden variable; `UNKNOWN` where nothing tells."""
-    return _Inference(program).run()
+def infer(program: Program, registry: Registry | None = None) -> dict[str, Any]:
+    """Type of every local and hidden variable; `UNKNOWN` where nothing tells.
+
+    registry: exceptions named in handlers and raises are registered there, so that a handler may await.
+    """
+    inference = _Inference(program)
+    if registry is not None:
+        for cls in _exceptions(program, inference.typing):
+            registry.add_exception(cls)
+    return inference.run()
 
 
-def make_slots(
-    program: Program,
-    facts: Facts,
-    types: Mapping[str, Any],
-    registry: Registry,
-    refusals: Refusals,
-    *,
-    strict: bool = True,
-) -> dict[str, Slot]:
+def slots(
+    program: Program, facts: Facts, types: Mapping[str, Any], registry: Registry, *, strict: bool = True
+) -> tuple[dict[str, Slot], list[Refusal]]:
     """A slot for every variable that may be bound at some await; without codec for one that is dead at all of them.
 
-    Hidden slots are under their variable's name (`@iter1`), for alignment to rename. Adds CP201, CP202, CP203, CP204 and
-    CP206 for what is alive across an await and cannot be stored; strict: an unknown type is one of them, else the value
-    passes if it is JSON-shaped, and is checked when it is encoded.
+    By variable; a hidden one carries its stable name from alignment. What is alive across an await and cannot be stored
+    is refused: CP201, CP202, CP204, CP206, what travels with operations CP205, CP208; CP203 is a warning. strict: an
+    unknown type is refused; else the value passes if it is JSON-shaped, and is checked when it is encoded.
     """
-    slots: dict[str, Slot] = {}
+    refusals = Refusals(program.file, program.source)
+    _check_signature(program, registry, refusals)
+    _check_operations(program, registry, refusals)
+    found: dict[str, Slot] = {}
     live = frozenset[str]().union(*facts.live.values())
     bound = frozenset[str]().union(*facts.bound.values()) | frozenset(program.params)
     for name in (*program.locals, *program.hidden):
         if name not in bound and name not in live:
             continue
-        tp = settle(types.get(name, UNKNOWN))
         hidden = program.hidden.get(name)
+        if name in program.recreated or name in program.aliases or (hidden is not None and name not in live):
+            continue
+        tp = settle(types.get(name, UNKNOWN))
         codec, text = None, "?" if tp is UNKNOWN else type_text(tp)
         why = _reason(tp, registry)
         if not why:
             codec = registry.codec(tp)
             text = codec.type_text
+            if name in live:
+                _unregistered(program, name, tp, registry, refusals)
         elif name in live and tp is UNKNOWN and not strict:
             codec, text = registry.any, "json"
         elif name in live:
             _refuse(program, facts, name, tp, why, refusals)
-        slots[name] = Slot(
-            name=name,
-            role=hidden.role if hidden is not None else "local",
+        found[name] = Slot(
+            name=name if hidden is None else hidden.slot or name,
+            role="local" if hidden is None else hidden.role,
             type_text=text,
             codec=codec,
-            frozen=codec.frozen if codec is not None else False,
+            frozen=codec is not None and codec.frozen,
         )
-    return slots
+    return found, refusals.in_order()
 
 
-def check_operations(program: Program, registry: Registry, refusals: Refusals) -> None:
-    """Register what travels with every operation: commands, replies, arguments and results. Adds CP205 and CP208."""
+def captures(
+    program: Program, site: UndoSite, types: Mapping[str, Any], registry: Registry
+) -> tuple[tuple[Slot, ...], list[Refusal]]:
+    """The slots of the names that an `undo=` copies at issue. CP202 for one that cannot be stored."""
+    refusals = Refusals(program.file, program.source)
+    made: list[Slot] = []
+    for name in site.captures:
+        tp = settle(types.get(name, UNKNOWN))
+        why = _reason(tp, registry)
+        if why:
+            at = _place(site.line, site.column)
+            refusals.add(
+                at, "CP202", f"undo= needs `{name}` later, but {why}", "capture its id, or annotate it"
+            )
+            continue
+        codec = registry.codec(tp)
+        made.append(Slot(name=name, type_text=codec.type_text, codec=codec, frozen=codec.frozen))
+    return tuple(made), refusals.in_order()
+
+
+def _check_signature(program: Program, registry: Registry, refusals: Refusals) -> None:
+    """Parameters travel with the start, the result with the outcome."""
+    for name in (*program.params, "return"):
+        if name in program.hints and program.hints[name] is not Any:
+            try:
+                registry.add(program.hints[name])
+            except DataError as why:
+                fix = why.fix or "a model, a dataclass or a plain type"
+                refusals.add(_binding(program, name) or program.node, why.code, f"{name}: {why.text}", fix)
+
+
+def _check_operations(program: Program, registry: Registry, refusals: Refusals) -> None:
+    """Register what travels with every operation: commands, replies, arguments and results of steps."""
     for site in program.sites:
         stack = [site]
         while stack:
             one = stack.pop()
             stack.extend(one.children)
-            found = [*one.arguments, *one.replies]
-            if one.kind in ("local", "frame") and one.result is not None:
-                found.append(one.result)
-            for tp in found:
-                if tp is Any:
-                    continue
-                try:
-                    registry.add(tp)
-                except DataError as why:
-                    at = _place(one.line, one.column)
-                    refusals.add(
-                        at,
-                        why.code,
-                        f"{one.operation}: {why.text}",
-                        why.fix or "a model, a dataclass or a plain type",
-                    )
+            at = _place(one.line, one.column)
+            try:
+                for tp in (*one.arguments, *one.replies):
+                    if tp is not Any:
+                        registry.add(tp)
+                if one.kind == "local" and isinstance(one.target, StepDef):
+                    registry.add_step(one.target)
+            except DataError as why:
+                code = "CP205" if why.code == "CP843" else why.code
+                fix = why.fix or "a model, a dataclass or a plain type"
+                refusals.add(at, code, f"{one.operation}: {why.text}", fix)
+
+
+def _unregistered(program: Program, name: str, tp: Any, registry: Registry, refusals: Refusals) -> None:
+    """CP203 w: a handler that takes anything keeps what it does not know as `OpaqueError`."""
+    hidden = program.hidden.get(name)
+    if hidden is not None:
+        return
+    for member in members(tp):
+        if (
+            isinstance(member, type)
+            and issubclass(member, BaseException)
+            and registry.name_of(member) is None
+        ):
+            at = _binding(program, name) or program.node
+            text = f"`{name}` may hold a {member.__name__}, which is not registered: it would come back as OpaqueError"
+            refusals.add(at, "CP203", text, "convert it to a registered exception", warning=True)
+
+
+def _exceptions(program: Program, typing_: Typing) -> list[type[BaseException]]:
+    """Exception classes that the source names in handlers and raises."""
+    found: dict[type[BaseException], None] = {}
+    for node in ast.walk(program.node):
+        named: list[ast.expr] = []
+        if isinstance(node, ast.ExceptHandler) and node.type is not None:
+            named = list(node.type.elts) if isinstance(node.type, ast.Tuple) else [node.type]
+        elif isinstance(node, ast.Raise):
+            named = [
+                n.func if isinstance(n, ast.Call) else n for n in (node.exc, node.cause) if n is not None
+            ]
+        for one in named:
+            value = typing_.value(one)
+            for cls in value if isinstance(value, tuple) else (value,):
+                if isinstance(cls, type) and issubclass(cls, BaseException):
+                    found.setdefault(cls)
+    return list(found)
 
 
 class _Inference:

@@ -1,0 +1,207 @@
+"""Fingerprints of machines and states, from our own canonical form of the IR (section 12).
+
+Known fields only, blocks numbered by traversal, constants by type and text, hidden variables by their stable name: no
+lines, no comments, no Python version. `ast.dump` is none of that.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from contrapas.machine import Slot
+from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Raise, Reraise, Return, Site
+
+FORMAT: Final = 1
+DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+LENGTH: Final = 6
+_SKIPPED: Final = frozenset(
+    {"ctx", "type_comment", "kind", "lineno", "col_offset", "end_lineno", "end_col_offset"}
+)
+
+
+def graph_print(program: Program, slots: Mapping[str, Slot]) -> str:
+    """Fingerprint of a whole machine. slots: by variable."""
+    return fingerprint(_Form(program, slots).machine())
+
+
+def shape_print(program: Program, site: Site, slots: Mapping[str, Slot], stored: Iterable[str]) -> str:
+    """Fingerprint of one state: what an instance that stands there needs. stored: stable names of its slots."""
+    types = {slot.name: slot.type_text for slot in slots.values()}
+    return fingerprint(
+        [
+            site.label,
+            site.kind,
+            site.operation,
+            _names(site.replies),
+            [[name, types.get(name, "")] for name in stored],
+            list(site.regions) and [_region(r, program) for r in site.regions],
+            site.scope_depth,
+            site.undo,
+        ]
+    )
+
+
+def fingerprint(form: Any) -> str:
+    """Six letters and digits of the SHA-256 of a canonical form."""
+    text = json.dumps([FORMAT, form], ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
+    digits = []
+    for _ in range(LENGTH):
+        number, digit = divmod(number, 62)
+        digits.append(DIGITS[digit])
+    return "".join(digits)
+
+
+def _region(text: str, program: Program) -> str:
+    """A region with the stable name of its cursor."""
+    word, _, name = text.partition(" ")
+    hidden = program.hidden.get(name)
+    return text if hidden is None else f"{word} {hidden.slot or hidden.role}"
+
+
+def _names(classes: Iterable[Any]) -> list[str]:
+    return [getattr(c, "__contrapas_name__", None) or getattr(c, "__name__", str(c)) for c in classes]
+
+
+class _Form:
+    """Plain data that says everything about a program that matters."""
+
+    def __init__(self, program: Program, slots: Mapping[str, Slot]) -> None:
+        self.program = program
+        self.slots = slots
+        self.numbers: dict[int, int] = {}
+        self.hidden: dict[str, str] = {}
+        self.counts: dict[str, int] = {}
+        self.blocks = list(program.order())
+        for block in self.blocks:
+            self.numbers[block.id] = len(self.numbers)
+
+    def machine(self) -> Any:
+        program = self.program
+        return {
+            "name": program.name,
+            "params": [[n, self._type(n)] for n in program.params],
+            "ambients": [n for n, _ in program.ambients],
+            "result": self._annotation(program.hints.get("return")),
+            "slots": sorted([s.name, s.role, s.type_text] for s in self.slots.values()),
+            "blocks": [self._block(b) for b in self.blocks],
+            "undos": [
+                [u.label, u.of, u.parameter, self.node(u.body), list(u.captures), u.needs_reply]
+                for u in program.undos
+            ],
+        }
+
+    def _type(self, name: str) -> str:
+        slot = self.slots.get(name)
+        return slot.type_text if slot is not None else ""
+
+    def _annotation(self, hint: Any) -> str:
+        return getattr(hint, "__name__", None) or str(hint)
+
+    def _block(self, block: Block) -> Any:
+        return {
+            "native": [self.node(s) for s in block.native],
+            "term": self._term(block.term),
+            "handler": None if block.handler is None else self._number(block.handler),
+            "landing": self._name(block.landing),
+            "handling": [self._name(h) for h in block.handling],
+        }
+
+    def _number(self, block: int) -> int:
+        return self.numbers.get(block, -1)
+
+    def _name(self, name: str) -> str:
+        """A hidden variable by its slot, or numbered by role where it never is one; a local as it is."""
+        if not name.startswith("@"):
+            return name
+        if name not in self.hidden:
+            known = self.program.hidden.get(name)
+            if known is None:
+                self.hidden[name] = name
+            elif name in self.slots:
+                self.hidden[name] = f"@{self.slots[name].name}"
+            else:
+                number = self.counts[known.role] = self.counts.get(known.role, 0) + 1
+                self.hidden[name] = f"@{known.role}:{number}"
+        return self.hidden[name]
+
+    def _term(self, term: Any) -> Any:
+        if isinstance(term, Jump):
+            return ["jump", self._number(term.to)]
+        if isinstance(term, Branch):
+            return ["branch", term.kind, self.node(term.test), self._number(term.yes), self._number(term.no)]
+        if isinstance(term, Return):
+            return ["return", self.node(term.value)]
+        if isinstance(term, Raise):
+            return ["raise", self.node(term.stmt)]
+        if isinstance(term, Reraise):
+            return ["reraise"]
+        assert isinstance(term, Await)
+        site = self.program.sites[term.site - 1]
+        return [
+            "await",
+            site.label,
+            site.kind,
+            site.operation,
+            self.node(term.op),
+            self._name(term.into),
+            self._number(term.resume),
+        ]
+
+    def node(self, node: Any) -> Any:
+        """A syntax tree as plain data."""
+        if node is None:
+            return None
+        if isinstance(node, list):
+            return [self.node(n) for n in node]
+        if isinstance(node, str):
+            return self._text(node)
+        if isinstance(node, Exit):
+            return ["Exit", self._number(node.to), self._name(node.into), self.node(node.value)]
+        if isinstance(node, ast.Constant):
+            return ["Constant", *_constant(node.value)]
+        if isinstance(node, ast.JoinedStr):
+            return ["JoinedStr", self._joined(node)]
+        if isinstance(node, ast.AST):
+            form: list[Any] = [type(node).__name__]
+            for name in node._fields:
+                value = getattr(node, name, None)
+                if name in _SKIPPED or value is None or value == []:
+                    continue
+                form.append([name, self.node(value)])
+            return form
+        return [type(node).__name__, str(node)]
+
+    def _text(self, text: str) -> str:
+        if text.startswith("@") and (text in self.program.hidden or text in self.hidden):
+            return self._name(text)
+        for word in ("break ", "continue "):
+            if text.startswith(word) and text[len(word) :] in self.program.hidden:
+                return word + self._name(text[len(word) :])
+        return text
+
+    def _joined(self, node: ast.JoinedStr) -> list[Any]:
+        """Parts of an f-string, neighbouring texts as one: how they are cut differs between Python versions."""
+        parts: list[Any] = []
+        for value in node.values:
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                if parts and isinstance(parts[-1], str):
+                    parts[-1] += value.value
+                else:
+                    parts.append(value.value)
+            else:
+                parts.append(self.node(value))
+        return parts
+
+
+def _constant(value: Any) -> list[Any]:
+    """A constant by type and text."""
+    if isinstance(value, frozenset):
+        return ["frozenset", sorted(json.dumps(_constant(v)) for v in value)]
+    if isinstance(value, tuple):
+        return ["tuple", [_constant(v) for v in value]]
+    return [type(value).__name__, repr(value)]
