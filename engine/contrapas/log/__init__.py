@@ -8,7 +8,7 @@ idempotence, durability, replay, compaction, lag, backpressure. Three errors and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Lane, Record, Source, Topic
 from contrapas.core.partition import partition
@@ -20,6 +20,7 @@ __all__ = [
     "Control",
     "Draft",
     "Fenced",
+    "Finding",
     "Headers",
     "Indeterminate",
     "Lane",
@@ -27,6 +28,7 @@ __all__ = [
     "Log",
     "LogError",
     "Membership",
+    "Plan",
     "Record",
     "Retriable",
     "Source",
@@ -137,3 +139,35 @@ class Log(Protocol):
     async def close(self) -> None:
         """Release everything this object holds."""
         ...
+
+
+class Finding(NamedTuple):
+    """What `doctor` or `log verify` found."""
+
+    refused: bool
+    """The engine does not start on it; else a warning."""
+    code: str
+    text: str
+    fix: str = ""
+    place: str = ""
+
+
+class Plan(NamedTuple):
+    """What would be created; nothing is created without it."""
+
+    url: str
+    namespace: str
+    partitions: int
+    make: bool
+    """The log itself is missing."""
+    topics: Mapping[str, int]
+    """Missing topics and their partition counts."""
+
+    def words(self) -> list[str]:
+        """One line per thing that would be made."""
+        made = (
+            [f"{self.url}: log of namespace {self.namespace}, {self.partitions} partitions"]
+            if self.make
+            else []
+        )
+        return made + [f"topic {name}, {count} partitions" for name, count in self.topics.items()]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contrapas.core.lane import Control, Draft, Lane, Record
-from contrapas.errors import DataError, LogError
+from contrapas.core.lane import Control, Draft, Lane, Record, Topic
+from contrapas.errors import DataError, LogError, Refused
 
 
 def claimed(found: Control, owner: str, epoch: int, partitions: int) -> Control:
@@ -46,3 +46,11 @@ def check_position(namespace: str, lane: Lane, partition: int, offset: int, star
         text = f"position {offset} lies below the first record that is still there, {start}"
         raise LogError("CP519", text, place=place)
     raise LogError("CP506", f"position {offset} lies beyond the end, {end}", place=place)
+
+
+def check_source(source: str, found: Topic | None) -> None:
+    """Refused CP506 when a source, `<topic>@<topic id>`, is not the topic that is there now."""
+    name, _, wanted = source.rpartition("@")
+    if found is None or found.id != wanted:
+        was = "does not exist" if found is None else f"is {found.id} now"
+        raise Refused("CP506", f"topic {name} {was}; the position belongs to {source}", place=source)

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from contrapas.core.lane import Commit, Control, Draft, Lane, Record, Source, Topic
+from contrapas.log.checks import check_source
 from contrapas.log.faults import Faults
 from contrapas.log.memory_store import Fence, Hold, MemoryStore, VirtualClock
 from contrapas.log.sharing import Slot
@@ -110,6 +111,8 @@ class MemoryLog:
         return dict(self.store.saved.get(group, {}))
 
     async def save_positions(self, group: str, at: Mapping[Source, int]) -> None:
+        for source, _ in at:
+            check_source(source, self.store.topic(source.rpartition("@")[0]))
         self.store.saved.setdefault(group, {}).update(at)
 
     async def close(self) -> None:

@@ -506,17 +506,25 @@ class MemoryStore:
         if self.fence == "order" or part.epoch != hold.epoch:
             return hold.control.horizon
         horizon = max(part.control.horizon, min(horizon, part.control.relayed))
-        shelf = self.shelf("log", hold.partition)
-        newest = {r.key: r.offset for r in shelf.records}
-        shelf.records = [r for r in shelf.records if r.offset >= horizon or newest[r.key] == r.offset]
+        self.clean(hold.partition, horizon)
         part.control = hold.control = part.control._replace(horizon=horizon)
         return horizon
 
     def clean(self, partition: int, below: int, choose: Callable[[Record], bool] = lambda r: True) -> int:
-        """A broker's cleaner: of superseded records below `below` remove those that `choose` takes; gives the count."""
+        """A cleaner: of records below `below` with a newer one of their key below it, remove those that `choose` takes.
+
+        Gives the count. What lies at or above `below` supersedes nothing, so that it still follows what is there. Of
+        one key the oldest goes first: once one stays, so do those after it.
+        """
         shelf = self.shelf("log", partition)
-        newest = {r.key: r.offset for r in shelf.records}
-        kept = [r for r in shelf.records if r.offset >= below or newest[r.key] == r.offset or not choose(r)]
+        newest = {r.key: r.offset for r in shelf.records if r.offset < below}
+        kept: list[Record] = []
+        staying: set[bytes] = set()
+        for record in shelf.records:
+            if record.offset < newest.get(record.key, 0) and record.key not in staying and choose(record):
+                continue
+            kept.append(record)
+            staying.add(record.key)
         removed = len(shelf.records) - len(kept)
         shelf.records = kept
         return removed

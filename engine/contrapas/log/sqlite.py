@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from contrapas.core.lane import Commit, Control, Draft, Lane, Record, Source, Topic
-from contrapas.errors import Fenced, LogError, Refused
+from contrapas.errors import Fenced, LogError
 from contrapas.failpoints import NAMES, failpoint
+from contrapas.log.checks import check_source
 from contrapas.log.memory_store import wall_ms
 from contrapas.log.sharing import Slot
 from contrapas.log.sqlite_jobs import CAPS, CallJob, Job, PublishJob, Transaction
@@ -220,11 +221,8 @@ class SqliteLog:
     async def save_positions(self, group: str, at: Mapping[Source, int]) -> None:
         rows: list[tuple[str, int, int, int]] = []
         for (source, partition), offset in at.items():
-            name, _, topic_id = source.rpartition("@")
-            found = self.reader.topic(name)
-            if found is None or found.id != topic_id:
-                was = "does not exist" if found is None else f"is {found.id} now"
-                raise Refused("CP506", f"topic {name} {was}; the position belongs to {source}", place=source)
+            name = source.rpartition("@")[0]
+            check_source(source, self.reader.topic(name))
             rows.append((group, self.reader.number(self.reader.name_of(name), partition), partition, offset))
 
         def work(tx: Transaction) -> None:

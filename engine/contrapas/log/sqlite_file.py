@@ -255,6 +255,14 @@ def noted_total(path: str) -> int:
     return struct.unpack("<q", data[:8])[0] if len(data) >= 8 else 0
 
 
+def has_wal(path: str) -> bool:
+    """Whether a `-wal` with at least its header lies beside the file; a reader alone leaves an empty one."""
+    try:
+        return os.path.getsize(f"{path}-wal") >= 32
+    except FileNotFoundError:
+        return False
+
+
 def check_wal(conn: sqlite3.Connection, path: str, found: Mapping[str, str], had_wal: bool) -> None:
     """Refused CP516 when the file was in use and its `-wal`, with the newest commits, is gone."""
     noted = noted_total(path)

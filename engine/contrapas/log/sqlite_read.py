@@ -12,7 +12,7 @@ from contrapas.core.control import decode_control
 from contrapas.core.lane import Control, Lane, Record, Source, Topic
 from contrapas.errors import Damaged, LogError
 from contrapas.log.checks import check_position
-from contrapas.log.sqlite_file import check_marks, check_wal, connect, explain, marks
+from contrapas.log.sqlite_file import check_marks, check_wal, connect, explain, has_wal, marks
 from contrapas.log.sqlite_rows import LOW, SHIFT, unpack_headers
 
 Row = tuple[int, bytes, bytes | None, bytes, int]
@@ -47,7 +47,7 @@ class SqliteReader:
                 place=path,
             )
         self.path = path
-        had_wal = os.path.exists(f"{path}-wal")
+        had_wal = has_wal(path)
         self.conn = connect(path, read_only=True)
         try:
             found = marks(self.conn, path)

@@ -36,8 +36,8 @@ from contrapas.log.sqlite_file import (
     connect,
     create,
     explain,
+    has_wal,
     marks,
-    noted_total,
     total,
 )
 from contrapas.log.sqlite_jobs import CAPS, CallJob, CommitJob, Job, Outgoing, Transaction, packed
@@ -102,8 +102,7 @@ class SqliteStore:
         first = self._open.take(wait=False)
         if not first:
             self._open.take(shared=True)
-        had_wal = os.path.exists(f"{path}-wal")
-        noted_total(path)
+        had_wal = has_wal(path)
         if not os.path.exists(path) or os.path.getsize(path) == 0:
             self._open.take()
             create(path, self.namespace, 8 if partitions is None else partitions)
