@@ -77,7 +77,7 @@ class Stage:
             self.value = None
         return change
 
-    def _input(self, kind: str, *, type: str = "", body: Any = None, value: bytes = b"", **more: Any) -> Input:
+    def _input(self, kind: str, *, type: str = "", body: Any = None, data: bytes = b"", **more: Any) -> Input:
         self.offset += 1
         ident = f"e{self.offset}"
         cause = Cause(
@@ -88,7 +88,7 @@ class Stage:
             partition=0,
             offset=self.offset,
             headers=(("ce_id", ident.encode()),),
-            value=value,
+            value=data,
         )
         return Input(
             cause=cause,
@@ -99,20 +99,20 @@ class Stage:
             epoch=1,
             writer="w",
             position="in/0",
-            digest=digest_of("test", ident, value),
+            digest=digest_of("test", ident, data),
             **more,
         )
 
     def start(self, message: Any = None, **more: Any) -> Transition:
         message = message or shop.OrderPlaced(order_id="o-9", cents=4200)
         return self.feed(
-            self._input("start", type=type(message).__name__, body=message, value=dump_body(message).encode(), **more)
+            self._input("start", type=type(message).__name__, body=message, data=dump_body(message).encode(), **more)
         )
 
     def event(self, message: Any, kind: str = "event", **more: Any) -> Transition:
         """An event or, with `in_reply_to`, a reply."""
         name = self.world.types.message_of(type(message)).name
-        return self.feed(self._input(kind, type=name, body=message, value=dump_body(message).encode(), **more))
+        return self.feed(self._input(kind, type=name, body=message, data=dump_body(message).encode(), **more))
 
     def reply(self, message: Any, label: str = "", key: str = "") -> Transition:
         """The answer to the pending operation of a label (the only one if empty)."""

@@ -155,6 +155,7 @@ def _unstick(work: Work, how: str, reason: str) -> None:
 def _move(work: Work, entry: UndoEntry, how: str, reason: str) -> None:
     if how == "skip":
         entry.status, entry.pending, entry.note = "undone", None, reason
+        work.record.undone = True
     elif entry.pending is not None:
         entry.status = "undoing"
         entry.pending = copy_pending(entry.pending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from contrapas.core.copies import copy_cause
 from contrapas.core.envelope import Frame, InstanceRecord, Node
 from contrapas.core.plans import START, plan_of
 from contrapas.core.waits import KEPT_BYTES_MAX, KEPT_MAX, ahead_of_start
@@ -35,7 +36,7 @@ def born(event: Input, world: World) -> InstanceRecord:
         on_late=on_late,
         status="waiting",
         root=Node(frames=[Frame(saga=saga, graph=graph, label=START, slots={})]),
-        cause=event.cause,
+        cause=copy_cause(event.cause),
         at=event.at,
         started_at=event.at,
         start_id=event.cause.id,
