@@ -33,6 +33,9 @@ TAKEOVERS_FORGOTTEN_MS = 600_000
 async def commit(s: Station, batch: Batch) -> None:
     """Write a batch, then do what it made true."""
     p = s.partition
+    if batch.empty:
+        dispatch(s, p.passed(batch))
+        return
     buried = any(d.value is None for d in batch.log)
     failpoint("commit.before")
     if buried:

@@ -333,6 +333,14 @@ class Partition:
                 self.unsent[instance] = self.unsent.get(instance, 0) + count
         return Duties(batch.steps, out, batch.answers, batch.ended)
 
+    def passed(self, batch: Batch) -> Duties:
+        """Nothing had to be written: what came was known, or asked for what is committed."""
+        self.inflight = None
+        self.position = batch.position
+        if not self._outgoing:
+            self.settled[self.source] = batch.position
+        return Duties([], [], batch.answers, [])
+
     def left(self) -> None:
         """The oldest batch of messages that `committed` handed out is known to be published."""
         position, relayed, senders, size = self._outgoing.popleft()

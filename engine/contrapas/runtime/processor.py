@@ -41,8 +41,7 @@ async def run(p: Partition, shell: Shell) -> None:
     """From read to dispatch, until the shell says stop or the log says somebody else is the owner."""
     while await shell.read(p):  # 1 runtime/read.py
         batch = decide(p, shell.now(), shell.elapsed)  # 2 to 5, below
-        if not batch.empty or batch.answers:
-            await shell.commit(p, batch)  # 6 runtime/commit.py, 7 runtime/dispatch.py
+        await shell.commit(p, batch)  # 6 runtime/commit.py, 7 runtime/dispatch.py
 
 
 def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
