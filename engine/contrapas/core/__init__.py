@@ -1,1 +1,1 @@
-"""."""
+"""The pure heart: records, transition, fold, undo, correlation. No I/O, no clock, no chance, no event loop, no logging."""
