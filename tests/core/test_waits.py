@@ -107,7 +107,7 @@ def test_a_wait_for_another_key_binds_there_and_again_until_it_is_acknowledged()
     sent = [(dict(m.headers)["cp-kind"], json.loads(m.value)["type"]) for m in stage.record.out if m.to == "in"]
     assert sent == [(b"unbind", "Rejected"), (b"delivered", "Approved")]
     answer = json.loads(stage.record.out[1].value)
-    assert (answer["outcome"], answer["event"], answer["value"]) == ("applied", stage.record.cause.id, "ticket-3")
+    assert (answer["outcome"], answer["event"], answer["value"]) == ("applied", stage.record.seen[-1].hex(), "ticket-3")
 
 
 def test_a_wait_that_ends_without_its_event_unbinds_and_a_delivery_then_goes_back() -> None:

@@ -36,6 +36,7 @@ _record = _copier(InstanceRecord)
 def copy_undo(entry: UndoEntry) -> UndoEntry:
     """With branch lists of its own; the entries in them are shared."""
     new = _undo(entry)
+    new.raw = b""
     if entry.branches:
         new.branches = [list(branch) for branch in entry.branches]
     return new

@@ -117,6 +117,8 @@ class UndoEntry:
     """The undo in flight."""
     note: str = ""
     """Why an operator skipped it."""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    """Its Avro bytes, once written: an entry that stands in a record does not change any more."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -272,6 +274,8 @@ class InstanceRecord:
     binds: list[Pending] = field(default_factory=list[Pending])
     """Rendezvous messages (`bind`, `unbind`) not yet acknowledged."""
     parked: Parked | None = None
+    head: bytes = field(default=b"", compare=False, repr=False)
+    """Avro bytes of what never changes in an instance's life, once written."""
 
     def operations(self) -> Iterator[Pending]:
         """Every operation in flight, undos included, in order of position."""

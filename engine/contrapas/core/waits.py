@@ -142,7 +142,7 @@ def deliver_answer(work: Work, event: Input, outcome: str) -> None:
         "type": event.type,
         "value": event.value,
         "wait_id": event.wait_id,
-        "event": event.cause.id,
+        "event": event.digest.hex() or event.cause.id,
         "outcome": outcome,
     }
     work.send_rendezvous("delivered", event.value, json.dumps(body, ensure_ascii=False))
