@@ -34,8 +34,9 @@ class Head:
 class Transaction:
     """What the jobs of one transaction share: the heads they moved, the log's time, the lanes that grew."""
 
-    def __init__(self, conn: sqlite3.Connection, now_ms: int) -> None:
+    def __init__(self, conn: sqlite3.Connection, now_ms: int, *, durable: bool = True) -> None:
         self.conn = conn
+        self.durable = durable
         self.now_ms = now_ms
         self.heads: dict[int, Head] = {}
         self.topics: dict[tuple[int, int], list[int]] = {}
@@ -182,7 +183,7 @@ class CommitJob(Job):
         put(tx, self.out)
         head.control = self.control._replace(horizon=max(head.horizon, self.control.horizon))
         head.relayed = max(head.relayed, self.control.relayed)
-        self.result = Commit(first, head.log_head - 1, ts, True)
+        self.result = Commit(first, head.log_head - 1, ts, tx.durable)
 
 
 class PublishJob(Job):

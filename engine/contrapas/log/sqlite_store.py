@@ -165,7 +165,7 @@ class SqliteStore:
     def _transact(self, jobs: Sequence[Job], wait: bool) -> bool:
         failpoint("sqlite.commit.before")
         conn = self.conn
-        tx = Transaction(conn, self.clock())
+        tx = Transaction(conn, self.clock(), durable=self.durable)
         try:
             if not wait:
                 conn.execute("pragma busy_timeout=0")
