@@ -7,6 +7,7 @@ code is; everything else carries the line of the `def`.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,14 @@ class Emitter:
     """Writes the function of one program."""
 
     def __init__(
-        self, program: Program, plan: Plan, slots: Mapping[str, Slot], labels: Mapping[str, str]
+        self,
+        program: Program,
+        plan: Plan,
+        slots: Mapping[str, Slot],
+        labels: Mapping[str, str],
+        live: Mapping[int, frozenset[str]],
     ) -> None:
+        self.live = live
         self.program = program
         self.plan = plan
         self.slots = slots
@@ -74,8 +81,8 @@ class Emitter:
             else:
                 body.append(ast.If(ast.Compare(key, [ast.In()], [load("@slots")]), [bind], []))
         for name, again in {**self.program.aliases, **self.program.recreated}.items():
-            if name in touched and site:
-                body.append(again)
+            if site and name in touched and name in self.live.get(site, ()):
+                body.append(copy.deepcopy(again))
         return body
 
     # -- one turn of the loop ------------------------------------------------------------------------------

@@ -32,7 +32,19 @@ def functions_of(program: Program) -> dict[str, tuple[str, ...]]:
             for target in node.targets:
                 if isinstance(target, ast.Name):
                     found[target.id] = tuple(n for n in scopes.free(node.value) if n in own)
-    return found
+    return {name: _reached(name, found) for name in found}
+
+
+def _reached(name: str, functions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What a function captures, and what the functions among these capture."""
+    reached: dict[str, None] = {}
+    stack = [name]
+    while stack:
+        for inner in functions.get(stack.pop(), ()):
+            if inner not in reached:
+                reached[inner] = None
+                stack.append(inner)
+    return tuple(reached)
 
 
 def walk_block(block: Block, state: State, functions: Mapping[str, tuple[str, ...]]) -> Walk:

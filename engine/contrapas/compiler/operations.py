@@ -46,6 +46,8 @@ class Undoing:
     """What takes it back: `RefundCard`."""
     of: str = ""
     """What is taken back: `ChargeCard`."""
+    position: tuple[int, ...] = ()
+    """Of what is taken back, within joins."""
     reply: Any = None
 
 
@@ -334,6 +336,9 @@ class Operations:
                 if one is None:
                     return None
                 children.append(one)
+        for number, child in enumerate(children):
+            for _, undoing in child.undos:
+                undoing.position = (number, *undoing.position)
         names = ",".join(c.site.text for c in children)
         site = self._site(at, path, word, f"{word}({names})", f"{word} {names}".strip())
         site.children = tuple(c.site for c in children)

@@ -9,11 +9,13 @@ from typing import Any
 from contrapas.author.event import message_spec
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
-from contrapas.compiler import assigned, liveness, passes
+from contrapas.compiler import assigned, canonical, labels, liveness, sharing, types
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.front import Front, outcomes, starts
+from contrapas.compiler.lock import LockFile
 from contrapas.compiler.operations import UNRESOLVED
+from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
 from contrapas.errors import ContrapasError
 from contrapas.machine import Machine, Refusal, Slot, State, Undo
@@ -34,7 +36,7 @@ def compile_saga(
     saga: SagaDef[..., Any],
     *,
     registry: Registry,
-    lock: Any = None,
+    lock: LockFile | None = None,
     strict: bool = True,
     provided: frozenset[Any] = frozenset(),
 ) -> Machine | list[Refusal]:
@@ -47,7 +49,7 @@ def compile_all(
     sagas: Iterable[SagaDef[..., Any]],
     *,
     registry: Registry,
-    lock: Any = None,
+    lock: LockFile | None = None,
     strict: bool = True,
     provided: frozenset[Any] = frozenset(),
 ) -> Compiled:
@@ -105,7 +107,7 @@ class _One:
         self,
         saga: SagaDef[..., Any],
         registry: Registry,
-        lock: Any,
+        lock: LockFile | None,
         *,
         strict: bool,
         provided: frozenset[Any],
@@ -119,10 +121,18 @@ class _One:
         if program is None:
             return
         facts = analyse(program)
-        locked = None if lock is None else lock.saga(saga.name)
-        passes.align(program, facts, locked, self.refusals)
-        slots, inferred = passes.slots_of(program, facts, registry, self.refusals, strict=strict)
-        captures = [passes.captures_of(program, u, inferred, registry, self.refusals) for u in program.undos]
+        found = self.refusals.found
+        found.extend(labels.align(program, facts, None if lock is None else lock.saga(saga.name)))
+        _undo_labels(program)
+        inferred = types.infer(program, registry)
+        slots, refused = types.slots(program, facts, inferred, registry, strict=strict)
+        found.extend(refused)
+        _functions(program, facts, self.refusals)
+        captures: list[tuple[Slot, ...]] = []
+        for undo in program.undos:
+            made, refused = types.captures(program, undo, inferred, registry)
+            captures.append(made)
+            found.extend(refused)
         if not self.refusals.fatal:
             self._build(program, facts, slots, captures, front.flags)
 
@@ -135,7 +145,7 @@ class _One:
         flags: int,
     ) -> None:
         made = plan(program, facts, slots)
-        emitter = Emitter(program, made, slots, _names(program))
+        emitter = Emitter(program, made, slots, _names(program), facts.live)
         built = Built(program, emitter, flags)
         saga = self.saga
         states = _states(program, made, slots)
@@ -156,7 +166,7 @@ class _One:
         hint = program.hints.get("return")
         self.machine = Machine(
             name=program.name,
-            graph=passes.graph_print(program, slots),
+            graph=canonical.graph_print(program, slots),
             params=tuple(slots[n] for n in program.params),
             ambients=program.ambients,
             starts=tuple(message_spec(c).name for c in starts(program)),
@@ -191,6 +201,28 @@ def analyse(program: Program) -> Facts:
     return facts
 
 
+def _undo_labels(program: Program) -> None:
+    """Two undos of one operation, in a list that several lines filled, get names of their own."""
+    taken: dict[str, int] = {}
+    for undo in program.undos:
+        number = taken[undo.label] = taken.get(undo.label, 0) + 1
+        if number > 1:
+            undo.label = f"{undo.label}#{number}"
+
+
+def _functions(program: Program, facts: Facts, refusals: Refusals) -> None:
+    """A local function that lives across an await is made again after it, so it must be there for certain (A4)."""
+    for name, stmt in {**program.recreated, **program.aliases}.items():
+        for site in program.sites:
+            if name in facts.live.get(site.index, ()) and name not in facts.sure.get(site.index, frozenset()):
+                refusals.add(
+                    stmt,
+                    "CP202",
+                    f"`{name}` may not exist yet at the await of {site.text} in line {site.line}, and is used after it",
+                    "define it before the await on every way",
+                )
+
+
 def _names(program: Program) -> dict[str, str]:
     """Final names of what stands in the tree under a placeholder: undo labels, exits named by their loop's cursor."""
     names = {f"@undo{u.index}": u.label for u in program.undos}
@@ -203,7 +235,6 @@ def _names(program: Program) -> dict[str, str]:
 
 
 def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[State]:
-    by_name = {s.name: s for s in slots.values()}
     handling: dict[int, tuple[str, ...]] = {}
     for block in program.blocks.values():
         term = block.term
@@ -224,8 +255,9 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[Sta
                 replies=_replies(site),
                 slots=stored,
                 touches=touched & frozenset(s.name for s in slots.values() if s.codec is not None),
+                needs=frozenset(slots[n].name for n in made.needs[site.index]),
                 handling=tuple(slots[n].name for n in handling[site.index] if n in slots),
-                shared=passes.shared(stored, by_name),
+                shared=made.shared[site.index],
                 regions=site.regions,
                 scope_depth=site.scope_depth,
                 into_type=_type_text(site.result),
@@ -233,7 +265,7 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[Sta
                 forever=site.forever,
                 path=site.path,
                 line=site.line,
-                shape=passes.shape_print(program, site, slots, stored),
+                shape=canonical.shape_print(program, site, slots, stored),
                 takes=_takes(site),
             )
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contrapas.compiler import assigned
+from contrapas.compiler import assigned, sharing
 from contrapas.compiler.liveness import segment
 from contrapas.machine import Slot
 from contrapas.machine.ir import Await, Facts, Program
@@ -37,7 +37,11 @@ class Plan:
     """Variables that may be stored there, in slot order."""
     sure: dict[int, frozenset[str]]
     """Of these, those that are bound for certain."""
+    needs: dict[int, frozenset[str]]
+    """Of these, those that are read afterwards."""
     touches: dict[int, frozenset[str]]
+    shared: dict[int, tuple[tuple[str, ...], ...]]
+    """Groups of stored slots, by stable name, that may hold one object between them."""
     leaving: dict[int, Leaving]
 
 
@@ -46,6 +50,8 @@ def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
     order = [n for n in (*program.locals, *program.hidden) if n in slots and slots[n].codec is not None]
     stored: dict[int, tuple[str, ...]] = {0: program.params}
     for site in program.sites:
+        if site.index not in facts.live:  # nothing reaches it
+            continue
         live = facts.live[site.index]
         bound = facts.bound[site.index]
         stored[site.index] = tuple(
@@ -56,8 +62,22 @@ def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
     sure[0] = frozenset(program.params)
     touches = dict(facts.touches)
     touches[0] = touches[0] | frozenset(program.params)
+    by_name = {slot.name: (variable, slot) for variable, slot in slots.items()}
+    shared: dict[int, tuple[tuple[str, ...], ...]] = {}
+    for number in list(stored)[1:]:
+        names = tuple(slots[n].name for n in stored[number])
+        shared[number] = groups = sharing.groups(names, {n: s for n, (_, s) in by_name.items()})
+        for group in groups:  # decoded as a whole, so it is passed and given back as a whole
+            variables = {by_name[n][0] for n in group}
+            if variables & touches[number]:
+                touches[number] = touches[number] | variables
     return Plan(
-        stored=stored, sure=sure, touches=touches, leaving=_leaving(program, kept, sure, touches, stored)
+        stored=stored,
+        sure=sure,
+        needs={site: names & facts.live[site] for site, names in sure.items()},
+        touches=touches,
+        shared=shared,
+        leaving=_leaving(program, kept, sure, touches, stored),
     )
 
 

@@ -39,7 +39,7 @@ def _undo_site(program: Program, number: int, undoing: Undoing, around: set[str]
     return UndoSite(
         index=number,
         site=0,
-        position=(),
+        position=undoing.position,
         parameter=undoing.parameter,
         body=undoing.body,
         captures=tuple(names),
