@@ -13,7 +13,7 @@ from contrapas.core.lane import Draft
 from contrapas.core.partition import partition
 from contrapas.errors import Refused as RefusedError
 from tests.runtime.machines import CALLS, Began, Done, Go, definition_of, world_of
-from tests.runtime.rig import Rig, kill_at, rig_of
+from tests.runtime.rig import Killed, Rig, kill_at, rig_of
 
 
 @pytest.fixture(autouse=True)
@@ -333,3 +333,58 @@ async def _pumped(rig: Rig, asking: Any) -> Any:
     return await task
 
 
+
+
+async def test_row_23_a_step_that_kills_every_owner_parks_its_instance_and_the_others_go_on() -> None:
+    async with rig_of(definition_of(), world_of("seq"), partitions=1) as rig:
+        deaths = 0
+
+        def die() -> None:
+            nonlocal deaths
+            deaths += 1
+            raise Killed("os._exit")
+
+        await rig.worker()
+        failpoints.arm("step.started", die)
+        await rig.client().start("seq", Began(id="a", n=1))
+        for _ in range(8):
+            await rig.until(lambda: rig.tasks[-1].done() or rig.status("seq/a") == "parked")
+            if rig.status("seq/a") == "parked":
+                break
+            await rig.killed()
+            await rig.worker()
+        assert deaths <= 4
+        failpoints.disarm()
+        await rig.client().start("seq", Began(id="b", n=1))
+        await rig.until(lambda: rig.status("seq/b") == "done")
+        assert rig.status("seq/a") == "parked"
+        record = rig.workers[-1].stations[0].partition.load("seq/a")
+        assert record is not None and record.parked is not None and record.parked.code == "CP844"
+
+
+async def test_row_23_an_input_that_kills_every_owner_parks_its_instance() -> None:
+    async with rig_of(definition_of(), world_of("seq"), partitions=1) as rig:
+        kills = [0]
+        await rig.worker()
+
+        def die() -> None:
+            worker = rig.workers[-1]
+            station = worker.stations.get(0)
+            if station is not None and station.partition.inflight is not None:
+                if any(r.key == b"a" for r in station.partition.inflight.taken if hasattr(r, "offset")):
+                    kills[0] += 1
+                    raise Killed("sys.exit")
+
+        failpoints.arm("commit.before", die)
+        await rig.client().start("seq", Began(id="a", n=1))
+        for _ in range(8):
+            await rig.until(lambda: rig.tasks[-1].done() or rig.status("seq/a") != "")
+            if rig.status("seq/a"):
+                break
+            await rig.killed()
+            if kills[0] == 4:
+                failpoints.disarm()
+            await rig.worker()
+        assert rig.status("seq/a") == "parked"
+        await rig.client().start("seq", Began(id="b", n=1))
+        await rig.until(lambda: rig.status("seq/b") == "done")

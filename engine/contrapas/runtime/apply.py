@@ -125,7 +125,7 @@ def _start(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         bury_input(p, batch, a.record, "CP418", text, instance)
         _tell(batch, a.headers, Answer("", "", instance, "dead", "CP418", text))
         return
-    event = _input(a, instance, "start")
+    event = input_of(a, instance, "start")
     early = meet.early(p, instance)
     event.early = tuple(cause for _, cause, _ in early)
     _account(p, batch, a, instance, transition_of(p, batch, event), early)
@@ -154,7 +154,7 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
     if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
         bury_input(p, batch, a.record, "CP419", f"no such verb: {str(a.body.get('verb'))[:40]!r}", instance)
         return
-    _account(p, batch, a, instance, transition_of(p, batch, _input(a, instance, a.kind)), ())
+    _account(p, batch, a, instance, transition_of(p, batch, input_of(a, instance, a.kind)), ())
 
 
 def _account(
@@ -233,7 +233,8 @@ def _tell(batch: Batch, headers: dict[str, bytes], said: Answer) -> None:
         batch.answers.append(said)
 
 
-def _input(a: Arrival, instance: str, kind: str) -> Input:
+def input_of(a: Arrival, instance: str, kind: str) -> Input:
+    """An arrival as an input of one instance."""
     event = Input(
         cause=cause_of(a, kind),
         instance=instance,

@@ -154,9 +154,7 @@ def _user_place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
         file = frame.filename
-        if (
-            file.startswith(("<", own, sys.base_prefix + os.sep + "lib")) or "site-packages" in file
-        ):
+        if file.startswith(("<", own, sys.base_prefix + os.sep + "lib")) or "site-packages" in file:
             continue
         return f"{_short(file)}:{frame.lineno}"
     return ""

@@ -11,6 +11,7 @@ import heapq
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from contrapas.core.correlate import ABSENT, ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
@@ -25,7 +26,7 @@ from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import Rendezvous, parse_wait_key
 from contrapas.core.rendezvous import next_deadline as wait_deadline
 from contrapas.core.timers import next_deadline
-from contrapas.core.world import Input, StepCall
+from contrapas.core.world import Input
 from contrapas.runtime.batch import (
     BATCH_BYTES_MAX,
     BATCH_MS_MAX,
@@ -73,9 +74,8 @@ class Partition:
         self.written: dict[Source, int] = dict(control.cursor)
         self.relayed = control.relayed
         self.written_relayed = control.relayed
-        self.careful = False
-        self.pending_steps: deque[StepCall] = deque()
-        """Careful mode: pending local steps, to be issued again one at a time."""
+        self.care: Any = None
+        """Careful mode (`careful.Care`), else None."""
         self.inflight: Batch | None = None
         """Being decided or committed: what it changed is not true yet."""
         self.unsent: dict[str, int] = {}
@@ -114,6 +114,10 @@ class Partition:
 
     def ready(self, now: int) -> bool:
         """Something can be decided."""
+        if self.care is not None and self.care.in_hand:
+            return bool(self.results)
+        if self.care is not None and (self.care.steps or self.care.blamed.startswith("step ")):
+            return True
         if self.results or self.inputs or self.heal:
             return True
         return self._due(now) is not None
@@ -151,7 +155,7 @@ class Partition:
                 return
             batch.taken.append(work)
             yield work
-            if self.careful or batch.size > BATCH_BYTES_MAX or elapsed_ms() - began > BATCH_MS_MAX:
+            if self.care is not None or batch.size > BATCH_BYTES_MAX or elapsed_ms() - began > BATCH_MS_MAX:
                 return
 
     def _next(self, batch: Batch) -> Work | None:

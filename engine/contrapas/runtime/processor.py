@@ -12,7 +12,7 @@ from typing import Protocol
 from contrapas.core.correlate import correlate
 from contrapas.core.decode import Rejected, decode
 from contrapas.core.world import Input
-from contrapas.runtime import apply
+from contrapas.runtime import apply, careful
 from contrapas.runtime.batch import Batch, Due, Work
 from contrapas.runtime.partition import Partition
 
@@ -46,6 +46,9 @@ async def run(p: Partition, shell: Shell) -> None:
 
 def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
     """Drain what is there, up to a batch. An exception leaves the partition as it was."""
+    care: careful.Care | None = p.care
+    if care is not None and (special := careful.decide(p, care, now)) is not None:
+        return special
     batch = p.open(now)
     try:
         for work in p.take(batch, elapsed_ms):
@@ -53,6 +56,8 @@ def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
     except BaseException:
         p.abort(batch)
         raise
+    if care is not None:
+        careful.took(care, batch)
     return batch
 
 

@@ -7,7 +7,6 @@ are healed in it, and pending local steps are issued again.
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from contrapas.core.correlate import ENDED, LIVE
@@ -20,11 +19,12 @@ from contrapas.core.world import StepCall
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
 from contrapas.runtime.batch import Batch, Entry, Setting
+from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
+from contrapas.runtime.careful import Care
 from contrapas.runtime.partition import Partition
 
 NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
 NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
-CAREFUL_FROM = 3
 _AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling"})
 _ENDED = frozenset(s.encode() for s in ENDED_STATUSES)
 
@@ -63,7 +63,9 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
                 raise judge.error
     p.restored()
     p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
-    p.careful = lease.control.takeovers >= CAREFUL_FROM
+    if lease.control.takeovers >= CAREFUL_FROM:
+        p.care = Care(lease.control.trying, end_in)
+        p.care.steps, steps = steps, []
     failpoint("takeover.read")
     return Takeover(p, steps, out, end_in, newest)
 
@@ -103,18 +105,3 @@ def _restore(
         body.out = [*body.unsent, *body.out]
         p.send(batch, body)
         out += batch.out
-
-
-def trying_of(text: str) -> tuple[str, str]:
-    """(what, instance) of `Control.trying`."""
-    if not text:
-        return "", ""
-    body: dict[str, str] = json.loads(text)
-    return body.get("what", ""), body.get("instance", "")
-
-
-def trying_text(what: str, instance: str) -> str:
-    """The text that `Control.trying` holds in careful mode."""
-    return json.dumps({"what": what, "instance": instance}, ensure_ascii=False)
-
-

@@ -237,11 +237,8 @@ class Worker:
             await commit.commit_control(s)  # heals what is owed; its time is the first sample of the log's clock
             self._look_ready()
             self._look_timers()
-            if p.careful:
-                p.pending_steps.extend(taken.steps)
-            else:
-                for call in taken.steps:
-                    self.runner.start(number, p.epoch, call)
+            for call in taken.steps:
+                self.runner.start(number, p.epoch, call)
             await processor.run(p, s)
             failpoint("revoke")
             await self._last(s)

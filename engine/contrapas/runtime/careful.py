@@ -1,0 +1,155 @@
+"""Careful mode: at the third takeover in a row without a release somebody's input or step may be what kills the owners.
+
+One thing at a time, each named in the control record before it is tried. Dies the owner there too, the next one finds
+the name, parks that one instance (CP844) and goes on. The mode ends with what had been waiting at the takeover.
+"""
+
+from __future__ import annotations
+
+import json
+
+from contrapas.core import start
+from contrapas.core.decode import Rejected, decode
+from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.lane import Record
+from contrapas.core.parking import parked
+from contrapas.core.status import status_of
+from contrapas.core.work import next_record
+from contrapas.core.world import Input, StepCall
+from contrapas.errors import DataError
+from contrapas.runtime.batch import Batch
+from contrapas.runtime.partition import Partition
+
+TAKEOVERS = 3
+
+
+class Care:
+    """What careful mode remembers of one partition."""
+
+    def __init__(self, blamed: str, end: int) -> None:
+        body: dict[str, str] = json.loads(blamed) if blamed else {}
+        self.blamed = body.get("what", "")
+        """What the last owner had in hand when it died."""
+        self.instance = body.get("instance", "")
+        self.end = end
+        """End of the inbound lane at the takeover."""
+        self.named = ""
+        """What the control record names now: it may be tried."""
+        self.in_hand = ""
+        """Key of the step that runs."""
+        self.steps: list[StepCall] = []
+
+
+def decide(p: Partition, care: Care, now: int) -> Batch | None:
+    """One batch with one thing in it; None: nothing special, take the next thing as usual."""
+    if care.blamed.startswith("step "):
+        return _park_step(p, care, now)
+    if care.in_hand:
+        return None
+    if care.steps:
+        call = care.steps.pop(0)
+        batch = p.open(now)
+        batch.trying = _text(f"step {call.key}", call.instance)
+        batch.steps = [call]
+        care.in_hand = call.key
+        return batch
+    if p.results:
+        return None
+    if p.inputs:
+        record = p.inputs[0]
+        what = what_of(record)
+        if care.blamed == what:
+            return _park_input(p, care, now)
+        if care.named != what:
+            batch = p.open(now)
+            batch.trying = _text(what, "")
+            care.named = what
+            return batch
+        return None
+    if p.fetched >= care.end:
+        p.care = None
+    return None
+
+
+def took(care: Care, batch: Batch) -> None:
+    """A batch was decided: its steps are issued one at a time, and what was in hand is through."""
+    for work in batch.taken:
+        if isinstance(work, Input) and work.in_reply_to == care.in_hand:
+            care.in_hand = ""
+    if batch.taken:
+        care.steps.extend(batch.steps)
+        batch.steps = []
+    if care.in_hand:
+        call = next((c for c in batch.steps if c.key == care.in_hand), None)
+        batch.trying = batch.trying or _text(f"step {care.in_hand}", call.instance if call is not None else "")
+
+
+def what_of(record: Record) -> str:
+    """An input by its place."""
+    return f"in {record.partition}@{record.offset}"
+
+
+def _park_step(p: Partition, care: Care, now: int) -> Batch:
+    key, care.blamed = care.blamed.removeprefix("step "), ""
+    batch = p.open(now)
+    record = p.load(care.instance)
+    care.steps = [c for c in care.steps if c.instance != care.instance]
+    if record is not None and record.parked is None:
+        cause = Cause(kind="result", type="crash", source="local", id=key)
+        event = Input(cause=cause, instance=care.instance, at=batch.at, in_reply_to=key, outcome="error")
+        event.epoch, event.writer, event.reason = p.epoch, p.setting.writer, "the worker died with it"
+        event.published = p.published(care.instance)
+        why = DataError("CP844", f"step {key} was running when its worker died, three times in a row")
+        p.write(batch, _stopped(next_record(record, event), event, why, record))
+        p.counts.transitions += 1
+    return batch
+
+
+def _park_input(p: Partition, care: Care, now: int) -> Batch:
+    from contrapas.core.correlate import correlate
+    from contrapas.runtime import apply
+
+    care.blamed = ""
+    batch = p.open(now)
+    record = p.inputs.popleft()
+    p.input_bytes -= len(record.value or b"")
+    batch.position = record.offset + 1
+    batch.taken.append(record)
+    p.counts.inputs += 1
+    why = DataError("CP844", f"this input was in hand when the worker died, three times in a row: {what_of(record)}")
+    arrival = decode(record, p.setting.doors)
+    if isinstance(arrival, Rejected):
+        apply.bury_input(p, batch, record, arrival.code, arrival.text)
+        return batch
+    targets = correlate(arrival, p.setting.routes, p.standing)
+    met = False
+    for instance in (*targets.starts, *targets.instances):
+        before = p.load(instance)
+        event = apply.input_of(arrival, instance, "start" if instance in targets.starts else arrival.kind)
+        event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
+        if before is None and instance in targets.starts:
+            born = start.born(event, p.setting.world)
+            p.write(batch, _stopped(born, event, why, None))
+        elif before is not None and before.parked is None and instance not in targets.starts:
+            event.published = p.published(instance)
+            p.write(batch, _stopped(next_record(before, event), event, why, before))
+        else:
+            continue
+        met = True
+    if met:
+        p.counts.parked += 1
+    else:
+        apply.bury_input(p, batch, record, "CP844", why.text)
+    return batch
+
+
+def _stopped(
+    record: InstanceRecord, event: Input, why: DataError, before: InstanceRecord | None
+) -> InstanceRecord:
+    stopped = parked(record, event, why, before)
+    stopped.status = status_of(stopped)
+    return stopped
+
+
+def _text(what: str, instance: str) -> str:
+    return json.dumps({"what": what, "instance": instance}, ensure_ascii=False)
