@@ -18,7 +18,18 @@ from contrapas.core.headers import headers_of
 from contrapas.core.lane import Draft
 from contrapas.core.partition import partition
 from contrapas.log.sqlite import SqliteLog
-from contrapas.core.envelope import Cause, Frame, InstanceRecord, Join, Message, Node, Parked, Pending, UndoEntry, Unwinding
+from contrapas.core.envelope import (
+    Cause,
+    Frame,
+    InstanceRecord,
+    Join,
+    Message,
+    Node,
+    Parked,
+    Pending,
+    UndoEntry,
+    Unwinding,
+)
 
 T0 = 1_700_000_000_000
 
@@ -49,15 +60,33 @@ def cli(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
     return run
 
 
-
-def pending(label: str, types: tuple[str, ...], *, kind: str = "command", at: int = T0, key: str = "", **more: object) -> Pending:
-    made = Pending(key=key or f"place_order/o-9/4f1c09e2/{label}/1", label=label, visit=1, kind=kind, name=label, types=types, since=at)
+def pending(
+    label: str, types: tuple[str, ...], *, kind: str = "command", at: int = T0, key: str = "", **more: object
+) -> Pending:
+    made = Pending(
+        key=key or f"place_order/o-9/4f1c09e2/{label}/1",
+        label=label,
+        visit=1,
+        kind=kind,
+        name=label,
+        types=types,
+        since=at,
+    )
     for name, value in more.items():
         setattr(made, name, value)
     return made
 
 
-def record(version: int, status: str, cause: Cause, *, at: int, key: str = "o-9", saga: str = "place_order", **more: object) -> InstanceRecord:
+def record(
+    version: int,
+    status: str,
+    cause: Cause,
+    *,
+    at: int,
+    key: str = "o-9",
+    saga: str = "place_order",
+    **more: object,
+) -> InstanceRecord:
     made = InstanceRecord(
         instance=f"{saga}/{key}",
         saga=saga,
@@ -78,15 +107,34 @@ def record(version: int, status: str, cause: Cause, *, at: int, key: str = "o-9"
     return made
 
 
-def cause(kind: str, type: str, *, source: str = "", partition: int = -1, offset: int = -1, note: str = "") -> Cause:
-    return Cause(kind=kind, type=type, source=source, partition=partition, offset=offset, note=note, id="x", value=b"{}", headers=(("ce_id", b"x"),))
+def cause(
+    kind: str, type: str, *, source: str = "", partition: int = -1, offset: int = -1, note: str = ""
+) -> Cause:
+    return Cause(
+        kind=kind,
+        type=type,
+        source=source,
+        partition=partition,
+        offset=offset,
+        note=note,
+        id="x",
+        value=b"{}",
+        headers=(("ce_id", b"x"),),
+    )
 
 
 def frame(label: str) -> Frame:
-    return Frame(saga="place_order", graph="k7Q2", label=label, slots={"order": '{"order_id":"o-9","sku":"mug","cents":4200}'})
+    return Frame(
+        saga="place_order",
+        graph="k7Q2",
+        label=label,
+        slots={"order": '{"order_id":"o-9","sku":"mug","cents":4200}'},
+    )
 
 
-def standing(label: str, *operations: Pending, undo: tuple[UndoEntry, ...] = (), unwinding: Unwinding | None = None) -> Node:
+def standing(
+    label: str, *operations: Pending, undo: tuple[UndoEntry, ...] = (), unwinding: Unwinding | None = None
+) -> Node:
     first = operations[0] if operations else None
     return Node(frames=[frame(label)], pending=first, undo=list(undo), unwinding=unwinding)
 
@@ -116,7 +164,14 @@ def compensated() -> list[InstanceRecord]:
     back.name = "RefundCard"
     message = Message(to="payments.commands", key=b"o-9", value=b"{}", headers=(), id=first.key)
     return [
-        record(1, "waiting", cause("start", "OrderPlaced", source="in", partition=6, offset=1), at=T0, root=standing("ChargeCard", first, undo=(charge("issued"),)), out=[message]),
+        record(
+            1,
+            "waiting",
+            cause("start", "OrderPlaced", source="in", partition=6, offset=1),
+            at=T0,
+            root=standing("ChargeCard", first, undo=(charge("issued"),)),
+            out=[message],
+        ),
         record(
             2,
             "waiting",
@@ -129,7 +184,11 @@ def compensated() -> list[InstanceRecord]:
             "unwinding",
             cause("reply", "OutOfStock", source="stock.events@b2", partition=0, offset=371),
             at=T0 + 79,
-            root=standing("compensate", undo=(charge("undoing", pending=back),), unwinding=Unwinding(floor=0, then="resume", whole=True)),
+            root=standing(
+                "compensate",
+                undo=(charge("undoing", pending=back),),
+                unwinding=Unwinding(floor=0, then="resume", whole=True),
+            ),
         ),
         record(
             4,
@@ -148,8 +207,22 @@ def parked() -> InstanceRecord:
     """A saga whose own code failed, with everything a record can hold."""
     made = compensated()[2]
     made.status = "parked"
-    made.parked = Parked(reason="KeyError: 'x'", code="CP847", error="KeyError: 'x'", trace="shop.py:4", input=cause("reply", "A"), status="running")
-    made.root.join = Join(kind="all", label="all(A,B)", visit=3, fail_fast=True, children=[standing("A", pending("A", ("AOk",))), Node(result="1")], done_order=[1])
+    made.parked = Parked(
+        reason="KeyError: 'x'",
+        code="CP847",
+        error="KeyError: 'x'",
+        trace="shop.py:4",
+        input=cause("reply", "A"),
+        status="running",
+    )
+    made.root.join = Join(
+        kind="all",
+        label="all(A,B)",
+        visit=3,
+        fail_fast=True,
+        children=[standing("A", pending("A", ("AOk",))), Node(result="1")],
+        done_order=[1],
+    )
     made.owed = [charge("owed", owed_until=T0 + 99, branches=[[charge("done")], []])]
     made.kept = [cause("event", "Approved", source="refunds.events@c", partition=2, offset=5)]
     made.positions = {"payments.events@a1/0": 199}
@@ -183,8 +256,17 @@ async def _store(path: Path, records: list[InstanceRecord]) -> None:
         control = leases[number].control
         await leases[number].commit([draft], [], control._replace(serial=control.serial + 1))
         if record.out:
-            await log.publish([Draft(m.to, -1, m.key, m.value, (("ce_id", m.id.encode()), ("ce_type", b"ChargeCard")), m.id) for m in record.out])
-    await log.publish([Draft("payments.events", -1, b"o-9", b"\x1b[2J\xff\x00", (("ce_type", b"Junk"),), f"j{now}")])
+            await log.publish(
+                [
+                    Draft(
+                        m.to, -1, m.key, m.value, (("ce_id", m.id.encode()), ("ce_type", b"ChargeCard")), m.id
+                    )
+                    for m in record.out
+                ]
+            )
+    await log.publish(
+        [Draft("payments.events", -1, b"o-9", b"\x1b[2J\xff\x00", (("ce_type", b"Junk"),), f"j{now}")]
+    )
     await log.close()
 
 

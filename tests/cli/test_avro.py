@@ -1,3 +1,6 @@
+import json
+from importlib.resources import files
+
 import pytest
 
 from contrapas.cli import avro
@@ -15,7 +18,9 @@ def test_the_short_reader_reads_what_the_library_reads(
 
 
 def test_the_fingerprint_is_that_of_the_schema() -> None:
-    assert envelope_avro.schema()[1] == avro.MAGIC
+    schema = files("contrapas_schemas").joinpath("avro/instance.avsc").read_text()
+    magic = b"\xc3\x01" + avro.crc64(avro.canonical(json.loads(schema), "").encode()).to_bytes(8, "little")
+    assert envelope_avro.schema()[1] == magic
 
 
 def test_cut_and_changed_bytes_are_damage(parked_record: InstanceRecord) -> None:

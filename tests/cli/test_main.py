@@ -72,7 +72,9 @@ def test_an_unknown_code_is_not_found(cli: Callable[..., tuple[int, str, str]]) 
 
 def test_output_closed_by_the_reader_is_quiet() -> None:
     command = f"{sys.executable} -m contrapas explain -o jsonl | head -n 1"
-    ran = subprocess.run(["bash", "-o", "pipefail", "-c", command], check=False, capture_output=True, text=True)
+    ran = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], check=False, capture_output=True, text=True
+    )
     assert ran.stderr == ""
     assert ran.returncode == 0
     assert ran.stdout.count("\n") == 1

@@ -13,9 +13,14 @@ def test_each_operation_is_told_once_with_how_it_ended(compensated_records: list
 
 
 def test_the_tale_of_an_instance_is_one_line(compensated_records: list[InstanceRecord]) -> None:
-    assert tale(compensated_records) == "o-9  ChargeCard ✓ 41ms   ReserveStock ✗ OutOfStock   ↩ RefundCard ✓   OrderRejected"
+    assert (
+        tale(compensated_records)
+        == "o-9  ChargeCard ✓ 41ms   ReserveStock ✗ OutOfStock   ↩ RefundCard ✓   OrderRejected"
+    )
     assert tale(compensated_records[:2]) == "o-9  ChargeCard ✓ 41ms   ReserveStock …"
-    assert tale(compensated_records[:3]) == "o-9  ChargeCard ✓ 41ms   ReserveStock ✗ OutOfStock   ↩ RefundCard …"
+    assert (
+        tale(compensated_records[:3]) == "o-9  ChargeCard ✓ 41ms   ReserveStock ✗ OutOfStock   ↩ RefundCard …"
+    )
 
 
 def test_a_history_cut_at_the_floor_is_fine(compensated_records: list[InstanceRecord]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import contrapas_schemas
 from contrapas.errors import Damaged
@@ -17,7 +17,6 @@ from contrapas.errors import Damaged
 if TYPE_CHECKING:
     from contrapas.core.envelope import InstanceRecord
 
-MAGIC = b"\xc3\x01" + bytes.fromhex("cb79424c19c572fe")
 _TUPLES = frozenset({"headers", "types"})
 Reader = Callable[["_Bytes"], Any]
 
@@ -58,13 +57,12 @@ def _pair(name: str, value: bytes) -> tuple[str, bytes]:
 
 
 def _decode(value: bytes, classes: Callable[[str], Callable[..., Any]]) -> Any:
-    if value[:10] != MAGIC:
-        raise Damaged(
-            "CP520", "an instance record is not framed as one", expected=MAGIC.hex(), got=value[:10].hex()
-        )
+    magic, schema = _schema()
+    if value[:10] != magic:
+        raise Damaged("CP520", "an instance record is not framed as one", expected=magic.hex(), got=value[:10].hex())
     source = _Bytes(value)
     try:
-        record = _reader(classes)(source)
+        record = _reader(classes, schema)(source)
     except (IndexError, UnicodeDecodeError, MemoryError) as why:
         raise Damaged("CP520", f"an instance record does not decode: {why}"[:500]) from why
     if source.at != len(value):
@@ -117,22 +115,73 @@ class _Bytes:
         return None
 
 
+_read: list[tuple[bytes, Any]] = []
 _made: dict[Callable[[str], Callable[..., Any]], Reader] = {}
 
 
-def _reader(classes: Callable[[str], Callable[..., Any]]) -> Reader:
-    if classes not in _made:
+def _schema() -> tuple[bytes, Any]:
+    """The ten bytes before every record, and the schema they stand for."""
+    if not _read:
         path = os.path.join(os.path.dirname(contrapas_schemas.__file__), "avro", "instance.avsc")
         with open(path, encoding="utf-8") as file:
-            _made[classes] = _compile(json.load(file), {}, classes)
+            schema: Any = json.load(file)
+        _read.append((b"\xc3\x01" + crc64(canonical(schema, "").encode()).to_bytes(8, "little"), schema))
+    return _read[0]
+
+
+def canonical(schema: Any, space: str) -> str:
+    """The parsing canonical form of a schema (Avro 1.12): full names, no documentation, fixed order."""
+    if isinstance(schema, list):
+        branches: list[Any] = list(schema)  # pyright: ignore[reportUnknownArgumentType]
+        return "[" + ",".join(canonical(one, space) for one in branches) + "]"
+    if isinstance(schema, str):
+        plain = (
+            schema in ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
+            or "." in schema
+        )
+        return f'"{schema}"' if plain or not space else f'"{space}.{schema}"'
+    match schema["type"]:
+        case "record":
+            space = schema.get("namespace", space)
+            fields = ",".join(
+                f'{{"name":"{f["name"]}","type":{canonical(f["type"], space)}}}' for f in schema["fields"]
+            )
+            return f'{{"name":"{space}.{schema["name"]}","type":"record","fields":[{fields}]}}'
+        case "array":
+            return f'{{"type":"array","items":{canonical(schema["items"], space)}}}'
+        case "map":
+            return f'{{"type":"map","values":{canonical(schema["values"], space)}}}'
+        case inner:
+            return canonical(inner, space)
+
+
+def crc64(data: bytes) -> int:
+    """CRC-64-AVRO, the Rabin fingerprint of the specification."""
+    empty = 0xC15D213AA4D7A795
+    table: list[int] = []
+    for number in range(256):
+        for _ in range(8):
+            number = number >> 1 ^ (empty if number & 1 else 0)
+        table.append(number)
+    found = empty
+    for byte in data:
+        found = found >> 8 ^ table[(found ^ byte) & 0xFF]
+    return found
+
+
+def _reader(classes: Callable[[str], Callable[..., Any]], schema: Any) -> Reader:
+    if classes not in _made:
+        _made[classes] = _compile(schema, {}, classes)
     return _made[classes]
 
 
 def _compile(schema: Any, named: dict[str, Reader], classes: Callable[[str], Callable[..., Any]]) -> Reader:
     if isinstance(schema, list):
-        readers = [_compile(one, named, classes) for one in cast("list[Any]", schema)]
+        branches: list[Any] = list(schema)  # pyright: ignore[reportUnknownArgumentType]
+        readers = [_compile(one, named, classes) for one in branches]
         return lambda b: readers[b.long()](b)
-    kind = schema if isinstance(schema, str) else schema["type"]
+    about: dict[str, Any] = {"type": schema} if isinstance(schema, str) else schema
+    kind = about["type"]
     match kind:
         case "string":
             return _Bytes.text
@@ -145,11 +194,11 @@ def _compile(schema: Any, named: dict[str, Reader], classes: Callable[[str], Cal
         case "null":
             return _Bytes.null
         case "array":
-            return _array(_compile(schema["items"], named, classes))
+            return _array(_compile(about["items"], named, classes))
         case "map":
-            return _map(_compile(schema["values"], named, classes))
+            return _map(_compile(about["values"], named, classes))
         case "record":
-            return _record(schema, named, classes)
+            return _record(about, named, classes)
         case str(name):
             return lambda b: named[name.rpartition(".")[2]](b)
         case inner:

@@ -238,13 +238,7 @@ def attempts_of(pending: Pending) -> str:
         return "–"
     limit = ""
     if pending.policy:
-        import json
-
-        try:
-            found = json.loads(pending.policy)
-        except ValueError:
-            found = None
-        value = found.get("attempts") if isinstance(found, dict) else None
+        value = text.object_of(pending.policy).get("attempts")
         limit = f"/{value}" if isinstance(value, int) else ""
     return f"{pending.attempt}{limit}"
 

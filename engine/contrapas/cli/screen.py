@@ -6,11 +6,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from contrapas.cli import text
 
+Row = Mapping[str, Any]
+Column = tuple[str, Callable[[Row], str]]
+"""Heading, and a row's cell under it."""
 FORMS = ("table", "wide", "json", "jsonl", "id", "raw")
 
 
@@ -99,12 +102,7 @@ def stream(value: Any) -> None:
 
 
 def rows(
-    look: Look,
-    found: Sequence[Mapping[str, Any]],
-    table: Sequence[tuple[str, Any]],
-    wide: Sequence[tuple[str, Any]] = (),
-    *,
-    id: str = "id",
+    look: Look, found: Sequence[Row], table: Sequence[Column], wide: Sequence[Column] = (), *, id: str = "id"
 ) -> None:
     """A list in any form. table, wide: (heading, function of a row to text); id: field printed by `-o id`."""
     if look.form == "json":

@@ -6,6 +6,7 @@ Whatever came from outside is escaped before it is shown, so that no record can 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 CUT = 200
 HEX_LIMIT = 1024
@@ -143,6 +144,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return found[0] if found else ""
+
+
+def object_of(raw: str | bytes) -> dict[str, Any]:
+    """A JSON object; empty when the text is none."""
+    import json
+
+    try:
+        found: Any = json.loads(raw)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def plural(number: int, noun: str) -> str:

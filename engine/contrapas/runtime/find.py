@@ -86,11 +86,7 @@ def _by_file(file: Path, target: str) -> ModuleType:
     full = str(file.resolve())
     for module in list(sys.modules.values()):
         # A module object may be anything that somebody put there; `__main__` of the user's own script counts too.
-        if (
-            isinstance(module, ModuleType)
-            and (known := getattr(module, "__file__", None))
-            and _same(known, full)
-        ):
+        if isinstance(known := getattr(module, "__file__", None), str) and _same(known, full):
             return module
     name, root = dotted(file)
     if not name.replace(".", "").replace("_", "a").isidentifier():

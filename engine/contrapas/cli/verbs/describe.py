@@ -145,13 +145,8 @@ def text_of(entry: UndoEntry) -> str:
     """`RefundCard(order_id=…)`, or `undo(ChargeCard)` where it is computed when it runs."""
     name = entry.name if entry.kind != "group" else entry.label
     if entry.body and entry.kind == "command":
-        try:
-            found = json.loads(entry.body)
-        except ValueError:
-            found = None
-        if isinstance(found, dict):
-            inner = ", ".join(f"{k}={v!r}" for k, v in found.items())
-            return text.escape(f"{name}({inner})")
+        inner = ", ".join(f"{k}={v!r}" for k, v in text.object_of(entry.body).items())
+        return text.escape(f"{name}({inner})")
     waits = " (when its reply is known)" if entry.needs_reply and entry.status == "unknown" else ""
     return text.escape(f"{name}{waits}")
 

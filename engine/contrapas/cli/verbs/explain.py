@@ -52,13 +52,13 @@ def explain(run: Run, code: str | None) -> int:
     return exits.DONE
 
 
-def _code(row: dict[str, str]) -> str:
-    return row["code"]
+def _code(row: screen.Row) -> str:
+    return str(row["code"])
 
 
-def _kind(row: dict[str, str]) -> str:
-    return row["kind"]
+def _kind(row: screen.Row) -> str:
+    return str(row["kind"])
 
 
-def _title(row: dict[str, str]) -> str:
-    return row["title"]
+def _title(row: screen.Row) -> str:
+    return str(row["title"])

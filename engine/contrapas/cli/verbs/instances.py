@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
 
@@ -28,21 +27,10 @@ _COLORS = {"parked": "red", "failed": "red", "retrying": "yellow", "unwinding": 
 def instance_list(run: Run, selector: str | None, condition: str | None, limit: int | None) -> int:
     """One row per instance. SELECTOR is a key, SAGA/KEY, or a glob over either."""
     now = time.time_ns() // 1_000_000
-    conditions: tuple[Any, ...] = ()
-    if condition or selector:
-        from contrapas.cli import where
-
-        conditions = where.parse(condition, records.FIELDS) if condition else ()
-    bodies = records.needs_body([one.field for one in conditions])
     with open_file(run.settings) as log:
         found = list(records.heads(log))
     if condition or selector:
-        found = [head for head in found if selector is None or where.selected(selector, head.saga, head.key)]
-        found = [
-            h
-            for h in found
-            if where.holds(conditions, records.fields(h, records.loose_of(h.record) if bodies else None, now))
-        ]
+        found = _chosen(found, selector, condition, now)
     found.sort(key=lambda h: h.record.timestamp_ms, reverse=True)
     table = run.look.form in ("table", "wide")
     most = limit if limit is not None else (LIMIT if table else len(found))
@@ -56,7 +44,7 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
     for one in shown:
         if one["key"] in twice:
             one["id"] = one["instance"]
-    screen.rows(run.look, shown, _columns(run.look), [("VERSION", _version), ("PLACE", _place)])
+    screen.rows(run.look, shown, _columns(), [("VERSION", _version), ("PLACE", _place)])
     if table and found:
         screen.line(
             run.look,
@@ -65,7 +53,22 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
     return exits.DONE
 
 
-def _columns(look: screen.Look) -> list[tuple[str, Any]]:
+def _chosen(
+    found: list[records.Head], selector: str | None, condition: str | None, now: int
+) -> list[records.Head]:
+    from contrapas.cli import where
+
+    conditions = where.parse(condition, records.FIELDS) if condition else ()
+    bodies = records.needs_body([one.field for one in conditions])
+    found = [head for head in found if selector is None or where.selected(selector, head.saga, head.key)]
+    return [
+        h
+        for h in found
+        if where.holds(conditions, records.fields(h, records.loose_of(h.record) if bodies else None, now))
+    ]
+
+
+def _columns() -> list[screen.Column]:
     return [
         ("ID", lambda r: text.escape(r["id"], cut=40)),
         ("SAGA", lambda r: text.escape(r["saga"], cut=40)),
@@ -77,9 +80,9 @@ def _columns(look: screen.Look) -> list[tuple[str, Any]]:
     ]
 
 
-def _version(row: dict[str, Any]) -> str:
+def _version(row: screen.Row) -> str:
     return str(row["version"])
 
 
-def _place(row: dict[str, Any]) -> str:
+def _place(row: screen.Row) -> str:
     return f"{row['partition']}@{row['offset']}"

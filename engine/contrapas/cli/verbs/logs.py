@@ -36,7 +36,7 @@ def log_describe(run: Run) -> int:
     if run.look.form in ("table", "wide"):
         words = f"{about['namespace']}   {about['log']}   {about['partitions']} partitions   {text.count(about['bytes'])} B"
         screen.line(run.look, words)
-    table = [
+    table: list[screen.Column] = [
         ("PART", lambda r: str(r["partition"])),
         ("EPOCH", lambda r: str(r["epoch"])),
         ("OWNER", lambda r: text.escape(r["owner"]) or "–"),
@@ -46,7 +46,10 @@ def log_describe(run: Run) -> int:
         ("IN END", lambda r: str(r["in_end"])),
         ("UNREAD", lambda r: str(r["unread"])),
     ]
-    wide = [("TAKEOVERS", lambda r: str(r["takeovers"])), ("RELAYED", lambda r: str(r["relayed"]))]
+    wide: list[screen.Column] = [
+        ("TAKEOVERS", lambda r: str(r["takeovers"])),
+        ("RELAYED", lambda r: str(r["relayed"])),
+    ]
     screen.rows(run.look, about["parts"], table, wide, id="partition")
     return exits.DONE
 

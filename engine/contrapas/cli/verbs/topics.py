@@ -25,7 +25,8 @@ def topic_list(run: Run) -> int:
     """One row per topic."""
     with open_file(run.settings) as log:
         found = [_row(log, one) for one in log.topics()]
-    table = [
+    wide: list[screen.Column] = [("FROM", lambda r: str(r["start"])), ("TO", lambda r: str(r["end"]))]
+    table: list[screen.Column] = [
         ("TOPIC", lambda r: text.escape(r["topic"])),
         ("PART", lambda r: str(r["partitions"])),
         ("RECORDS", lambda r: text.count(r["records"])),
@@ -36,7 +37,7 @@ def topic_list(run: Run) -> int:
         run.look,
         found,
         table,
-        [("FROM", lambda r: str(r["start"])), ("TO", lambda r: str(r["end"]))],
+        wide,
         id="topic",
     )
     return exits.DONE
