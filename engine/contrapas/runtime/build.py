@@ -45,7 +45,9 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         exceptions=found.exceptions,
         ambients=tuple(definition.provided),
     )
-    done = compile_all(found.sagas, registry=registry, lock=lock, strict=strict)
+    done = compile_all(
+        found.sagas, registry=registry, lock=lock, strict=strict, provided=frozenset(definition.provided)
+    )
     if done.refusals:
         raise CompileError(tuple(done.refusals))
     machines: dict[str, Machine] = dict(done.machines)
@@ -80,9 +82,11 @@ def _made(kind: Any, provided: Any) -> Any:
     """A value for one ambient parameter, made anew."""
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Depends):
-            return mark.dependency()
+            made: Any = mark.dependency()  # pyright: ignore[reportUnknownVariableType]
+            return made
     if isinstance(kind, Depends):
-        return kind.dependency()
+        found: Any = kind.dependency()  # pyright: ignore[reportUnknownVariableType]
+        return found
     return provided[kind]()
 
 
