@@ -72,6 +72,8 @@ class Raised(Shape):
     ) -> None:
         self.cls = cls
         self.text = self.tag = name_of(cls) or cls.__name__
+        if cls in (StepFailed, Cancelled):
+            self.token = (BaseException, "")  # made by the engine, from values of its own
         self.book = book
         self.anything = anything
         self.name_of = name_of

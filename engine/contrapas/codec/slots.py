@@ -12,7 +12,7 @@ from typing import Any
 from contrapas.codec.marks import Packing, Unpacking, doubles
 from contrapas.codec.registry import Codec
 from contrapas.errors import DataError
-from contrapas.machine import Slot
+from contrapas.machine import Slot, SlotCodec
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -23,22 +23,11 @@ def dump_slots(values: Mapping[str, Any], slots: Mapping[str, Slot], groups: Gro
     values: by slot name; a slot without codec is left out. groups: `State.shared`.
     """
     texts: dict[str, str] = {}
-    done: set[str] = set()
     for group in groups:
-        held = [
-            (name, codec) for name in group if name in values and (codec := _codec(slots, name)) is not None
-        ]
-        twice = doubles([(codec.shape, values[name]) for name, codec in held])
-        marks = Packing(twice) if twice else None
-        for name, codec in held:
-            value = values[name]
-            texts[name] = (
-                _dumped(name, codec, value) if marks is None else _written(name, codec, value, marks)
-            )
-            done.add(name)
+        texts.update(dump_group({name: slots[name].codec for name in group}, values))
     for name, value in values.items():
-        if name not in done and (any_codec := slots[name].codec) is not None:
-            texts[name] = _dumped(name, any_codec, value)
+        if name not in texts and (codec := slots[name].codec) is not None:
+            texts[name] = _named(name, codec.dump, value)
     return texts
 
 
@@ -46,18 +35,30 @@ def load_slots(texts: Mapping[str, str], slots: Mapping[str, Slot], groups: Grou
     """The values of slots, built anew. DataError CP403 names the slot whose text does not fit."""
     values: dict[str, Any] = {}
     for group in groups:
-        held = [name for name in group if name in texts]
-        if not any('"$ref"' in texts[name] for name in held):
-            continue
-        marks = Unpacking()
-        for name in held:
-            codec = _codec(slots, name)
-            if codec is not None:
-                values[name] = _named(name, codec.read, texts[name], marks)
+        values.update(load_group({name: slots[name].codec for name in group}, texts))
     for name, text in texts.items():
         if name not in values and (codec := slots[name].codec) is not None:
             values[name] = _named(name, codec.load, text)
     return {name: values[name] for name in texts if name in values}
+
+
+def dump_group(codecs: Mapping[str, SlotCodec | None], values: Mapping[str, Any]) -> dict[str, str]:
+    """Texts of slots that may share an object, those that are bound; marked only where they do share one."""
+    held = {n: codec for n, codec in codecs.items() if n in values and isinstance(codec, Codec)}
+    twice = doubles([(codec.shape, values[n]) for n, codec in held.items()])
+    if not twice:
+        return {n: _named(n, codec.dump, values[n]) for n, codec in held.items()}
+    marks = Packing(twice)
+    return {n: _named(n, codec.write, values[n], marks) for n, codec in held.items()}
+
+
+def load_group(codecs: Mapping[str, SlotCodec | None], texts: Mapping[str, str]) -> dict[str, Any]:
+    """The values of slots that may share an object."""
+    held = {n: codec for n, codec in codecs.items() if n in texts and isinstance(codec, Codec)}
+    if not any('"$ref"' in texts[n] for n in held):
+        return {n: _named(n, codec.load, texts[n]) for n, codec in held.items()}
+    marks = Unpacking()
+    return {n: _named(n, codec.read, texts[n], marks) for n, codec in held.items()}
 
 
 def closed(touched: Iterable[str], groups: Groups) -> frozenset[str]:
@@ -67,21 +68,6 @@ def closed(touched: Iterable[str], groups: Groups) -> frozenset[str]:
         if not found.isdisjoint(group):
             found.update(group)
     return frozenset(found)
-
-
-def _codec(slots: Mapping[str, Slot], name: str) -> Codec | None:
-    codec = slots[name].codec
-    return codec if isinstance(codec, Codec) else None
-
-
-def _dumped(name: str, codec: Any, value: Any) -> str:
-    text: str = _named(name, codec.dump, value)
-    return text
-
-
-def _written(name: str, codec: Codec, value: Any, marks: Packing) -> str:
-    text: str = _named(name, codec.write, value, marks)
-    return text
 
 
 def _named(name: str, do: Any, *args: Any) -> Any:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from contrapas.codec.builder import type_text
 from contrapas.machine import Slot
 from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Raise, Reraise, Return, Site
 
@@ -28,7 +29,7 @@ def graph_print(program: Program, slots: Mapping[str, Slot]) -> str:
     return fingerprint(_Form(program, slots).machine())
 
 
-def shape_print(program: Program, site: Site, slots: Mapping[str, Slot], stored: Iterable[str]) -> str:
+def shape_print(_program: Program, site: Site, slots: Mapping[str, Slot], stored: Iterable[str]) -> str:
     """Fingerprint of one state: what an instance that stands there needs. stored: stable names of its slots."""
     types = {slot.name: slot.type_text for slot in slots.values()}
     return fingerprint(
@@ -38,7 +39,7 @@ def shape_print(program: Program, site: Site, slots: Mapping[str, Slot], stored:
             site.operation,
             _names(site.replies),
             [[name, types.get(name, "")] for name in stored],
-            list(site.regions) and [_region(r, program) for r in site.regions],
+            list(site.regions),
             site.scope_depth,
             site.undo,
         ]
@@ -54,13 +55,6 @@ def fingerprint(form: Any) -> str:
         number, digit = divmod(number, 62)
         digits.append(DIGITS[digit])
     return "".join(digits)
-
-
-def _region(text: str, program: Program) -> str:
-    """A region with the stable name of its cursor."""
-    word, _, name = text.partition(" ")
-    hidden = program.hidden.get(name)
-    return text if hidden is None else f"{word} {hidden.slot or hidden.role}"
 
 
 def _names(classes: Iterable[Any]) -> list[str]:
@@ -100,7 +94,7 @@ class _Form:
         return slot.type_text if slot is not None else ""
 
     def _annotation(self, hint: Any) -> str:
-        return getattr(hint, "__name__", None) or str(hint)
+        return type_text(hint)
 
     def _block(self, block: Block) -> Any:
         return {
@@ -163,7 +157,8 @@ class _Form:
         if isinstance(node, Exit):
             return ["Exit", self._number(node.to), self._name(node.into), self.node(node.value)]
         if isinstance(node, ast.Constant):
-            return ["Constant", *_constant(node.value)]
+            value = self._text(node.value) if isinstance(node.value, str) else node.value
+            return ["Constant", *_constant(value)]
         if isinstance(node, ast.JoinedStr):
             return ["JoinedStr", self._joined(node)]
         if isinstance(node, ast.AST):

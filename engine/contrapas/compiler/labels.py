@@ -31,16 +31,17 @@ def align(program: Program, facts: Facts, locked: SagaLock | None) -> list[Refus
     before = locked or SagaLock(name=program.name)
     _sites(program, before, refusals)
     _hidden(program, facts, before)
+    for site in program.sites:
+        site.regions = tuple(_region(r, program) for r in site.regions)
     for undo in program.undos:
-        site = next((s for s in program.sites if s.index == undo.site), None)
-        where = "".join([f"[{n}]" for n in undo.position])
-        undo.of = f"{site.label if site is not None else ''}{where}"
+        label = next((s.label for s in program.sites if s.index == undo.site), "")
+        undo.of = label + "".join([f"[{n}]" for n in undo.position])
         undo.label = f"undo({undo.of})"
     return refusals.in_order()
 
 
 def _sites(program: Program, before: SagaLock, refusals: Refusals) -> None:
-    sites = sorted(program.sites, key=lambda s: (s.line, s.column, s.index))
+    sites = sorted(program.sites, key=lambda s: s.index)
     taken = {state.label for state in before.states} | set(before.retired)
     named: dict[str, Site] = {}
     for site in sites:
@@ -86,6 +87,13 @@ def _hidden(program: Program, facts: Facts, before: SagaLock) -> None:
             hint = _CURSOR.sub("it", hidden.hint).strip(".")
             hidden.slot = _mint(f"{hidden.role}.{hint}" if hint else hidden.role, used)
         used.add(hidden.slot)
+
+
+def _region(text: str, program: Program) -> str:
+    """A region under the stable name of its cursor: `loop iter.lines`."""
+    word, _, name = text.partition(" ")
+    hidden = program.hidden.get(name)
+    return text if hidden is None else f"{word} {hidden.slot or hidden.role}"
 
 
 def _mint(text: str, used: set[str]) -> str:

@@ -12,27 +12,30 @@ from typing import Any
 from contrapas.codec.marks import may_share
 from contrapas.codec.registry import Codec
 from contrapas.machine import Slot
-from contrapas.machine.ir import Facts, Program
+from contrapas.machine.ir import Facts
 
 Groups = tuple[tuple[str, ...], ...]
 
 
-def groups(
-    program: Program, facts: Facts, slots: Mapping[str, Slot], types: Mapping[str, Any]
-) -> dict[int, Groups]:
-    """Per site, the groups of slots, by their stable names, that may share an object there.
+def groups(names: Iterable[str], slots: Mapping[str, Slot]) -> Groups:
+    """Groups of two or more of these slots that may share an object, each in the order of `slots`.
 
-    slots: by variable. A slot that cannot be bound at a site is in none of its groups.
+    slots: all of the machine, by stable name. The partition is that of the whole machine, so that a slot has the same
+    company in every state: what is encoded together stays together.
     """
-    order = [n for n in (*program.locals, *program.hidden) if n in slots and slots[n].codec is not None]
-    found: dict[int, Groups] = {}
-    for site in program.sites:
-        bound = facts.bound.get(site.index, frozenset())
-        live = facts.live.get(site.index, frozenset())
-        found[site.index] = among(
-            [slots[n] for n in order if n in bound and (n in live or not n.startswith("@"))]
-        )
-    return found
+    held = set(names)
+    found = [tuple(n for n in group if n in held) for group in among(slots.values())]
+    return tuple(group for group in found if len(group) > 1)
+
+
+def close(facts: Facts, slots: Mapping[str, Slot]) -> None:
+    """What is touched, with all that may share an object with it; in place. slots: by variable."""
+    variable = {slot.name: name for name, slot in slots.items()}
+    for group in among(slots.values()):
+        names = frozenset(variable[n] for n in group)
+        for site, touched in facts.touches.items():
+            if not touched.isdisjoint(names):
+                facts.touches[site] = touched | names
 
 
 def among(slots: Iterable[Slot]) -> Groups:

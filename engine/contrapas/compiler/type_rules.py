@@ -59,7 +59,8 @@ def iterated(tp: Any) -> Any:
             found.append(Any)
         else:
             return UNKNOWN
-    return merge(found)
+    kind = merge(found)
+    return BOTTOM if kind is Never else kind
 
 
 def members(tp: Any) -> tuple[Any, ...]:

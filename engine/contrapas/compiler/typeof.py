@@ -61,11 +61,12 @@ class Typing:
         self.own: frozenset[str] = frozenset(names)
 
     def of(self, node: ast.expr | None) -> Any:
-        """The type of an expression."""
+        """The type of an expression. What comes out of a container whose elements nothing told yet is BOTTOM."""
         if node is None:
             return types.NoneType
         rule = getattr(self, f"_{type(node).__name__.lower()}", None)
-        return UNKNOWN if rule is None else rule(node)
+        found = UNKNOWN if rule is None else rule(node)
+        return BOTTOM if found is Never else found
 
     def value(self, node: ast.expr) -> Any:
         """What a dotted name means outside of the function; UNKNOWN for a local."""

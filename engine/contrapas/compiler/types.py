@@ -21,7 +21,7 @@ from contrapas.compiler.type_rules import BOTTOM, UNKNOWN, bind_target, iterated
 from contrapas.compiler.typeof import Typing
 from contrapas.errors import DataError
 from contrapas.machine import Refusal, Slot
-from contrapas.machine.ir import Await, Facts, Program, UndoSite
+from contrapas.machine.ir import Await, Facts, Hidden, Program, UndoSite
 
 ROUNDS: Final = 12
 _GROWS: Final = {
@@ -189,8 +189,6 @@ class _Inference:
         for name, hidden in program.hidden.items():
             if hidden.type is not None:
                 self.fixed[name] = hidden.type
-            elif hidden.role == "exc":
-                self.fixed[name] = BaseException
         # `x = @in` stands where an await goes on; what it gives is the site's result, bound in `run`.
         self.own = frozenset(program.locals) | frozenset(program.hidden) | {"@in"}
         self.typing = Typing(self.names, program.namespace, program.saga_name)
@@ -199,6 +197,9 @@ class _Inference:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 self._declare(node.target.id, node.annotation)
         self.handlers = _handler_types(program, self.typing)
+        for name, hidden in program.hidden.items():
+            if hidden.role == "exc":
+                self.fixed[name] = self._handled_at(hidden)
 
     def _declare(self, name: str, annotation: ast.expr) -> None:
         scope = {**vars(typing), **dict(self.program.namespace)}
@@ -211,6 +212,15 @@ class _Inference:
             hint = get_args(hint)[0]
         if hint is not typing.Final:
             self.fixed[name] = hint
+
+    def _handled_at(self, hidden: Hidden) -> Any:
+        """What can be handled while an await stands in a handler of this `try`: what its handlers take."""
+        if hidden.hint != "except":
+            return BaseException
+        for node in ast.walk(self.program.node):
+            if isinstance(node, ast.Try) and (node.lineno, node.col_offset) == (hidden.line, hidden.column):
+                return merge([_caught(h.type, self.typing) for h in node.handlers])
+        return BaseException
 
     def run(self) -> dict[str, Any]:
         self.names.update({name: BOTTOM for name in self.own})
@@ -227,7 +237,7 @@ class _Inference:
                     self._bind(block.term.into, kinds.NoneType if result is None else result)
             for name, found in self.found.items():
                 if name not in self.fixed:
-                    self.names[name] = merge([self.names[name], *found])
+                    self.names[name] = merge(found)
             if self.names == before:
                 break
         else:
@@ -269,6 +279,8 @@ class _Inference:
     def _statement(self, node: ast.AST) -> None:
         of = self.typing.of
         if isinstance(node, ast.Assign):
+            if not hasattr(node, "lineno"):
+                return  # the compiler's own: `why = None; del why`
             tp = self._handled(node) or of(node.value)
             for target in node.targets:
                 self._target(target, tp)

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from contrapas.codec.slots import dump_group, load_group
 from contrapas.core.envelope import Frame
 from contrapas.errors import DataError
 from contrapas.machine import Machine, Slot, State
@@ -54,7 +55,19 @@ class SlotPlan:
 class StatePlan:
     """One state of one machine."""
 
-    __slots__ = ("every", "handling", "index", "label", "loads", "machine", "needs", "saves", "shared", "state", "touches")
+    __slots__ = (
+        "every",
+        "groups",
+        "handling",
+        "index",
+        "label",
+        "loads",
+        "machine",
+        "needs",
+        "saves",
+        "state",
+        "touches",
+    )
 
     def __init__(self, machine: Machine, state: State, slots: Mapping[str, SlotPlan]) -> None:
         self.machine = machine
@@ -62,29 +75,48 @@ class StatePlan:
         self.label = state.label
         self.index = state.index
         self.touches = state.touches
-        self.loads = tuple((name, slots[name]) for name in state.slots if name in state.touches and name in slots)
+        self.loads = tuple(
+            (name, slots[name]) for name in state.slots if name in state.touches and name in slots
+        )
         self.saves = tuple((name, slots[name]) for name in state.slots if name in slots)
         self.every = slots
         self.needs = state.needs
         self.handling = tuple(reversed(state.handling))
-        self.shared = state.shared
+        self.groups = tuple({name: machine.slots[name].codec for name in group} for group in state.shared)
+        """What may hold one object between them (`codec.slots`)."""
 
     def load(self, frame: Frame) -> dict[str, Any]:
         """The touched slots that are bound, decoded."""
         texts = frame.slots
-        return {name: slot.load(texts[name]) for name, slot in self.loads if name in texts}
+        values: dict[str, Any] = {}
+        for group in self.groups:
+            if any('"$ref"' in texts.get(name, "") for name in group) and not self.touches.isdisjoint(group):
+                values.update(load_group(group, texts))
+        for name, slot in self.loads:
+            if name in texts and name not in values:
+                values[name] = slot.load(texts[name])
+        return values
 
     def missing(self, frame: Frame) -> list[str]:
         """What the code from here on certainly reads and a record of other code does not hold (C2)."""
         return sorted(name for name in self.needs if name not in frame.slots)
 
     def save(
-        self, touched: frozenset[str] | None, old: Mapping[str, str], loaded: Mapping[str, Any], values: Mapping[str, Any]
+        self,
+        touched: frozenset[str] | None,
+        old: Mapping[str, str],
+        loaded: Mapping[str, Any],
+        values: Mapping[str, Any],
     ) -> dict[str, str]:
         """Texts of the slots bound here, in lock-file order. touched: by the stretch that led here; None: all."""
         texts: dict[str, str] = {}
+        together: dict[str, str] = {}
+        for group in self.groups:  # what may share an object is touched together, and written together
+            together.update(dump_group(group, values))
         for name, slot in self.saves:
-            if name in values:
+            if name in together:
+                texts[name] = together[name]
+            elif name in values:
                 value = values[name]
                 if slot.frozen:
                     if name in loaded and loaded[name] is value and name in old:
@@ -122,7 +154,9 @@ class Plan:
         """Parameters by name as a call of the function would bind them; TypeError as that call would raise it."""
         if self.signature is None:
             if kwargs or len(args) != len(self.params):
-                raise TypeError(f"{self.machine.name}() takes {len(self.params)} arguments, {len(args)} were given")
+                raise TypeError(
+                    f"{self.machine.name}() takes {len(self.params)} arguments, {len(args)} were given"
+                )
             return dict(zip(self.params, args, strict=True))
         try:
             bound = self.signature.bind(*args, **kwargs)
