@@ -11,7 +11,6 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from contrapas.core.lane import Commit, Control, Draft, Lane, Record, Source, Topic
 from contrapas.errors import Fenced, LogError
@@ -22,7 +21,7 @@ from contrapas.log.sharing import Slot
 from contrapas.log.sqlite_jobs import CAPS, CallJob, Job, PublishJob, Transaction
 from contrapas.log.sqlite_owners import Holder, PartitionLock, SqliteMembership, break_lock, holder, stalled
 from contrapas.log.sqlite_read import SqliteReader
-from contrapas.log.sqlite_store import SqliteStore
+from contrapas.log.sqlite_store import SqliteStore, Writer
 from contrapas.log.sqlite_sweep import Sweep
 
 __all__ = ["SqliteLease", "SqliteLog", "SqliteMembership", "SqliteReader"]
@@ -37,6 +36,8 @@ NAMES.update(
 
 QUICK_S = 0.0015
 """A commit is worth a thread above this mean duration."""
+SHY_S = 0.05
+"""... and for so long after another process was found with the lock."""
 LOOK_S = (0.002, 0.02)
 """How often another process's commits are looked for while somebody waits: just after one, and after a quiet second."""
 BEAT_S = 1.0
@@ -76,7 +77,8 @@ class SqliteLog:
         self._queue: list[tuple[Job, asyncio.Future[None]]] = []
         self._flushing = False
         self._mean_s = 0.0
-        self._thread: ThreadPoolExecutor | None = None
+        self._shy_until = 0.0
+        self._writer: Writer | None = None
         self._waiting: dict[tuple[Lane, int], dict[asyncio.Future[bool], int]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._seen = 0
@@ -103,17 +105,16 @@ class SqliteLog:
         batch, self._queue = self._queue, []
         jobs = [job for job, _ in batch]
         began = time.perf_counter()
-        if self._mean_s < QUICK_S and self.store.run(jobs, wait=False):
-            self._done(batch, began)
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="contrapas-sqlite")
-
-        def work() -> None:
-            self.store.run(jobs)
-            loop.call_soon_threadsafe(self._done_in_thread, loop, batch, began)
-
-        self._thread.submit(work)
+        if self._mean_s < QUICK_S and began >= self._shy_until:
+            if self.store.run(jobs, wait=False):
+                self._done(batch, began)
+                return
+            self._shy_until = began + SHY_S
+        if self._writer is None:
+            self._writer = Writer(self.store)
+        self._writer.queue.put(
+            (jobs, lambda: loop.call_soon_threadsafe(self._done_in_thread, loop, batch, began))
+        )
 
     def _done_in_thread(
         self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Job, asyncio.Future[None]]], began: float
@@ -305,8 +306,11 @@ class SqliteLog:
             self._beating.cancel()
         if self._looking is not None:
             self._looking.cancel()
-        if self._thread is not None:
-            self._thread.shutdown(wait=True)
+        if self._writer is not None:
+            self._writer.end()
+        if self.store.broken is not None:
+            # with a reader still there SQLite copies nothing on closing: a sync that failed is not repeated
+            self.store.close()
         self.reader.close()
         self.store.close()
 

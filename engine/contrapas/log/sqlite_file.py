@@ -266,7 +266,10 @@ def has_wal(path: str) -> bool:
 def check_wal(conn: sqlite3.Connection, path: str, found: Mapping[str, str], had_wal: bool) -> None:
     """Refused CP516 when the file was in use and its `-wal`, with the newest commits, is gone."""
     noted = noted_total(path)
-    lost = noted > total(conn) if noted >= 0 else found.get("wal") == "1" and not had_wal
+    try:
+        lost = noted > total(conn) if noted >= 0 else found.get("wal") == "1" and not had_wal
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
     if lost:
         raise Refused(
             "CP516",

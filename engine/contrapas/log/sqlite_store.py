@@ -12,6 +12,7 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from queue import SimpleQueue
 
 from contrapas.core.control import decode_control, merge_cursor
 from contrapas.core.lane import Commit, Control, Draft, Lane, Topic
@@ -409,3 +410,24 @@ class SqliteStore:
                 self.conn.close()
                 self._lock.close()
                 self._open.close()
+
+
+class Writer(threading.Thread):
+    """Runs transactions off the event loop, one after the other; tells after each."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__(name="contrapas-sqlite", daemon=True)
+        self.store = store
+        self.queue: SimpleQueue[tuple[Sequence[Job], Callable[[], object]] | None] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while (item := self.queue.get()) is not None:
+            jobs, tell = item
+            self.store.run(jobs)
+            tell()
+
+    def end(self) -> None:
+        """Finish what is queued and stop."""
+        self.queue.put(None)
+        self.join()
