@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from contrapas import author  # noqa: F401
 from contrapas.author.event import Command, Event
 from contrapas.author.op import Op
 from contrapas.author.step import step
@@ -61,7 +60,9 @@ def _seq(pc: int, value: Any, thrown: BaseException | None, slots: dict[str, Any
     return (AWAIT, 1, one(slots["i"]), slots)
 
 
-def _wait(pc: int, value: Any, thrown: BaseException | None, slots: dict[str, Any], s: Any) -> tuple[Any, ...]:
+def _wait(
+    pc: int, value: Any, thrown: BaseException | None, slots: dict[str, Any], s: Any
+) -> tuple[Any, ...]:
     if thrown is not None:
         raise thrown
     if pc == 0:
@@ -85,8 +86,12 @@ def world_of(*names: str, mode: str = "orchestrate", namespace: str = "t") -> Wo
     registry.add_step(one)
     machines = {
         "seq": _machine(registry, "seq", _seq, _state("one", "local", "one", slots=("e", "i")), ("e", "i")),
-        "wait": _machine(registry, "wait", _wait, _state("wait(Go)", "wait", "Go", takes=("Go",)), ("e",), {"Go"}),
-        "pay": _machine(registry, "pay", _pay, _state("Pay", "command", "Pay", replies=("Done", "Refused")), ("e",)),
+        "wait": _machine(
+            registry, "wait", _wait, _state("wait(Go)", "wait", "Go", takes=("Go",)), ("e",), {"Go"}
+        ),
+        "pay": _machine(
+            registry, "pay", _pay, _state("Pay", "command", "Pay", replies=("Done", "Refused")), ("e",)
+        ),
     }
     return World(
         namespace=namespace,
@@ -124,7 +129,12 @@ def _state(
 
 
 def _machine(
-    registry: Registry, name: str, function: Any, state: State, slots: tuple[str, ...], later: set[str] | None = None
+    registry: Registry,
+    name: str,
+    function: Any,
+    state: State,
+    slots: tuple[str, ...],
+    later: set[str] | None = None,
 ) -> Machine:
     e = Slot(name="e", codec=registry.codec(Began), type_text="Began", frozen=True)
     i = Slot(name="i", codec=registry.codec(int), type_text="int", frozen=True)
@@ -144,4 +154,16 @@ def _machine(
     )
 
 
-__all__ = ["Began", "CALLS", "Done", "Ended", "Go", "Op", "Pay", "Refused", "definition_of", "one", "world_of"]
+__all__ = [
+    "CALLS",
+    "Began",
+    "Done",
+    "Ended",
+    "Go",
+    "Op",
+    "Pay",
+    "Refused",
+    "definition_of",
+    "one",
+    "world_of",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from contrapas import failpoints
@@ -37,7 +37,12 @@ class Rig:
         """Start a worker and wait until it owns its partitions."""
         own = log or self.log.peer()
         w = Worker(
-            own, self.definition, self.world, owner=f"w{len(self.workers)}", clock=self.clock, chance=lambda: 0.5
+            own,
+            self.definition,
+            self.world,
+            owner=f"w{len(self.workers)}",
+            clock=self.clock,
+            chance=lambda: 0.5,
         )
         self.workers.append(w)
         self.tasks.append(asyncio.create_task(w.run()))
@@ -136,7 +141,7 @@ def kill_at(name: str, nth: int = 1) -> None:
 @contextlib.asynccontextmanager
 async def rig_of(
     definition: Definition, world: World, *, partitions: int = 2, fence: Any = "refuse"
-) -> AsyncIterator[Rig]:
+) -> AsyncGenerator[Rig]:
     """A rig on a log in memory."""
     clock = JumpClock()
     log = MemoryLog(definition.namespace, partitions, clock=clock, fence=fence)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from contrapas import failpoints
-from contrapas.core.lane import Draft
+from contrapas.core.lane import Draft, Record
 from contrapas.core.partition import partition
 from contrapas.errors import Refused as RefusedError
 from tests.runtime.machines import CALLS, Began, Done, Go, definition_of, world_of
@@ -290,7 +290,9 @@ async def test_row_24_a_loser_on_top_is_healed_before_the_first_input() -> None:
         await rig.worker()
         await rig.kill()
         mine = [r for r in rig.records() if r.key == b"wait/a"][-1]
-        headers = tuple((n, b"7" if n == "cp-version" else b"0" if n == "cp-epoch" else v) for n, v in mine.headers)
+        headers = tuple(
+            (n, b"7" if n == "cp-version" else b"0" if n == "cp-epoch" else v) for n, v in mine.headers
+        )
         rig.log.store.append("log", 0, mine.key, mine.value, headers)
         w = await rig.worker()
         await client.signal("wait", "a", Go(id="a"))
@@ -316,7 +318,7 @@ def _folded(rig: Rig, instance: str) -> list[Any]:
 
     judge = Fold()
     number = partition(instance.partition("/")[2].encode(), rig.log.partitions)
-    found = []
+    found: list[Any] = []
     for record in rig.log.store.lanes["log"][number].records:
         if judge.judge(record) is Verdict.APPLIED and record.key == instance.encode():
             found.append(decode(record.value))
@@ -331,8 +333,6 @@ async def _pumped(rig: Rig, asking: Any) -> Any:
     while not task.done():
         await rig.turn(1)
     return await task
-
-
 
 
 async def test_row_23_a_step_that_kills_every_owner_parks_its_instance_and_the_others_go_on() -> None:
@@ -368,12 +368,11 @@ async def test_row_23_an_input_that_kills_every_owner_parks_its_instance() -> No
         await rig.worker()
 
         def die() -> None:
-            worker = rig.workers[-1]
-            station = worker.stations.get(0)
-            if station is not None and station.partition.inflight is not None:
-                if any(r.key == b"a" for r in station.partition.inflight.taken if hasattr(r, "offset")):
-                    kills[0] += 1
-                    raise Killed("sys.exit")
+            station = rig.workers[-1].stations.get(0)
+            batch = station.partition.inflight if station is not None else None
+            if batch is not None and any(isinstance(r, Record) and r.key == b"a" for r in batch.taken):
+                kills[0] += 1
+                raise Killed("sys.exit")
 
         failpoints.arm("commit.before", die)
         await rig.client().start("seq", Began(id="a", n=1))

@@ -45,7 +45,9 @@ async def test_an_order_is_charged_reserved_and_shipped() -> None:
         await rig.until(lambda: "OrderConfirmed" in _topic(rig, "orders.events"))
 
 
-@pytest.mark.parametrize(("sku", "cents", "calls"), [("none", 1, ["charge", "reserve", "refund"]), ("x", 60000, ["charge"])])
+@pytest.mark.parametrize(
+    ("sku", "cents", "calls"), [("none", 1, ["charge", "reserve", "refund"]), ("x", 60000, ["charge"])]
+)
 async def test_a_failure_takes_back_what_was_done(sku: str, cents: int, calls: list[str]) -> None:
     definition = orchestrated()
     async with rig_of(definition, build(definition)) as rig:
@@ -145,11 +147,14 @@ def _history(rig: Rig, instance: str) -> list[InstanceRecord]:
     return [decode(r.value) for r in rig.records() if r.key == instance.encode()]
 
 
-@pytest.mark.parametrize(("key", "sku", "cents", "end"), [
-    ("o-1", "mug", 4200, "done"),
-    ("none-2", "none", 4200, "compensated"),
-    ("o-3", "mug", 60000, "compensated"),
-])
+@pytest.mark.parametrize(
+    ("key", "sku", "cents", "end"),
+    [
+        ("o-1", "mug", 4200, "done"),
+        ("none-2", "none", 4200, "compensated"),
+        ("o-3", "mug", 60000, "compensated"),
+    ],
+)
 async def test_orchestrated_and_observed_pass_the_same_states_with_the_same_locals(
     key: str, sku: str, cents: int, end: str
 ) -> None:

@@ -118,7 +118,9 @@ def _by_key(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Targe
         elif where != ABSENT:
             ended.append(name)
     if live or starts:
-        return Targets(instances=tuple(live), starts=starts, waits=f"$wait/{a.type}/{a.key}" if takers else "")
+        return Targets(
+            instances=tuple(live), starts=starts, waits=f"$wait/{a.type}/{a.key}" if takers else ""
+        )
     if ended:
         return Targets(instances=tuple(ended[:1]), waits=f"$wait/{a.type}/{a.key}" if takers else "")
     if a.kind == "reply" and a.in_reply_to:

@@ -28,7 +28,11 @@ def dead_letter(
 ) -> Draft:
     """The draft for `<ns>.dlq`. Its id comes from the original's place, so that a second copy is known as one."""
     headers = dict(record.headers)
-    topic, partition, offset = f"{namespace}.{lane}" if lane == "in" else lane, record.partition, record.offset
+    topic, partition, offset = (
+        f"{namespace}.{lane}" if lane == "in" else lane,
+        record.partition,
+        record.offset,
+    )
     if (source := headers.get("cp-source", b"").decode(errors="replace")).count("@") >= 2:
         place, _, off = source.rpartition("@")
         name, _, part = place.rpartition("/")

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from contrapas.codec.strict import load_json, load_model
 from contrapas.core.lane import Headers, Record
@@ -26,9 +26,23 @@ HEADERS_MAX = 100
 HEADER_BYTES_MAX = 64_000
 DAY_MS = 24 * 3600 * 1000
 KINDS = frozenset(
-    "start event command reply signal query answer bind bound unbind deliver delivered operate".split()
+    [
+        "start",
+        "event",
+        "command",
+        "reply",
+        "signal",
+        "query",
+        "answer",
+        "bind",
+        "bound",
+        "unbind",
+        "deliver",
+        "delivered",
+        "operate",
+    ]
 )
-VERBS = frozenset("cancel kill retry skip pause resume".split())
+VERBS = frozenset(["cancel", "kill", "retry", "skip", "pause", "resume"])
 _BODILESS = frozenset({"query", "operate", "bind", "bound", "unbind", "delivered", "answer"})
 
 
@@ -120,7 +134,9 @@ def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
     _bounds(record)
     kind = _text(headers, "cp-kind") or "event"
     if kind not in KINDS:
-        raise DataError("CP419", f"cp-kind {kind[:40]!r} is none of ours", expected="start, event, reply …", got=kind[:40])
+        raise DataError(
+            "CP419", f"cp-kind {kind[:40]!r} is none of ours", expected="start, event, reply …", got=kind[:40]
+        )
     if kind == "answer":  # to a door, by the way of this lane: no key of ours
         return Arrival(kind, record, "in", record.partition, record.offset, "", headers)
     key = _key(record, doors.partitions)
@@ -159,7 +175,12 @@ def _event(a: Arrival, doors: Doors) -> None:
     elif a.kind in ("reply",) and a.in_reply_to:
         a.value, a.id, a.event_source = a.record.value, f"{a.source}/{a.partition}@{a.offset}", a.source
     else:
-        raise DataError("CP419", "neither a CloudEvent nor one of our own messages", expected="ce_id, ce_type, ce_source", got="none")
+        raise DataError(
+            "CP419",
+            "neither a CloudEvent nor one of our own messages",
+            expected="ce_id, ce_type, ce_source",
+            got="none",
+        )
     a.stale = mapping is not None and mapping.stale == "accept"
     if a.in_reply_to and a.kind == "event":
         a.kind = "reply"
@@ -168,7 +189,12 @@ def _event(a: Arrival, doors: Doors) -> None:
         return
     message = doors.types.messages.get(a.type)
     if message is None:
-        raise DataError("CP402", f"event type {a.type[:80]!r} is not known here", expected="a registered type", got=a.type[:80])
+        raise DataError(
+            "CP402",
+            f"event type {a.type[:80]!r} is not known here",
+            expected="a registered type",
+            got=a.type[:80],
+        )
     a.body = load_model(message.cls, a.value, name=message.name)
     if not a.to and not a.in_reply_to:
         said = str(getattr(a.body, message.key, a.key))
@@ -184,22 +210,37 @@ def _event(a: Arrival, doors: Doors) -> None:
 
 def _bounds(record: Record) -> None:
     if record.value is not None and len(record.value) > VALUE_MAX:
-        raise DataError("CP409", f"the value has {len(record.value)} bytes, {VALUE_MAX} are allowed", got=str(len(record.value)))
+        raise DataError(
+            "CP409",
+            f"the value has {len(record.value)} bytes, {VALUE_MAX} are allowed",
+            got=str(len(record.value)),
+        )
     if len(record.headers) > HEADERS_MAX:
-        raise DataError("CP416", f"{len(record.headers)} headers, {HEADERS_MAX} are allowed", got=str(len(record.headers)))
+        raise DataError(
+            "CP416", f"{len(record.headers)} headers, {HEADERS_MAX} are allowed", got=str(len(record.headers))
+        )
     size = 0
     for name, value in record.headers:
         size += len(name) + len(value)
         if (b"\r" in value or b"\n" in value or b"\x1b" in value) and name.startswith(("ce_", "cp-")):
-            raise DataError("CP416", f"header {name[:80]!r} holds a line break or an escape code", path=f"/{name[:80]}")
+            raise DataError(
+                "CP416", f"header {name[:80]!r} holds a line break or an escape code", path=f"/{name[:80]}"
+            )
     if size > HEADER_BYTES_MAX:
-        raise DataError("CP416", f"the headers have {size} bytes, {HEADER_BYTES_MAX} are allowed", got=str(size))
+        raise DataError(
+            "CP416", f"the headers have {size} bytes, {HEADER_BYTES_MAX} are allowed", got=str(size)
+        )
 
 
 def _key(record: Record, count: int) -> str:
     raw = record.key
     if not raw or len(raw) > KEY_MAX or b"\0" in raw:
-        raise DataError("CP413", f"a key has 1 to {KEY_MAX} bytes and no NUL", expected="1..200 bytes", got=f"{len(raw or b'')} bytes")
+        raise DataError(
+            "CP413",
+            f"a key has 1 to {KEY_MAX} bytes and no NUL",
+            expected="1..200 bytes",
+            got=f"{len(raw or b'')} bytes",
+        )
     try:
         key = raw.decode()
     except UnicodeDecodeError:
@@ -222,15 +263,24 @@ def _position(record: Record, headers: dict[str, bytes]) -> tuple[str, int, int]
     place, _, offset = text.rpartition("@")
     source, _, part = place.rpartition("/")
     if not source or not part.isdigit() or not offset.isdigit():
-        raise DataError("CP419", f"cp-source {text[:80]!r} is no position", expected="topic@id/partition@offset", got=text[:80])
+        raise DataError(
+            "CP419",
+            f"cp-source {text[:80]!r} is no position",
+            expected="topic@id/partition@offset",
+            got=text[:80],
+        )
     return source, int(part), int(offset)
 
 
 def _structured(a: Arrival) -> None:
-    body = load_json(a.record.value or b"")
-    if not isinstance(body, dict) or not all(isinstance(body.get(n), str) for n in ("id", "source", "type")):
-        raise DataError("CP401", "a structured CloudEvent needs id, source and type", expected="id, source, type", got="less")
-    event: dict[str, Any] = body
+    event = object_of(load_json(a.record.value or b""))
+    if not all(isinstance(event.get(n), str) for n in ("id", "source", "type")):
+        raise DataError(
+            "CP401",
+            "a structured CloudEvent needs id, source and type",
+            expected="id, source, type",
+            got="less",
+        )
     a.id, a.event_source, a.type = event["id"], event["source"], event["type"]
     a.time_ms = _time(str(event.get("time", "")), a.record.timestamp_ms)
     if isinstance(event.get("data_base64"), str):
@@ -244,12 +294,17 @@ def _structured(a: Arrival) -> None:
         a.in_reply_to = event["inreplyto"]
 
 
+def object_of(value: object) -> dict[str, Any]:
+    """A JSON object. DataError CP403 for any other value."""
+    if not isinstance(value, dict):
+        raise DataError("CP403", "expected a JSON object", expected="object", got=type(value).__name__)
+    return cast("dict[str, Any]", value)
+
+
 def _mapped(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) -> None:
     a.value = a.record.value or b""
     a.event_source = f"/topics/{topic}"
-    fields: Any = load_json(a.value)
-    if not isinstance(fields, dict):
-        raise DataError("CP403", "expected a JSON object", expected="object", got=type(fields).__name__)
+    fields = object_of(load_json(a.value))
     a.type = mapped_type(a.headers, fields, topic, mapping, doors)
     where = f"{a.source}/{a.partition}@{a.offset}"
     a.id = (mapped(mapping.id, a.headers, fields) if mapping is not None else "") or where
@@ -258,7 +313,11 @@ def _mapped(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) 
 
 
 def mapped_type(
-    headers: Mapping[str, bytes], fields: Mapping[str, Any], topic: str, mapping: TopicMapping | None, doors: Doors
+    headers: Mapping[str, bytes],
+    fields: Mapping[str, Any],
+    topic: str,
+    mapping: TopicMapping | None,
+    doors: Doors,
 ) -> str:
     """The type of a message on a topic that carries no CloudEvents; empty: it does not say."""
     if mapping is not None and mapping.type.startswith("="):
@@ -285,11 +344,15 @@ def _time(text: str, now_ms: int) -> int | None:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise DataError("CP415", f"time {text[:60]!r} is no RFC 3339 time", expected="RFC 3339", got=text[:60]) from None
+        raise DataError(
+            "CP415", f"time {text[:60]!r} is no RFC 3339 time", expected="RFC 3339", got=text[:60]
+        ) from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     if not 1900 < when.year < 9000 or (ms := int(when.timestamp() * 1000)) > now_ms + DAY_MS:
-        raise DataError("CP415", f"time {text[:60]!r} is out of range", expected="not over a day ahead", got=text[:60])
+        raise DataError(
+            "CP415", f"time {text[:60]!r} is out of range", expected="not over a day ahead", got=text[:60]
+        )
     return ms
 
 
@@ -300,7 +363,9 @@ def _text(headers: Mapping[str, bytes], name: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise DataError("CP408", f"header {name!r} is not UTF-8", path=f"/{name}", expected="UTF-8", got=raw[:20].hex()) from None
+        raise DataError(
+            "CP408", f"header {name!r} is not UTF-8", path=f"/{name}", expected="UTF-8", got=raw[:20].hex()
+        ) from None
 
 
 def original_headers(headers: Headers) -> Headers:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import fastavro
+from fastavro import schemaless_reader, schemaless_writer  # pyright: ignore[reportUnknownVariableType]
 from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
 
 from contrapas.core.envelope import Cause
@@ -29,7 +29,7 @@ def encode(r: Rendezvous) -> bytes:
     schema, magic = _schema()
     out = io.BytesIO()
     out.write(magic)
-    fastavro.schemaless_writer(
+    schemaless_writer(
         out,
         schema,
         {
@@ -63,9 +63,11 @@ def decode(value: bytes) -> Rendezvous:
     """Back from bytes. Damaged CP520 when they are not what `encode` wrote."""
     schema, magic = _schema()
     if value[:10] != magic:
-        raise Damaged("CP520", "a rendezvous record is not framed as one", expected=magic.hex(), got=value[:10].hex())
+        raise Damaged(
+            "CP520", "a rendezvous record is not framed as one", expected=magic.hex(), got=value[:10].hex()
+        )
     try:
-        body: Any = fastavro.schemaless_reader(io.BytesIO(value[10:]), schema, None)
+        body: Any = schemaless_reader(io.BytesIO(value[10:]), schema, None)
     except Exception as why:
         raise Damaged("CP520", f"a rendezvous record does not decode: {why}") from why
     return Rendezvous(

@@ -160,9 +160,11 @@ def bind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:
     for known in r.binds:
         if known.instance != instance:
             reason = f"{known.instance} waits for {r.type} {r.value!r} already"
-            return Meeting(False, "refused", duties=(Bound(instance, wait_id, "refused", reason),), code="CP848")
+            return Meeting(
+                False, "refused", duties=(Bound(instance, wait_id, "refused", reason),), code="CP848"
+            )
     r.binds.append(Bind(wait_id=wait_id, instance=instance, since=at))
-    duties = (Bound(instance, wait_id, "ok"), *_match(r, at))
+    duties: tuple[Deliver | Bound, ...] = (Bound(instance, wait_id, "ok"), *_match(r, at))
     _touch(r, at)
     return Meeting(True, "bound", duties=duties)
 
@@ -174,7 +176,7 @@ def unbind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:
     if len(rest) == len(r.binds):
         return Meeting(False, "done", duties=(gone,))
     r.binds = rest
-    duties = (gone, *_match(r, at))
+    duties: tuple[Deliver | Bound, ...] = (gone, *_match(r, at))
     _touch(r, at)
     return Meeting(True, "done", duties=duties)
 

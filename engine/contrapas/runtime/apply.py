@@ -52,7 +52,9 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
 
 def _unfit(record: InstanceRecord, event: Input) -> Transition:
     """A step returned what cannot be stored: trying again gives the same, so the instance parks with it."""
-    stopped = parked(next_record(record, event), event, DataError("CP843", event.reason.removeprefix("CP843 ")), record)
+    stopped = parked(
+        next_record(record, event), event, DataError("CP843", event.reason.removeprefix("CP843 ")), record
+    )
     return Transition(record=stopped, verdict="parked", code="CP843", reason=event.reason)
 
 
@@ -148,7 +150,9 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         _tell(batch, a.headers, answer(record, "duplicate"))
         return
     if verdict == CONFLICT:
-        bury_input(p, batch, a.record, "CP412", f"{instance} knows the id {a.id[:80]!r} with other bytes", instance)
+        bury_input(
+            p, batch, a.record, "CP412", f"{instance} knows the id {a.id[:80]!r} with other bytes", instance
+        )
         _tell(batch, a.headers, answer(record, "refused", "CP412"))
         return
     if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
@@ -251,7 +255,11 @@ def input_of(a: Arrival, instance: str, kind: str) -> Input:
         event.outcome, event.reason = str(a.body["verb"]), str(a.body.get("reason", ""))
     elif kind == "bound":
         body: dict[str, Any] = a.body
-        event.type, event.wait_id, event.outcome = str(body["type"]), str(body["wait_id"]), str(body["outcome"])
+        event.type, event.wait_id, event.outcome = (
+            str(body["type"]),
+            str(body["wait_id"]),
+            str(body["outcome"]),
+        )
         event.reason, event.value = str(body.get("reason", "")), str(body.get("value", ""))
     elif kind == "deliver":
         event.value = a.headers.get("cp-value", b"").decode(errors="replace")
@@ -297,4 +305,14 @@ def answer_bytes(said: Answer) -> bytes:
     ).encode()
 
 
-__all__ = ["ABSENT", "answer", "answer_bytes", "bury_input", "cause_of", "deliver", "fire", "reject", "transition_of"]
+__all__ = [
+    "ABSENT",
+    "answer",
+    "answer_bytes",
+    "bury_input",
+    "cause_of",
+    "deliver",
+    "fire",
+    "reject",
+    "transition_of",
+]

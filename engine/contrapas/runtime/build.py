@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from contrapas.author.service import Depends
 from contrapas.codec.registry import Registry, build_registry
@@ -82,11 +82,9 @@ def _made(kind: Any, provided: Any) -> Any:
     """A value for one ambient parameter, made anew."""
     for mark in getattr(kind, "__metadata__", ()):
         if isinstance(mark, Depends):
-            made: Any = mark.dependency()  # pyright: ignore[reportUnknownVariableType]
-            return made
+            return cast(Any, mark).dependency()
     if isinstance(kind, Depends):
-        found: Any = kind.dependency()  # pyright: ignore[reportUnknownVariableType]
-        return found
+        return cast(Any, kind).dependency()
     return provided[kind]()
 
 

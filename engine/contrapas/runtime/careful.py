@@ -81,7 +81,9 @@ def took(care: Care, batch: Batch) -> None:
         batch.steps = []
     if care.in_hand:
         call = next((c for c in batch.steps if c.key == care.in_hand), None)
-        batch.trying = batch.trying or _text(f"step {care.in_hand}", call.instance if call is not None else "")
+        batch.trying = batch.trying or _text(
+            f"step {care.in_hand}", call.instance if call is not None else ""
+        )
 
 
 def what_of(record: Record) -> str:
@@ -116,7 +118,9 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
     batch.position = record.offset + 1
     batch.taken.append(record)
     p.counts.inputs += 1
-    why = DataError("CP844", f"this input was in hand when the worker died, three times in a row: {what_of(record)}")
+    why = DataError(
+        "CP844", f"this input was in hand when the worker died, three times in a row: {what_of(record)}"
+    )
     arrival = decode(record, p.setting.doors)
     if isinstance(arrival, Rejected):
         apply.bury_input(p, batch, record, arrival.code, arrival.text)

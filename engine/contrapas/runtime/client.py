@@ -81,7 +81,8 @@ class Client:
             raise DataError(
                 "CP402",
                 f"{message.name} does not start {saga}",
-                expected=", ".join(n for n, s in self.setting.routes.starts.items() if saga in s) or "nothing",
+                expected=", ".join(n for n, s in self.setting.routes.starts.items() if saga in s)
+                or "nothing",
                 got=message.name,
             )
         key = key_of(message, event)
@@ -99,7 +100,14 @@ class Client:
             ident = self._draw()
             drafts.append(
                 event_draft(
-                    self.setting, message, value, kind="start", key=key, to=f"{saga}/{key}", event_id=ident, at=0
+                    self.setting,
+                    message,
+                    value,
+                    kind="start",
+                    key=key,
+                    to=f"{saga}/{key}",
+                    event_id=ident,
+                    at=0,
                 )
             )
             if len(drafts) >= MANY:
@@ -110,10 +118,14 @@ class Client:
             await self._publish(drafts)
         return count + len(drafts)
 
-    async def signal(self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0) -> Told:
+    async def signal(
+        self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0
+    ) -> Told:
         """Hand an event to one instance."""
         message = self._message(event)
-        return await self._tell(f"{saga}/{key}", message, value_of(message, event), "signal", event_id, timeout_ms)
+        return await self._tell(
+            f"{saga}/{key}", message, value_of(message, event), "signal", event_id, timeout_ms
+        )
 
     async def send(self, event: Any, *, event_id: str = "") -> str:
         """Publish an event on the topic of its class, as any service may. Gives its id."""
@@ -190,7 +202,8 @@ class Client:
     # ---- inside
 
     def _message(self, event: Any) -> MessageType:
-        return self.setting.world.types.message_of(type(event))
+        cls: type = event.__class__
+        return self.setting.world.types.message_of(cls)
 
     def _partition(self, instance: str) -> int:
         return partition_of(instance.partition("/")[2].encode(), self.setting.doors.partitions)

@@ -75,7 +75,7 @@ async def publish(s: Station) -> None:
             await s.send.wait()
     except asyncio.CancelledError:
         raise
-    except BaseException as why:
+    except BaseException as why:  # noqa: BLE001  a failure here ends the station, whatever it is
         s.fail(why)
 
 

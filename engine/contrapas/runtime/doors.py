@@ -96,7 +96,9 @@ def plain_draft(
     return Draft("in", partition_of(raw, setting.doors.partitions), raw, value, headers, event_id)
 
 
-def topic_draft(setting: Setting, message: MessageType, value: bytes, *, key: str, event_id: str, at: int) -> Draft:
+def topic_draft(
+    setting: Setting, message: MessageType, value: bytes, *, key: str, event_id: str, at: int
+) -> Draft:
     """An event for the topic of its class, as a service would publish it; without a topic it travels on `<ns>.in`."""
     raw = key.encode()
     headers: Headers = (

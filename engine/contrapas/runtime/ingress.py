@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from contrapas.core.decode import mapped, mapped_type
-from contrapas.core.lane import Draft, Record
+from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import Retriable
 from contrapas.failpoints import NAMES, failpoint
@@ -92,7 +92,7 @@ async def ingest(s: Station, source: Source) -> None:
                 s.wake.set()
     except asyncio.CancelledError:
         raise
-    except BaseException as why:
+    except BaseException as why:  # noqa: BLE001  a failure here ends the station, whatever it is
         s.fail(why)
 
 
@@ -108,7 +108,7 @@ def _draft(setting: Setting, source: Source, record: Record) -> Draft | None:
         return None
     if "cp-in-reply-to" in headers and (to := headers.get("ce_correlationid")):
         key = to.partition(b"/")[2]
-    own = (("cp-source", f"{source.name}/{source.number}@{record.offset}".encode()),)
+    own: Headers = (("cp-source", f"{source.name}/{source.number}@{record.offset}".encode()),)
     if key != record.key:
         own = (*own, ("cp-source-key", record.key))
     at = partition_of(key, setting.doors.partitions)
@@ -132,7 +132,7 @@ def _type_and_key(
         return "", record.key
     if not isinstance(fields, dict):
         return "", record.key
-    body: dict[str, object] = fields
+    body = cast("dict[str, Any]", fields)
     if structured:
         return str(body.get("type", "")), record.key
     type_name = mapped_type(headers, body, topic, mapping, setting.doors)

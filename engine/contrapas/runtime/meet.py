@@ -36,7 +36,9 @@ def event(p: Partition, batch: Batch, a: Arrival, key: str) -> None:
         headers=a.record.headers,
         value=a.record.value or b"",
     )
-    done = rv.event_arrives(meeting, cause, identity=f"{a.event_source}\0{a.id}", position=a.position, at=batch.at)
+    done = rv.event_arrives(
+        meeting, cause, identity=f"{a.event_source}\0{a.id}", position=a.position, at=batch.at
+    )
     match done.verdict:
         case "duplicate":
             p.counts.duplicates += 1
@@ -175,7 +177,9 @@ def _follow(p: Partition, batch: Batch, meeting: rv.Rendezvous, done: rv.Meeting
         _send(p, batch, key, "deliver", cause.value, ident, more)
 
 
-def _send(p: Partition, batch: Batch, key: str, kind: str, value: bytes, ident: str, more: Headers = ()) -> None:
+def _send(
+    p: Partition, batch: Batch, key: str, kind: str, value: bytes, ident: str, more: Headers = ()
+) -> None:
     raw = key.encode()
     headers: Headers = (*more, ("cp-kind", kind.encode()))
     if not any(h[0] == "ce_id" for h in more):

@@ -25,7 +25,9 @@ async def open_log(url: str, namespace: str, *, partitions: int | None = None, m
     if scheme == "sqlite":
         from contrapas.log.sqlite import SqliteLog
 
-        return SqliteLog(sqlite_path(url), namespace, partitions if partitions else (8 if make else None), make=make)
+        return SqliteLog(
+            sqlite_path(url), namespace, partitions if partitions else (8 if make else None), make=make
+        )
     if not rest or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         raise Refused(
             "CP501",
@@ -37,20 +39,26 @@ async def open_log(url: str, namespace: str, *, partitions: int | None = None, m
 
 async def _connected(scheme: str, url: str, namespace: str, partitions: int | None, make: bool) -> Log:
     extra = _EXTRAS.get(scheme)
-    line = f"pip install 'contrapas[{extra}]'" if extra else f"install a package with the connector {scheme!r}"
+    line = (
+        f"pip install 'contrapas[{extra}]'" if extra else f"install a package with the connector {scheme!r}"
+    )
     found = list(entry_points(group=GROUP, name=scheme))
     if not found:
         raise Refused("CP510", f"no connector for {scheme}:// is installed", fix=line)
     try:
         connector: Any = found[0].load()
     except ImportError as why:
-        raise Refused("CP510", f"the connector for {scheme}:// needs a package that is missing: {why}", fix=line) from why
+        raise Refused(
+            "CP510", f"the connector for {scheme}:// needs a package that is missing: {why}", fix=line
+        ) from why
     try:
         log: Log = await connector.open(url, namespace, partitions=partitions, make=make)
     except ContrapasError:
         raise
     except OSError as why:
-        raise Unreachable("CP501", f"{shown(url)} does not answer: {why}", fix="is the address right, and the server up?") from why
+        raise Unreachable(
+            "CP501", f"{shown(url)} does not answer: {why}", fix="is the address right, and the server up?"
+        ) from why
     return log
 
 
@@ -59,9 +67,11 @@ def sqlite_path(url: str) -> str:
     parts = urlsplit(url)
     if parts.netloc:
         raise Refused(
-            "CP501", f"{shown(url)!r} names a host, a SQLite file has none", fix=f"write sqlite:///{parts.netloc}{parts.path}"
+            "CP501",
+            f"{shown(url)!r} names a host, a SQLite file has none",
+            fix=f"write sqlite:///{parts.netloc}{parts.path}",
         )
-    path = unquote(parts.path[1:] if parts.path.startswith("/") else parts.path)
+    path = unquote(parts.path.removeprefix("/"))
     if not path:
         raise Refused("CP501", f"{shown(url)!r} names no file", fix="write sqlite:///shop.db")
     return path

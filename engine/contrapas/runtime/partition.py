@@ -21,7 +21,7 @@ from contrapas.core.envelope_avro import encode as encode_instance
 from contrapas.core.envelope_rendezvous import decode as decode_rendezvous
 from contrapas.core.envelope_rendezvous import encode as encode_rendezvous
 from contrapas.core.headers import headers_of
-from contrapas.core.lane import Commit, Control, Draft, Record, Source
+from contrapas.core.lane import Commit, Control, Draft, Headers, Record, Source
 from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import Rendezvous, parse_wait_key
 from contrapas.core.rendezvous import next_deadline as wait_deadline
@@ -50,7 +50,9 @@ _ROOM = 8
 class Partition:
     """One partition under one epoch. A new epoch is a new object."""
 
-    def __init__(self, number: int, setting: Setting, *, epoch: int, control: Control, start: int = 0) -> None:
+    def __init__(
+        self, number: int, setting: Setting, *, epoch: int, control: Control, start: int = 0
+    ) -> None:
         self.number = number
         self.setting = setting
         self.epoch = epoch
@@ -274,7 +276,7 @@ class Partition:
         if entry is None or is_wait(key):
             number = max(version, 0 if entry is None else entry.version) + 1
             kind = b"rendezvous" if is_wait(key) else b"instance"
-            headers = (
+            headers: Headers = (
                 ("cp-kind", kind),
                 ("cp-version", b"%d" % number),
                 ("cp-epoch", b"%d" % self.epoch),
@@ -282,7 +284,11 @@ class Partition:
             )
             if entry is None:
                 return Draft("", self.number, key.encode(), None, headers)
-            headers = (*headers, ("cp-deadline", b"%d" % (entry.deadline or 0)), ("cp-sum", checksum(entry.value)))
+            headers = (
+                *headers,
+                ("cp-deadline", b"%d" % (entry.deadline or 0)),
+                ("cp-sum", checksum(entry.value)),
+            )
             return Draft("", self.number, key.encode(), entry.value, headers)
         record = decode_instance(entry.value)
         record.version = max(version, record.version) + 1

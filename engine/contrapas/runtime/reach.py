@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from contrapas.author.event import Command, Event
 from contrapas.author.saga import SagaDef
@@ -48,13 +48,18 @@ def _take(found: Reach, thing: Any) -> None:
         if issubclass(thing, Event):
             if thing not in found.events and thing not in (Event, Command) and thing.__contrapas_key__:
                 found.events.append(thing)
-        elif issubclass(thing, Exception) and thing.__module__ != "builtins" and thing not in found.exceptions:
+        elif (
+            issubclass(thing, Exception) and thing.__module__ != "builtins" and thing not in found.exceptions
+        ):
             found.exceptions.append(thing)
     elif isinstance(thing, dict | list | tuple):
-        parts: Iterable[Any] = thing.values() if isinstance(thing, dict) else thing  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
-        for part in parts:
+        for part in _parts(thing):
             if isinstance(part, SagaDef | StepDef):
-                _take(found, part)
+                _take(found, cast(Any, part))
+
+
+def _parts(thing: Any) -> Iterable[Any]:
+    return thing.values() if isinstance(thing, dict) else thing  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
 
 
 def _look(found: Reach, fn: Any) -> None:
@@ -69,8 +74,8 @@ def _look(found: Reach, fn: Any) -> None:
     }
     scope: dict[str, Any] = fn.__globals__
     for name in sorted(names):
-        thing = cells.get(name, scope.get(name))
-        if isinstance(thing, types.ModuleType):
+        thing: Any = cells.get(name, scope.get(name))
+        if type(thing) is types.ModuleType:
             for attribute in sorted(names):
                 _take(found, vars(thing).get(attribute))
         elif thing is not None:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from contrapas.author.service import Delivery, Depends
 from contrapas.codec.strict import load_model
@@ -53,7 +53,10 @@ class Handler:
         """The message of a record. DataError: what the strict door refuses."""
         headers = dict(record.headers)
         body = load_model(self.message.cls, record.value or b"", name=self.message.name)
-        ident = headers.get("ce_id", b"").decode(errors="replace") or f"{source}/{record.partition}@{record.offset}"
+        ident = (
+            headers.get("ce_id", b"").decode(errors="replace")
+            or f"{source}/{record.partition}@{record.offset}"
+        )
         said = headers.get("ce_source", b"").decode(errors="replace") or f"/topics/{lane}"
         return Delivered(record=record, headers=headers, body=body, id=ident, event_source=said, lane=lane)
 
@@ -65,7 +68,9 @@ class Handler:
         else:
             loop = asyncio.get_running_loop()
             result = await loop.run_in_executor(_POOL, lambda: self.reaction.fn(d.body, **more))
-        events: list[Any] = [] if result is None else list(result) if isinstance(result, (list, tuple)) else [result]  # pyright: ignore[reportUnknownArgumentType]
+        if result is None:
+            return []
+        events: list[Any] = list(cast("list[Any]", result)) if isinstance(result, list | tuple) else [result]
         for event in events:
             if type(event) not in self.emits:
                 allowed = ", ".join(c.__name__ for c in self.emits) or "nothing"
@@ -86,7 +91,7 @@ class Handler:
             )
         for mark in getattr(kind, "__metadata__", ()):
             if isinstance(mark, Depends):
-                return mark.dependency()
+                return cast(Any, mark).dependency()
         if kind in self._provided:
             return self._provided[kind]()
         raise DataError("CP850", f"{self.name}: nothing provides {kind!r}", fix="app.provide(type, make)")
@@ -97,13 +102,26 @@ class Handler:
         """The events as messages; of a command's replies the record key and the way back are the command's."""
         found: list[Draft] = []
         for number, event in enumerate(events):
-            message = types.message_of(type(event))
+            cls: type = event.__class__
+            message = types.message_of(cls)
             reply = self.message.command and message.name in self.message.replies
             outcome = "ok" if not reply or message.name == self.message.replies[0] else "declined"
             value: bytes = event.model_dump_json(by_alias=True).encode()
             key = d.record.key if reply else str(getattr(event, message.key)).encode()
             found.append(
-                self._draft(message.name, message.topic, value, key, d, number, reply, outcome, namespace, service, count)
+                self._draft(
+                    message.name,
+                    message.topic,
+                    value,
+                    key,
+                    d,
+                    number,
+                    reply,
+                    outcome,
+                    namespace,
+                    service,
+                    count,
+                )
             )
         return found
 
@@ -115,7 +133,9 @@ class Handler:
             return []
         first = types.messages[self.message.replies[0]]
         value = _reason(why)
-        return [self._draft("", first.topic, value, d.record.key, d, 0, True, "error", namespace, service, count)]
+        return [
+            self._draft("", first.topic, value, d.record.key, d, 0, True, "error", namespace, service, count)
+        ]
 
     def _draft(
         self,

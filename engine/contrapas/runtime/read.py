@@ -105,5 +105,5 @@ async def feed(s: Station) -> None:
                 s.wake.set()
     except asyncio.CancelledError:
         raise
-    except BaseException as why:
+    except BaseException as why:  # noqa: BLE001  a failure here ends the station, whatever it is
         s.fail(why)

@@ -70,9 +70,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     return Takeover(p, steps, out, end_in, newest)
 
 
-def _restore(
-    p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]
-) -> None:
+def _restore(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]) -> None:
     headers = dict(record.headers)
     kind = headers.get("cp-kind", b"")
     if record.value is None or kind not in (b"instance", b"rendezvous"):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.lane import Draft, Record
 from contrapas.core.rendezvous import digest_of
-
 from contrapas.errors import DataError, Fenced, Indeterminate, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import pause
@@ -55,7 +54,9 @@ class Runner:
         self.handlers: dict[str, Handler] = {}
         for cls, reaction in service.reactions.items():
             message = types.message_of(cls)
-            self.handlers[message.name] = Handler(reaction, message, worker.definition.provided, worker.runner)
+            self.handlers[message.name] = Handler(
+                reaction, message, worker.definition.provided, worker.runner
+            )
         self.types = types
         self.answers: OrderedDict[tuple[str, str], tuple[bytes, list[Draft]]] = OrderedDict()
         self.slots = asyncio.Semaphore(CONCURRENT)
@@ -239,16 +240,23 @@ class Reader:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 events = await handler.call(delivered, attempt)
-                return handler.drafts(events, delivered, r.types, r.namespace, r.name, r.worker.setting.doors.partitions)
+                return handler.drafts(
+                    events, delivered, r.types, r.namespace, r.name, r.worker.setting.doors.partitions
+                )
             except Unfit as why:
                 said, code = str(why), "CP604"
                 break
-            except Exception as why:
+            except Exception as why:  # noqa: BLE001  whatever a reaction raises is an attempt that failed
                 said = f"{type(why).__name__}: {why}"[:1000]
                 if attempt < ATTEMPTS:
                     await pause(r.worker.clock, 100.0 * 2 ** (attempt - 1) * (0.5 + r.worker.chance()))
         dead = self._dead(record, code, f"{handler.name}: {said}", ATTEMPTS)
-        return [dead, *handler.gave_up(delivered, said, r.types, r.namespace, r.name, r.worker.setting.doors.partitions)]
+        return [
+            dead,
+            *handler.gave_up(
+                delivered, said, r.types, r.namespace, r.name, r.worker.setting.doors.partitions
+            ),
+        ]
 
     def _dead(self, record: Record, code: str, text: str, attempts: int) -> Draft:
         return dead_letter(
@@ -261,5 +269,3 @@ class Reader:
             lane=self.lane,
             attempts=attempts,
         )
-
-

@@ -109,7 +109,7 @@ class StepRunner:
         except StopIteration as stop:
             self._deliver(partition, epoch, self._result(call, step, stop.value))
             return
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001  whatever a step raises is its outcome
             self._deliver(partition, epoch, self._failed(call, why))
             return
         self._spare = None
@@ -160,7 +160,7 @@ class StepRunner:
             why: BaseException | None = None
             try:
                 value = step.fn(*args, **kwargs)
-            except BaseException as raised:
+            except BaseException as raised:  # noqa: BLE001  whatever a step raises is its outcome
                 why = raised
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._ended, one, step, value, why)
@@ -181,7 +181,7 @@ class StepRunner:
                 )
         except DataError as why:
             return self._failed(call, why if why.code == "CP843" else _unfit(call, why))
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001  whatever a step raises is its outcome
             return self._failed(call, _unfit(call, why))
         cause = Cause(kind="result", type=call.step, source="local", id=call.key, value=text.encode())
         return Input(
@@ -215,7 +215,9 @@ class StepRunner:
 
 
 def _unfit(call: StepCall, why: Exception) -> DataError:
-    return DataError("CP843", f"{call.step} returned what cannot be stored: {why}"[:500], fix="return plain data")
+    return DataError(
+        "CP843", f"{call.step} returned what cannot be stored: {why}"[:500], fix="return plain data"
+    )
 
 
 class _Carrier:
@@ -276,7 +278,7 @@ class _Carrier:
         why: BaseException | None = None
         try:
             value = await rest
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001  whatever a step raises is its outcome
             why = raised
         assert self._then is not None
         self._then(value, why)
@@ -297,7 +299,7 @@ class _Rest(Awaitable[Any]):
             try:
                 try:
                     value = yield waits
-                except BaseException as thrown:
+                except BaseException as thrown:  # noqa: BLE001  whatever a step raises is its outcome
                     waits = self._coro.throw(thrown)
                 else:
                     waits = self._coro.send(value)
@@ -310,5 +312,5 @@ def _first(coro: Coroutine[Any, Any, Any], call: StepCall) -> Any:
     return coro.send(None)
 
 
-_enter: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio.tasks, "_enter_task")
-_leave: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = getattr(asyncio.tasks, "_leave_task")
+_enter: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = asyncio.tasks._enter_task
+_leave: Callable[[asyncio.AbstractEventLoop, asyncio.Task[Any]], None] = asyncio.tasks._leave_task

@@ -12,7 +12,7 @@ import os
 import random
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from contrapas.core.correlate import routes_of
@@ -33,6 +33,7 @@ from contrapas.runtime.steps import StepRunner
 NAMES["revoke"] = "a partition is to be given up, its commit in flight has ended"
 NAMES["release.before"] = "the last commit of a partition is written, it is not released"
 INGRESS_WAIT_MS = 60_000
+COUNTED = tuple(f.name for f in fields(Counts))
 STUCK_MS = 30_000
 
 
@@ -104,9 +105,7 @@ class Worker:
             follow.cancel()
             for task in (*self._besides, *self._tenures.values()):
                 task.cancel()
-            await asyncio.gather(
-                follow, *self._besides, *self._tenures.values(), return_exceptions=True
-            )
+            await asyncio.gather(follow, *self._besides, *self._tenures.values(), return_exceptions=True)
             self.runner.close()
 
     async def stop(self, drain_ms: float = 30_000) -> None:
@@ -134,7 +133,7 @@ class Worker:
             async for slots in membership.assignments():
                 self._assigned = frozenset(p for _, p in slots)
                 self._settle()
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001  the process ends with it
             self._fatal(why)
 
     def _settle(self) -> None:
@@ -162,7 +161,7 @@ class Worker:
     async def _beside(self, service: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
         try:
             await service(self)
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001  the process ends with it
             self._fatal(why)
 
     def _fatal(self, why: BaseException) -> None:
@@ -202,7 +201,7 @@ class Worker:
                 return
             except asyncio.CancelledError:
                 raise
-            except BaseException as why:
+            except BaseException as why:  # noqa: BLE001  the process ends with it
                 self._fatal(why)
                 raise
 
@@ -234,7 +233,9 @@ class Worker:
         tasks.append(loop.create_task(self._watch(s)))
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
         try:
-            await commit.commit_control(s)  # heals what is owed; its time is the first sample of the log's clock
+            await commit.commit_control(
+                s
+            )  # heals what is owed; its time is the first sample of the log's clock
             self._look_ready()
             self._look_timers()
             for call in taken.steps:
@@ -320,7 +321,7 @@ class Worker:
         s.wake.set()
 
     def _retire(self, counts: Counts) -> None:
-        for name in Counts.__slots__:  # type: ignore[attr-defined]
+        for name in COUNTED:
             setattr(self.retired, name, getattr(self.retired, name) + getattr(counts, name))
 
     # ---- for people
@@ -329,7 +330,7 @@ class Worker:
         """The census over all partitions this worker has owned."""
         total = Counts()
         for counts in (self.retired, *(s.partition.counts for s in self.stations.values())):
-            for name in Counts.__slots__:  # type: ignore[attr-defined]
+            for name in COUNTED:
                 setattr(total, name, getattr(total, name) + getattr(counts, name))
         return total
 
@@ -345,7 +346,9 @@ class Worker:
             p = s.partition
             if (p.inputs or p.results) and now - s.moved_ms > STUCK_MS:
                 found.colour = "red"
-                found.reasons.append(f"partition {number}: nothing decided for {(now - s.moved_ms) / 1000:.0f} s")
+                found.reasons.append(
+                    f"partition {number}: nothing decided for {(now - s.moved_ms) / 1000:.0f} s"
+                )
             if p.timers_held and now - s.acquired_ms > STUCK_MS and found.colour == "green":
                 found.colour = "amber"
                 found.reasons.append(f"partition {number}: timers wait for {len(s.behind)} sources")
