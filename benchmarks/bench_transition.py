@@ -14,28 +14,48 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from contrapas.core.envelope_avro import decode, encode  # noqa: E402
-from contrapas.core.headers import headers_of  # noqa: E402
-from contrapas.core.outcomes import dump_body  # noqa: E402
-from contrapas.core.transition import transition  # noqa: E402
-from contrapas.core.world import Input  # noqa: E402
-from contrapas.core.envelope import Cause  # noqa: E402
-from tests.core import shop  # noqa: E402
-from tests.core.lines import Await, machine  # noqa: E402
-from tests.core.stage import Stage  # noqa: E402
+from contrapas.core.envelope import Cause
+from contrapas.core.envelope_avro import decode, encode
+from contrapas.core.headers import headers_of
+from contrapas.core.outcomes import dump_body
+from contrapas.core.transition import transition
+from contrapas.core.world import Input
+from tests.core import shop
+from tests.core.lines import Await, machine
+from tests.core.stage import Stage
 
 ORDER = machine(
     "place_order",
     [
-        Await(label="ChargeCard", op=lambda env, s: s.step(
-            shop.ChargeCard(order_id="o-9", cents=1), undo=shop.RefundCard(order_id="o-9")), into="ok"),
-        Await(label="ReserveStock", op=lambda env, s: s.step(
-            shop.ReserveStock(order_id="o-9"), undo=shop.ReleaseStock(order_id="o-9"), within="1m"), into="stock"),
+        Await(
+            label="ChargeCard",
+            op=lambda env, s: s.step(
+                shop.ChargeCard(order_id="o-9", cents=1), undo=shop.RefundCard(order_id="o-9")
+            ),
+            into="ok",
+        ),
+        Await(
+            label="ReserveStock",
+            op=lambda env, s: s.step(
+                shop.ReserveStock(order_id="o-9"), undo=shop.ReleaseStock(order_id="o-9"), within="1m"
+            ),
+            into="stock",
+        ),
         Await(label="price", kind="local", op=lambda env, s: shop.price(env["order"].order_id), into="n"),
-        Await(label="ShipOrder", op=lambda env, s: s.step(shop.ShipOrder(order_id="o-9"), undo=None), into="parcel"),
+        Await(
+            label="ShipOrder",
+            op=lambda env, s: s.step(shop.ShipOrder(order_id="o-9"), undo=None),
+            into="parcel",
+        ),
     ],
     shop.REGISTRY,
-    slots={"order": shop.OrderPlaced, "ok": shop.CardCharged, "stock": shop.StockReserved, "n": int, "parcel": shop.Shipped},
+    slots={
+        "order": shop.OrderPlaced,
+        "ok": shop.CardCharged,
+        "stock": shop.StockReserved,
+        "n": int,
+        "parcel": shop.Shipped,
+    },
     result=lambda env, s: shop.OrderConfirmed(order_id="o-9"),
 )
 
@@ -59,17 +79,39 @@ def main() -> None:
     reply = shop.StockReserved(order_id="o-9")
     body = dump_body(reply).encode()
     headers = record.out[0].headers
-    cause = Cause(kind="reply", type="StockReserved", source="in", id="x-1", partition=0, offset=9, headers=headers, value=body)
+    cause = Cause(
+        kind="reply",
+        type="StockReserved",
+        source="in",
+        id="x-1",
+        partition=0,
+        offset=9,
+        headers=headers,
+        value=body,
+    )
     event = Input(
-        cause=cause, instance=record.instance, at=2_000_000, type="StockReserved", body=reply,
-        in_reply_to=stage.pending().key, epoch=1, writer="w", position="in/0", digest=b"0" * 16,
+        cause=cause,
+        instance=record.instance,
+        at=2_000_000,
+        type="StockReserved",
+        body=reply,
+        in_reply_to=stage.pending().key,
+        epoch=1,
+        writer="w",
+        position="in/0",
+        digest=b"0" * 16,
     )
     local = transition(record, event, stage.world).record
     assert local is not None
     pending = next(local.operations())
     result = Input(
-        cause=Cause(kind="result", type="price", id=pending.key, value=b""), instance=record.instance, at=2_000_100,
-        body="3", in_reply_to=pending.key, epoch=1, writer="w",
+        cause=Cause(kind="result", type="price", id=pending.key, value=b""),
+        instance=record.instance,
+        at=2_000_100,
+        body="3",
+        in_reply_to=pending.key,
+        epoch=1,
+        writer="w",
     )
     value = encode(local)
     made = {

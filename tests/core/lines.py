@@ -11,6 +11,7 @@ from contrapas.codec.registry import Registry
 from contrapas.machine import AWAIT, DONE, Machine, Slot, State, Undo
 
 Env = dict[str, Any]
+Make = Callable[[Env, Any], Op[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Await:
     """One await: its label, the operation from the locals, the local its value goes to, where a failure goes on."""
 
     label: str
-    op: Callable[[Env, Any], Op[Any]]
+    op: Make
     kind: str = "command"
     into: str = "_"
     catch: tuple[type[BaseException], ...] = ()
@@ -102,7 +103,11 @@ def _slot(name: str, tp: Any, registry: Registry) -> Slot:
 
 
 def undo_of(
-    of: str, function: Callable[[Mapping[str, Any], Any, Any], Any], *, captures: tuple[Slot, ...] = (), reads: bool = True
+    of: str,
+    function: Callable[[Mapping[str, Any], Any, Any], Any],
+    *,
+    captures: tuple[Slot, ...] = (),
+    reads: bool = True,
 ) -> Undo:
     """A compiled `undo=lambda`."""
     return Undo(label=f"undo({of})", of=of, needs_reply=reads, captures=captures, function=function)

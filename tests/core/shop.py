@@ -104,15 +104,15 @@ def price(order_id: str) -> int:
     return len(order_id)
 
 
+@step(undo=None)
+def free_seat(seat: str) -> None:
+    """The undo of `take_seat`."""
+
+
 @step(undo=lambda seat: free_seat(seat), retry=Retry(2, backoff="1s"))
 def take_seat(order_id: str) -> str:
     """A local step with a default undo."""
     return f"seat-{order_id}"
-
-
-@step(undo=None)
-def free_seat(seat: str) -> None:
-    """The undo of `take_seat`."""
 
 
 @step(observe=True, undo=None)

@@ -26,7 +26,11 @@ class Stage:
     """One instance, its world, and a clock."""
 
     def __init__(
-        self, *machines: Machine, mode: str = "orchestrate", on_late: str = "alert", registry: Registry = shop.REGISTRY
+        self,
+        *machines: Machine,
+        mode: str = "orchestrate",
+        on_late: str = "alert",
+        registry: Registry = shop.REGISTRY,
     ) -> None:
         self.world = World(
             namespace="shop",
@@ -106,12 +110,15 @@ class Stage:
     def start(self, message: Any = None, **more: Any) -> Transition:
         message = message or shop.OrderPlaced(order_id="o-9", cents=4200)
         return self.feed(
-            self._input("start", type=type(message).__name__, body=message, data=dump_body(message).encode(), **more)
+            self._input(
+                "start", type=type(message).__name__, body=message, data=dump_body(message).encode(), **more
+            )
         )
 
     def event(self, message: Any, kind: str = "event", **more: Any) -> Transition:
         """An event or, with `in_reply_to`, a reply."""
-        name = self.world.types.message_of(type(message)).name
+        cls: Any = message.__class__
+        name = self.world.types.message_of(cls).name
         return self.feed(self._input(kind, type=name, body=message, data=dump_body(message).encode(), **more))
 
     def reply(self, message: Any, label: str = "", key: str = "") -> Transition:
@@ -123,7 +130,9 @@ class Stage:
         """A local step's good result."""
         pending = None if key else self.pending(label)
         key = key or self.pending(label).key
-        step = self.world.types.steps[pending.name if pending else next(c.step for c in self.calls if c.key == key)]
+        step = self.world.types.steps[
+            pending.name if pending else next(c.step for c in self.calls if c.key == key)
+        ]
         event = self._input("result", body=step.result.dump(value), in_reply_to=key)
         event.position, event.digest = "", b""
         return self.feed(event)
@@ -131,7 +140,9 @@ class Stage:
     def fails(self, why: BaseException, label: str = "", *, attempt: int = 0) -> Transition:
         """A local step's exception."""
         pending = self.pending(label)
-        event = self._input("result", in_reply_to=pending.key, outcome="error", attempt=attempt or pending.attempt)
+        event = self._input(
+            "result", in_reply_to=pending.key, outcome="error", attempt=attempt or pending.attempt
+        )
         event.error = self.world.types.dump_exception(why)
         event.position, event.digest = "", b""
         return self.feed(event)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from contrapas.errors import Cancelled
 from contrapas.machine import Machine
 from tests.core import shop
-from tests.core.lines import Await, machine
+from tests.core.lines import Await, Env, machine
 from tests.core.shop import (
     REGISTRY,
     Approved,
@@ -30,14 +31,23 @@ CHARGED = CardCharged(order_id=K, charge_id="ch-1")
 
 
 def order(*awaits: Await, **more: Any) -> Machine:
-    result = more.pop("result", lambda e, s: OrderConfirmed(order_id=K))
+    result: Callable[[Env, Any], Any] = more.pop("result", None) or (lambda e, s: OrderConfirmed(order_id=K))
     return machine(
-        "place_order", list(awaits), REGISTRY, slots={"order": OrderPlaced, "why": Any, "got": Any}, result=result, **more
+        "place_order",
+        list(awaits),
+        REGISTRY,
+        slots={"order": OrderPlaced, "why": Any, "got": Any},
+        result=result,
+        **more,
     )
 
 
-CHARGE = Await(label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)))
-RESERVE = Await(label="ReserveStock", op=lambda e, s: s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K)))
+CHARGE = Await(
+    label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K))
+)
+RESERVE = Await(
+    label="ReserveStock", op=lambda e, s: s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K))
+)
 WAIT = Await(label="wait(Approved)", kind="wait", op=lambda e, s: s.wait(Approved), into="got")
 
 

@@ -21,14 +21,18 @@ ORDER = machine(
     [
         Await(
             label="ChargeCard",
-            op=lambda env, s: s.step(ChargeCard(order_id=env["order"].order_id, cents=env["order"].cents), undo=None),
+            op=lambda env, s: s.step(
+                ChargeCard(order_id=env["order"].order_id, cents=env["order"].cents), undo=None
+            ),
             into="ok",
         ),
         Await(label="price", kind="local", op=lambda env, s: price(env["order"].order_id), into="n"),
     ],
     REGISTRY,
     slots={"order": OrderPlaced, "ok": CardCharged, "n": int},
-    result=lambda env, s: OrderConfirmed(order_id=env["order"].order_id, note=f"{env['ok'].charge_id} {env['n']}"),
+    result=lambda env, s: OrderConfirmed(
+        order_id=env["order"].order_id, note=f"{env['ok'].charge_id} {env['n']}"
+    ),
     outcomes=("OrderConfirmed",),
 )
 
@@ -41,14 +45,20 @@ def test_a_saga_goes_from_start_to_its_outcome_over_a_command_and_a_local_step()
     headers = dict(command.headers)
     run = hashlib.sha256(b"in/0@1").hexdigest()[:8]
     assert command.id == f"place_order/o-9/{run}/ChargeCard/1" == headers["ce_id"].decode()
-    assert (command.to, command.key, headers["cp-reply-to"]) == ("payments.commands", b"o-9", b"payments.events")
+    assert (command.to, command.key, headers["cp-reply-to"]) == (
+        "payments.commands",
+        b"o-9",
+        b"payments.events",
+    )
     assert headers["ce_source"] == b"/contrapas/shop/place_order"
     assert (headers["cp-run"], headers["cp-attempt"], headers["cp-kind"]) == (run.encode(), b"1", b"command")
     assert headers["ce_time"] == b"1970-01-01T00:16:40.000Z"
 
     stage.reply(CardCharged(order_id="o-9", charge_id="ch-1"))
     assert stage.status == "running"
-    assert [(c.step, c.attempt, c.key) for c in stage.calls] == [("price", 1, f"place_order/o-9/{run}/price/2")]
+    assert [(c.step, c.attempt, c.key) for c in stage.calls] == [
+        ("price", 1, f"place_order/o-9/{run}/price/2")
+    ]
 
     stage.result(7)
     assert stage.status == "done"

@@ -35,7 +35,13 @@ def call(name: str, *args: Any, **kwargs: Any) -> Op[Any]:
 
 PAY = machine(
     "pay",
-    [Await(label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)), into="ok")],
+    [
+        Await(
+            label="ChargeCard",
+            op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)),
+            into="ok",
+        )
+    ],
     REGISTRY,
     slots={"order": OrderPlaced, "ok": CardCharged},
     result=lambda e, s: e["ok"],
@@ -47,11 +53,22 @@ PAY = machine(
 def caller(*more: Await, catch: tuple[type[BaseException], ...] = (), **options: Any) -> Machine:
     return machine(
         "place_order",
-        [Await(label="pay", kind="frame", op=lambda e, s: call("pay", e["order"]), into="got", catch=catch, handler=1), *more],
+        [
+            Await(
+                label="pay",
+                kind="frame",
+                op=lambda e, s: call("pay", e["order"]),
+                into="got",
+                catch=catch,
+                handler=1,
+            ),
+            *more,
+        ],
         REGISTRY,
         slots={"order": OrderPlaced, "got": Any, "why": Any},
         result=lambda e, s: OrderConfirmed(
-            order_id=K, note=e["got"].charge_id if "got" in e else type(e["why"]).__name__ + ":" + str(e["why"])
+            order_id=K,
+            note=e["got"].charge_id if "got" in e else type(e["why"]).__name__ + ":" + str(e["why"]),
         ),
         **options,
     )
@@ -76,7 +93,9 @@ def test_a_called_saga_is_a_frame_with_states_and_fingerprint_of_its_own() -> No
 
 def test_a_called_saga_shares_its_callers_undo_stack() -> None:
     """X4."""
-    stage = Stage(caller(Await(label="ShipOrder", op=lambda e, s: s.step(ShipOrder(order_id=K), undo=None))), PAY)
+    stage = Stage(
+        caller(Await(label="ShipOrder", op=lambda e, s: s.step(ShipOrder(order_id=K), undo=None))), PAY
+    )
     stage.start()
     stage.reply(CardCharged(order_id=K, charge_id="ch-1"))
     assert [e.label for e in stage.record.root.undo] == ["ChargeCard"]
@@ -163,7 +182,10 @@ def test_a_called_saga_sees_the_exception_its_caller_is_handling() -> None:
         "place_order",
         [
             Await(
-                label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K)), catch=(StepFailed,), handler=1
+                label="ChargeCard",
+                op=lambda e, s: s.step(ChargeCard(order_id=K)),
+                catch=(StepFailed,),
+                handler=1,
             ),
             Await(
                 label="peek",

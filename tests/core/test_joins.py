@@ -10,7 +10,7 @@ from contrapas.author.op import Op
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import Machine
 from tests.core import shop
-from tests.core.lines import Await, Env, machine
+from tests.core.lines import Await, Env, Make, machine
 from tests.core.shop import (
     REGISTRY,
     Approved,
@@ -35,10 +35,15 @@ CHARGED = CardCharged(order_id=K, charge_id="ch-1")
 RESERVED = StockReserved(order_id=K)
 
 
-def saga(op: Any, *more: Await, kind: str = "all", catch: bool = False, **options: Any) -> Machine:
+def saga(op: Make, *more: Await, kind: str = "all", catch: bool = False, **options: Any) -> Machine:
     """A saga that joins once; `text` keeps what came of it."""
     first = Await(
-        label="join", kind=kind, op=op, into="got", catch=(StepFailed, Cancelled) if catch else (), handler=1 + len(more)
+        label="join",
+        kind=kind,
+        op=op,
+        into="got",
+        catch=(StepFailed, Cancelled) if catch else (),
+        handler=1 + len(more),
     )
     return machine(
         "place_order",
@@ -54,10 +59,12 @@ def text(env: Env) -> str:
     why = env.get("why")
     if why is not None:
         return f"{type(why).__name__} {getattr(why, 'step', '')} {getattr(why, 'reason', why)}"
-    got = env["got"]
-    if isinstance(got, (list, tuple)):
-        return f"{type(got).__name__} " + " ".join(type(v).__name__ if not isinstance(v, int) else str(v) for v in got)
-    return type(got).__name__
+    got: Any = env["got"]
+    if not isinstance(got, (list, tuple)):
+        return type(got).__name__
+    parts: list[Any] = [*got]
+    words = [str(v) if isinstance(v, int) else type(v).__name__ for v in parts]
+    return " ".join(["list" if isinstance(got, list) else "tuple", *words])
 
 
 def both(env: Env, s: Any, fail_fast: bool = False) -> Op[Any]:
@@ -115,7 +122,7 @@ def test_all_of_nothing_is_passed_at_once() -> None:
     """Case 63."""
     stage = Stage(saga(lambda e, s: s.all(*[])))
     stage.start()
-    assert stage.status == "done" and note(stage) == "list "
+    assert stage.status == "done" and note(stage) == "list"
 
 
 def test_a_list_of_operations_gives_a_list() -> None:
@@ -133,10 +140,11 @@ def test_the_first_to_end_wins_and_what_the_others_registered_is_taken_back_befo
     """X8, case 64."""
 
     def race(env: Env, s: Any) -> Op[Any]:
-        return s.first(
+        made: Op[Any] = s.first(
             s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)),
             s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K)),
         )
+        return made
 
     stage = Stage(saga(race, kind="first"))
     stage.start()
@@ -149,7 +157,9 @@ def test_the_first_to_end_wins_and_what_the_others_registered_is_taken_back_befo
 
 def test_a_failing_winner_of_first_is_raised() -> None:
     """X8, case 64."""
-    stage = Stage(saga(lambda e, s: s.first(s.step(ChargeCard(order_id=K)), s.wait(Approved)), kind="first", catch=True))
+    stage = Stage(
+        saga(lambda e, s: s.first(s.step(ChargeCard(order_id=K)), s.wait(Approved)), kind="first", catch=True)
+    )
     stage.start()
     stage.reply(CardDeclined(order_id=K, reason="limit"), "ChargeCard")
     assert note(stage) == "StepFailed ChargeCard limit"
@@ -166,7 +176,10 @@ def test_joins_nest() -> None:
     """Case 63."""
 
     def nested(env: Env, s: Any) -> Op[Any]:
-        return s.all(s.first(s.wait(Approved), s.sleep("1h")), s.all(shop.price(K), s.step(ChargeCard(order_id=K))))
+        made: Op[Any] = s.all(
+            s.first(s.wait(Approved), s.sleep("1h")), s.all(shop.price(K), s.step(ChargeCard(order_id=K)))
+        )
+        return made
 
     stage = Stage(saga(nested))
     stage.start()
@@ -207,7 +220,10 @@ def test_called_sagas_are_branches_with_locals_and_undo_stacks_of_their_own() ->
     pay = machine(
         "pay",
         [
-            Await(label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K))),
+            Await(
+                label="ChargeCard",
+                op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)),
+            ),
             Await(label="price", kind="local", op=lambda e, s: shop.price(K), into="n"),
         ],
         REGISTRY,
@@ -217,7 +233,8 @@ def test_called_sagas_are_branches_with_locals_and_undo_stacks_of_their_own() ->
     )
     root = saga(
         lambda e, s: s.all(
-            Op("frame", "pay", ((e["order"],), {})), s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K))
+            Op("frame", "pay", ((e["order"],), {})),
+            s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K)),
         )
     )
     stage = Stage(root, pay)
@@ -248,7 +265,9 @@ def test_a_branch_may_clean_up_while_it_is_given_up() -> None:
         slots={"order": OrderPlaced, "why": Any},
         result_type=None,
     )
-    root = saga(lambda e, s: s.first(Op("frame", "tidy", ((e["order"],), {})), s.wait(Approved)), kind="first")
+    root = saga(
+        lambda e, s: s.first(Op("frame", "tidy", ((e["order"],), {})), s.wait(Approved)), kind="first"
+    )
     stage = Stage(root, tidy)
     stage.start()
     stage.event(Approved(order_id=K))

@@ -33,7 +33,11 @@ def order(*awaits: Await, **more: Any) -> Machine:
         "place_order",
         list(awaits)
         or [
-            Await(label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)), into="ok"),
+            Await(
+                label="ChargeCard",
+                op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)),
+                into="ok",
+            ),
             Await(
                 label="ReserveStock",
                 op=lambda e, s: s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K), within="1m"),

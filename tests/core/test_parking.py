@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from contrapas.core.transition import transition
 from contrapas.machine import Machine
 from tests.core import shop
-from tests.core.lines import Await, machine
+from tests.core.lines import Await, Env, machine
 from tests.core.shop import (
     REGISTRY,
     Approved,
@@ -28,13 +29,20 @@ CHARGED = CardCharged(order_id=K, charge_id="ch-1")
 
 
 def order(*awaits: Await, **more: Any) -> Machine:
-    result = more.pop("result", lambda e, s: OrderConfirmed(order_id=K))
+    result: Callable[[Env, Any], Any] = more.pop("result", None) or (lambda e, s: OrderConfirmed(order_id=K))
     return machine(
-        "place_order", list(awaits), REGISTRY, slots={"order": OrderPlaced, "got": Any, "why": Any}, result=result, **more
+        "place_order",
+        list(awaits),
+        REGISTRY,
+        slots={"order": OrderPlaced, "got": Any, "why": Any},
+        result=result,
+        **more,
     )
 
 
-CHARGE = Await(label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)))
+CHARGE = Await(
+    label="ChargeCard", op=lambda e, s: s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K))
+)
 WAIT = Await(label="wait(Approved)", kind="wait", op=lambda e, s: s.wait(Approved), into="got")
 
 
@@ -128,7 +136,9 @@ def test_what_ends_the_process_is_never_stored(why: BaseException) -> None:
 def test_events_for_a_parked_instance_are_kept_and_applied_in_order_afterwards() -> None:
     """Section 8 of the log: kept in the record, applied at retry."""
     fault = Fault(KeyError("sku"))
-    saga = order(CHARGE, Await(label="price", kind="local", op=fault), WAIT, later={"price": frozenset({"Approved"})})
+    saga = order(
+        CHARGE, Await(label="price", kind="local", op=fault), WAIT, later={"price": frozenset({"Approved"})}
+    )
     stage = Stage(saga)
     stage.start()
     stage.reply(CHARGED)
@@ -208,12 +218,21 @@ def test_a_slot_that_todays_code_needs_and_the_record_lacks_parks_too() -> None:
     assert parked is not None and parked.code == "CP312" and "got" in parked.error
 
 
+def grow(env: Env, s: Any) -> Any:
+    env["got"] = "x" * 950_000
+    return shop.price(K)
+
+
 def test_a_record_that_would_grow_beyond_its_limit_parks_in_the_state_before() -> None:
     """CP846, R7."""
     stage = Stage(
         order(
             Await(label="price", kind="local", op=lambda e, s: shop.price(K)),
-            Await(label="more", kind="local", op=lambda e, s: (e.__setitem__("got", "x" * 950_000), shop.price(K))[1]),
+            Await(
+                label="more",
+                kind="local",
+                op=grow,
+            ),
         )
     )
     stage.start()
@@ -222,9 +241,21 @@ def test_a_record_that_would_grow_beyond_its_limit_parks_in_the_state_before() -
     assert parked is not None and parked.code == "CP846" and stage.record.state == "price"
 
 
+def shout(env: Env, s: Any) -> Any:
+    s.emit(shop.Noticed(order_id=K, text="x" * 950_000))
+    return shop.price(K)
+
+
 def test_a_message_over_the_limit_parks_before_it_is_sent() -> None:
     """CP409, B-24."""
-    stage = Stage(order(Await(label="Noticed", op=lambda e, s: (s.emit(shop.Noticed(order_id=K, text="x" * 950_000)), shop.price(K))[1])))
+    stage = Stage(
+        order(
+            Await(
+                label="Noticed",
+                op=shout,
+            )
+        )
+    )
     stage.start()
     parked = stage.record.parked
     assert parked is not None and parked.code == "CP409"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from contrapas.author.op import MISSING, Op, UndoRef
@@ -25,14 +26,15 @@ from tests.core.shop import (
     RefundRefused,
     ReleaseStock,
     ReserveStock,
-    Shipped,
     ShipOrder,
+    Shipped,
     StockReleased,
     StockReserved,
 )
 from tests.core.stage import Stage
 
 K = "o-9"
+Result = Callable[[Env, Any], Any]
 SLOTS: dict[str, Any] = {"order": OrderPlaced, "why": StepFailed, "ok": CardCharged}
 ORDER_SLOT = Slot(name="order", codec=REGISTRY.codec(OrderPlaced), frozen=True)
 
@@ -61,14 +63,18 @@ UNDOS = {"undo(ChargeCard)": REFUND}
 
 def reserve(**options: Any) -> Await:
     options.setdefault("undo", ReleaseStock(order_id=K))
-    return Await(label="ReserveStock", op=lambda env, s: s.step(ReserveStock(order_id=K), **options), into="_")
+    return Await(
+        label="ReserveStock", op=lambda env, s: s.step(ReserveStock(order_id=K), **options), into="_"
+    )
 
 
 def ship(**options: Any) -> Await:
-    return Await(label="ShipOrder", op=lambda env, s: s.step(ShipOrder(order_id=K), undo=None, **options), into="_")
+    return Await(
+        label="ShipOrder", op=lambda env, s: s.step(ShipOrder(order_id=K), undo=None, **options), into="_"
+    )
 
 
-def order(*awaits: Await, undos: Any = None, result: Any = None, **more: Any) -> Machine:
+def order(*awaits: Await, undos: Any = None, result: Result | None = None, **more: Any) -> Machine:
     return machine(
         "place_order",
         list(awaits),
@@ -116,7 +122,9 @@ def test_an_entry_learns_how_its_step_ended() -> None:
     done.reply(CHARGED)
     assert done.undo("ChargeCard").status == "done"
 
-    failed = Stage(order(charge(), reserve(), Await(label="ShipOrder", op=lambda e, s: s.step(ShipOrder(order_id=K)))))
+    failed = Stage(
+        order(charge(), reserve(), Await(label="ShipOrder", op=lambda e, s: s.step(ShipOrder(order_id=K))))
+    )
     caught = order(
         Await(
             label="ChargeCard",
@@ -166,7 +174,13 @@ def test_an_unknown_step_whose_undo_needs_the_reply_is_owed_and_a_late_success_r
     """U4."""
     handler = Await(label="compensate", kind="compensate", op=lambda e, s: s.compensate())
     saga = order(
-        Await(label="ChargeCard", op=lambda e, s: _lambda_step(e, s, within="30s"), into="ok", catch=(StepFailed,), handler=1),
+        Await(
+            label="ChargeCard",
+            op=lambda e, s: _lambda_step(e, s, within="30s"),
+            into="ok",
+            catch=(StepFailed,),
+            handler=1,
+        ),
         handler,
         undos=UNDOS,
         result=lambda e, s: OrderRejected(order_id=K),
@@ -248,10 +262,11 @@ def test_a_default_undo_of_a_step_runs_over_its_result() -> None:
 
 
 def _both(env: Env, s: Any) -> Op[Any]:
-    return s.all(
+    made: Op[Any] = s.all(
         s.step(ChargeCard(order_id=K), undo=RefundCard(order_id=K)),
         s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K)),
     )
+    return made
 
 
 def test_parallel_stacks_unwind_side_by_side() -> None:
@@ -302,11 +317,13 @@ def test_a_scope_that_succeeds_hands_its_undos_up_and_one_that_fails_takes_back_
 
     def enter_and_reserve(env: Env, s: Any) -> Op[Any]:
         s._enter("scope")
-        return s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K))
+        made: Op[Any] = s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K))
+        return made
 
     def leave_and_ship(env: Env, s: Any) -> Op[Any]:
         s._leave("scope")
-        return s.step(ShipOrder(order_id=K), undo=None)
+        made: Op[Any] = s.step(ShipOrder(order_id=K), undo=None)
+        return made
 
     happy = order(
         charge(),
@@ -355,7 +372,8 @@ def test_after_the_point_of_no_return_nothing_is_registered_or_undone() -> None:
 
     def pivot_and_reserve(env: Env, s: Any) -> Op[Any]:
         s.point_of_no_return()
-        return s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K))
+        made: Op[Any] = s.step(ReserveStock(order_id=K), undo=ReleaseStock(order_id=K))
+        return made
 
     stage = Stage(order(charge(), Await(label="ReserveStock", op=pivot_and_reserve)))
     stage.start()
@@ -376,7 +394,12 @@ def test_a_handled_failure_keeps_the_undos_until_the_saga_returns() -> None:
     """U9."""
     saga = order(
         charge(),
-        Await(label="ReserveStock", op=lambda e, s: s.step(ReserveStock(order_id=K)), catch=(StepFailed,), handler=2),
+        Await(
+            label="ReserveStock",
+            op=lambda e, s: s.step(ReserveStock(order_id=K)),
+            catch=(StepFailed,),
+            handler=2,
+        ),
         ship(),
     )
     stage = Stage(saga)
@@ -392,7 +415,12 @@ def test_compensate_unwinds_and_goes_on_to_the_outcome() -> None:
     """U10, U12."""
     saga = order(
         charge(),
-        Await(label="ReserveStock", op=lambda e, s: s.step(ReserveStock(order_id=K)), catch=(StepFailed,), handler=2),
+        Await(
+            label="ReserveStock",
+            op=lambda e, s: s.step(ReserveStock(order_id=K)),
+            catch=(StepFailed,),
+            handler=2,
+        ),
         Await(label="compensate", kind="compensate", op=lambda e, s: s.compensate()),
         result=lambda e, s: OrderRejected(order_id=K, reason=e["why"].reason),
     )

@@ -11,7 +11,7 @@ from contrapas.core.outcomes import dump_body
 from contrapas.core.timers import timers
 from contrapas.machine import Machine
 from tests.core import shop
-from tests.core.lines import Await, machine
+from tests.core.lines import Await, Env, machine
 from tests.core.shop import (
     REGISTRY,
     Approved,
@@ -33,7 +33,9 @@ def wait(**options: Any) -> Await:
 
 
 def order(*awaits: Await, **more: Any) -> Machine:
-    result = more.pop("result", lambda e, s: OrderConfirmed(order_id=K, note=type(e.get("got")).__name__))
+    def result(env: Env, s: Any) -> Any:
+        return OrderConfirmed(order_id=K, note=type(env.get("got")).__name__)
+
     return machine(
         "place_order", list(awaits), REGISTRY, slots={"order": OrderPlaced, "got": Any}, result=result, **more
     )
@@ -104,10 +106,16 @@ def test_a_wait_for_another_key_binds_there_and_again_until_it_is_acknowledged()
 
     stage.event(Approved(order_id="ticket-3"), "deliver", wait_id=wait_id, value="ticket-3")
     assert stage.record.state == "ChargeCard"
-    sent = [(dict(m.headers)["cp-kind"], json.loads(m.value)["type"]) for m in stage.record.out if m.to == "in"]
+    sent = [
+        (dict(m.headers)["cp-kind"], json.loads(m.value)["type"]) for m in stage.record.out if m.to == "in"
+    ]
     assert sent == [(b"unbind", "Rejected"), (b"delivered", "Approved")]
     answer = json.loads(stage.record.out[1].value)
-    assert (answer["outcome"], answer["event"], answer["value"]) == ("applied", stage.record.seen[-1].hex(), "ticket-3")
+    assert (answer["outcome"], answer["event"], answer["value"]) == (
+        "applied",
+        stage.record.seen[-1].hex(),
+        "ticket-3",
+    )
 
 
 def test_a_wait_that_ends_without_its_event_unbinds_and_a_delivery_then_goes_back() -> None:
@@ -132,7 +140,11 @@ def test_a_refused_bind_parks() -> None:
     stage.start()
     stage.feed(
         stage._input(  # pyright: ignore[reportPrivateUsage]
-            "bound", type="Approved", wait_id=stage.pending().wait_id, outcome="refused", reason="place_order/o-1 waits"
+            "bound",
+            type="Approved",
+            wait_id=stage.pending().wait_id,
+            outcome="refused",
+            reason="place_order/o-1 waits",
         )
     )
     parked = stage.record.parked

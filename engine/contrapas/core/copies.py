@@ -1,67 +1,167 @@
 """Copies for one transition: nodes and joins are copied whole, leaves (pending, undo entry, frame) when they change.
 
 A leaf that stands in a record is never changed; who wants to change one copies it first. So a transition costs what it
-touches, and the record it was given stays as it was.
+touches, and the record it was given stays as it was. The copies are written out field by field, which is several times
+as fast as any general way; a test compares them with the fields that there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Join, Node, Pending, UndoEntry
 
-T = TypeVar("T")
+_new = object.__new__
 
 
-def _copier(cls: type[T]) -> Callable[[T], T]:
-    """A function that copies one object slot by slot; written out once per class, it is three times as fast as a loop."""
-    names: tuple[str, ...] = tuple(getattr(cls, "__slots__", ()))
-    lines = "\n".join(f"    new.{name} = old.{name}" for name in names)
-    scope: dict[str, Any] = {"new_of": object.__new__, "cls": cls}
-    exec(f"def copy(old):\n    new = new_of(cls)\n{lines}\n    return new\n", scope)
-    made: Callable[[T], T] = scope["copy"]
-    return made
+def copy_pending(old: Pending) -> Pending:
+    """An operation in flight."""
+    new: Pending = _new(Pending)
+    new.key = old.key
+    new.label = old.label
+    new.visit = old.visit
+    new.kind = old.kind
+    new.name = old.name
+    new.types = old.types
+    new.attempt = old.attempt
+    new.deadline = old.deadline
+    new.retry_at = old.retry_at
+    new.policy = old.policy
+    new.body = old.body
+    new.correlate = old.correlate
+    new.wait_id = old.wait_id
+    new.undo = old.undo
+    new.since = old.since
+    new.error = old.error
+    new.each_at = old.each_at
+    new.target = old.target
+    new.undoes = old.undoes
+    return new
 
 
-copy_pending = _copier(Pending)
-copy_frame = _copier(Frame)
-copy_cause = _copier(Cause)
-_undo = _copier(UndoEntry)
-_node = _copier(Node)
-_join = _copier(Join)
-_record = _copier(InstanceRecord)
+def copy_frame(old: Frame) -> Frame:
+    """A frame; its slots are shared, for they are replaced and never changed."""
+    new: Frame = _new(Frame)
+    new.saga = old.saga
+    new.graph = old.graph
+    new.label = old.label
+    new.slots = old.slots
+    new.scopes = old.scopes
+    new.undo = old.undo
+    return new
 
 
-def copy_undo(entry: UndoEntry) -> UndoEntry:
-    """With branch lists of its own; the entries in them are shared."""
-    new = _undo(entry)
+def copy_cause(old: Cause) -> Cause:
+    """A cause, so that a note on it stays here."""
+    new: Cause = _new(Cause)
+    new.kind = old.kind
+    new.type = old.type
+    new.source = old.source
+    new.id = old.id
+    new.partition = old.partition
+    new.offset = old.offset
+    new.headers = old.headers
+    new.value = old.value
+    new.note = old.note
+    return new
+
+
+def copy_undo(old: UndoEntry) -> UndoEntry:
+    """An entry with branch lists of its own; the entries in them are shared."""
+    new: UndoEntry = _new(UndoEntry)
+    new.number = old.number
+    new.label = old.label
+    new.visit = old.visit
+    new.key = old.key
+    new.status = old.status
+    new.kind = old.kind
+    new.name = old.name
+    new.body = old.body
+    new.captures = old.captures
+    new.saga = old.saga
+    new.graph = old.graph
+    new.types = old.types
+    new.step = old.step
+    new.reply = old.reply
+    new.needs_reply = old.needs_reply
+    new.policy = old.policy
+    new.within_ms = old.within_ms
+    new.branches = [list(branch) for branch in old.branches]
+    new.unknown_at = old.unknown_at
+    new.lost = old.lost
+    new.owed_until = old.owed_until
+    new.pending = old.pending
+    new.note = old.note
     new.raw = b""
-    if entry.branches:
-        new.branches = [list(branch) for branch in entry.branches]
     return new
 
 
-def copy_node(node: Node) -> Node:
+def copy_join(old: Join) -> Join:
+    """A join and the nodes below it."""
+    new: Join = _new(Join)
+    new.kind = old.kind
+    new.label = old.label
+    new.visit = old.visit
+    new.fail_fast = old.fail_fast
+    new.children = [copy_node(child) for child in old.children]
+    new.done_order = list(old.done_order)
+    new.winner = old.winner
+    new.thrown = old.thrown
+    new.listed = old.listed
+    return new
+
+
+def copy_node(old: Node) -> Node:
     """A node that may be changed, and the nodes below it."""
-    new = _node(node)
-    new.frames = list(node.frames)
-    new.undo = list(node.undo)
-    if node.join is not None:
-        join = new.join = _join(node.join)
-        join.children = [copy_node(child) for child in node.join.children]
-        join.done_order = list(node.join.done_order)
+    new: Node = _new(Node)
+    new.frames = list(old.frames)
+    new.pending = old.pending
+    new.join = None if old.join is None else copy_join(old.join)
+    new.unwinding = old.unwinding
+    new.undo = list(old.undo)
+    new.result = old.result
+    new.error = old.error
+    new.cancel = old.cancel
     return new
 
 
-def copy_record(record: InstanceRecord) -> InstanceRecord:
-    """A record that may be changed: its node tree and its lists are its own."""
-    new = _record(record)
-    new.root = copy_node(record.root)
-    new.positions = dict(record.positions)
-    new.seen = list(record.seen)
-    new.kept = list(record.kept)
-    new.owed = list(record.owed)
-    new.binds = list(record.binds)
+def copy_record(old: InstanceRecord) -> InstanceRecord:
+    """A record that may be changed: its node tree and its lists are its own; nothing is to be sent yet."""
+    new: InstanceRecord = _new(InstanceRecord)
+    new.instance = old.instance
+    new.saga = old.saga
+    new.key = old.key
+    new.version = old.version
+    new.epoch = old.epoch
+    new.writer = old.writer
+    new.run = old.run
+    new.mode = old.mode
+    new.on_late = old.on_late
+    new.status = old.status
+    new.root = copy_node(old.root)
+    new.cause = old.cause
+    new.at = old.at
+    new.started_at = old.started_at
+    new.ended_at = old.ended_at
+    new.deadline = old.deadline
+    new.pivoted = old.pivoted
+    new.cancel = old.cancel
+    new.outcome = old.outcome
+    new.outcome_body = old.outcome_body
+    new.error = old.error
+    new.unwound = old.unwound
+    new.undone = old.undone
+    new.paused = old.paused
+    new.retain_until = old.retain_until
+    new.late_replies_ms = old.late_replies_ms
+    new.undo_count = old.undo_count
+    new.start_id = old.start_id
+    new.start_digest = old.start_digest
+    new.positions = dict(old.positions)
+    new.seen = list(old.seen)
+    new.kept = list(old.kept)
     new.out = []
+    new.unsent = old.unsent
+    new.owed = list(old.owed)
+    new.binds = list(old.binds)
+    new.parked = old.parked
+    new.head = old.head
     return new

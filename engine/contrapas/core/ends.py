@@ -15,7 +15,7 @@ def returned(work: Work, value: Any) -> None:
     """The saga returned: its event is the outcome and is published."""
     record = work.record
     if value is not None:
-        mt = work.types.message_of(type(value))
+        mt = work.type_of(value)
         record.outcome = mt.name
         record.outcome_body = dump_body(value)
         work.send_event(mt, record.outcome_body, messages.key_of(mt, value))

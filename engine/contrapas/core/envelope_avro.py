@@ -121,13 +121,17 @@ def decode(value: bytes) -> InstanceRecord:
     """Back from bytes. Damaged CP520 when they are not what `encode` wrote."""
     magic = schema()[1]
     if value[:10] != magic:
-        raise Damaged("CP520", "an instance record is not framed as one", expected=magic.hex(), got=value[:10].hex())
+        raise Damaged(
+            "CP520", "an instance record is not framed as one", expected=magic.hex(), got=value[:10].hex()
+        )
     try:
         record, end = read_instance(value, 10)
     except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as why:
         raise Damaged("CP520", f"an instance record does not decode: {why}"[:500]) from why
     if end != len(value):
-        raise Damaged("CP520", "an instance record has another length", expected=str(end), got=str(len(value)))
+        raise Damaged(
+            "CP520", "an instance record has another length", expected=str(end), got=str(len(value))
+        )
     return record
 
 

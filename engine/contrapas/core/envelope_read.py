@@ -55,7 +55,7 @@ class Reader:
         self.at = at
         return (value >> 1) ^ -(value & 1)
 
-    def bytes(self) -> bytes:
+    def raw(self) -> bytes:
         """A length, then so many bytes."""
         size = self.long()
         at = self.at
@@ -76,9 +76,9 @@ class Reader:
                 raise ValueError("a length points beyond the end")
             self.at = end
             return data[at + 1 : end].decode()
-        return self.bytes().decode()
+        return self.raw().decode()
 
-    def bool(self) -> bool:
+    def truth(self) -> bool:
         """One byte, 0 or 1."""
         byte = self.data[self.at]
         self.at += 1
@@ -135,14 +135,14 @@ class Reader:
 
     def header(self) -> tuple[str, bytes]:
         """One header."""
-        return self.text(), self.bytes()
+        return self.text(), self.raw()
 
 
 def read_instance(data: bytes, at: int) -> tuple[InstanceRecord, int]:
     """A record from `at` on, and where it ends."""
     r = Reader(data, at)
     instance, saga, key, run, mode, on_late = r.text(), r.text(), r.text(), r.text(), r.text(), r.text()
-    started_at, start_id, start_digest, late = r.long(), r.text(), r.bytes(), r.long()
+    started_at, start_id, start_digest, late = r.long(), r.text(), r.raw(), r.long()
     head = data[:at] + data[at : r.at]
     version, epoch, writer, status, now = r.long(), r.long(), r.text(), r.text(), r.long()
     record = InstanceRecord(
@@ -164,20 +164,20 @@ def read_instance(data: bytes, at: int) -> tuple[InstanceRecord, int]:
         root=_node(r),
         cause=_cause(r),
         positions=r.longs(),
-        seen=r.many(r.bytes),
+        seen=r.many(r.raw),
         out=r.many(lambda: _message(r)),
         unsent=r.many(lambda: _message(r)),
         undo_count=r.long(),
         deadline=r.maybe(),
-        pivoted=r.bool(),
+        pivoted=r.truth(),
         ended_at=r.maybe(),
         cancel=r.text(),
         outcome=r.text(),
         outcome_body=r.text(),
         error=r.text(),
-        unwound=r.bool(),
-        undone=r.bool(),
-        paused=r.bool(),
+        unwound=r.truth(),
+        undone=r.truth(),
+        paused=r.truth(),
         retain_until=r.maybe(),
         kept=r.many(lambda: _cause(r)),
         owed=r.many(lambda: _entry(r)),
@@ -252,7 +252,7 @@ def _entry(r: Reader) -> UndoEntry:
         body=r.text(),
         types=tuple(r.many(r.text)),
         step=r.text(),
-        needs_reply=r.bool(),
+        needs_reply=r.truth(),
         policy=r.text(),
         captures=r.texts(),
         saga=r.text(),
@@ -261,7 +261,7 @@ def _entry(r: Reader) -> UndoEntry:
         within_ms=r.maybe(),
         branches=r.many(lambda: r.many(lambda: _entry(r))),
         unknown_at=r.maybe(),
-        lost=r.bool(),
+        lost=r.truth(),
         owed_until=r.maybe(),
         pending=_pending(r) if r.some() else None,
         note=r.text(),
@@ -276,17 +276,17 @@ def _join(r: Reader) -> Join:
         kind=r.text(),
         label=r.text(),
         visit=r.long(),
-        fail_fast=r.bool(),
+        fail_fast=r.truth(),
         children=r.many(lambda: _node(r)),
         done_order=r.many(r.long),
         winner=r.long(),
         thrown=r.text(),
-        listed=r.bool(),
+        listed=r.truth(),
     )
 
 
 def _unwinding(r: Reader) -> Unwinding:
-    return Unwinding(floor=r.long(), then=r.text(), cause=r.text(), whole=r.bool())
+    return Unwinding(floor=r.long(), then=r.text(), cause=r.text(), whole=r.truth())
 
 
 def _cause(r: Reader) -> Cause:
@@ -298,13 +298,13 @@ def _cause(r: Reader) -> Cause:
         partition=r.long(),
         offset=r.long(),
         headers=tuple(r.many(r.header)),
-        value=r.bytes(),
+        value=r.raw(),
         note=r.text(),
     )
 
 
 def _message(r: Reader) -> Message:
-    return Message(to=r.text(), key=r.bytes(), value=r.bytes(), headers=tuple(r.many(r.header)), id=r.text())
+    return Message(to=r.text(), key=r.raw(), value=r.raw(), headers=tuple(r.many(r.header)), id=r.text())
 
 
 def _parked(r: Reader) -> Parked:

@@ -148,7 +148,12 @@ def _window(work: Work, number: int) -> bool:
     """The time in which a late reply could settle an owed undo is over: a person must look at it (U4)."""
     owed = work.record.owed
     for i, entry in enumerate(owed):
-        if entry.number == number and entry.status == "owed" and entry.owed_until is not None and entry.owed_until <= work.at:
+        if (
+            entry.number == number
+            and entry.status == "owed"
+            and entry.owed_until is not None
+            and entry.owed_until <= work.at
+        ):
             changed = owed[i] = copy_undo(entry)
             changed.status = "stuck"
             work.park("CP709", "undo", f"{entry.label}: no reply came, and its undo needs it")

@@ -8,8 +8,10 @@ join; what leaves the root ends the instance, unwinds it, or is a bug (X5).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from contrapas.author.op import Op
+from contrapas.author.timeout import Timeout
 from contrapas.core import ends, issue, joins, messages, settle, undo, unwind
 from contrapas.core.copies import copy_frame
 from contrapas.core.envelope import Frame, Node
@@ -17,12 +19,18 @@ from contrapas.core.joins import Kept
 from contrapas.core.outcomes import NONE_TEXT, TIMEOUT_TEXT, dump_body, keep_message, keep_saga, words_of
 from contrapas.core.plans import START, Plan, StatePlan
 from contrapas.core.work import FATAL, JOIN, Line, SagaBug, Unfit, Work
-from contrapas.author.timeout import Timeout
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import AWAIT
 
 STRETCHES_MAX = 1_000
 """Awaits passed in one transition: more is a loop that never waits (L26)."""
+
+
+class Awaited(NamedTuple):
+    """Where a stretch ended, and what it waits for."""
+
+    label: str
+    op: Op[Any]
 
 
 def run(work: Work) -> None:
@@ -48,15 +56,11 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
         frame = node.frames[-1]
         saga = frame.saga
         plan = work.plan(frame)
-        came, value = _stretch(work, node, frame, plan, value, thrown)
-        if came is None:
-            state, op = value
-            issue.issue(work, line, state.label, op)
+        thrown, awaited, value = _stretch(work, node, frame, plan, value, thrown)
+        if awaited is not None:
+            issue.issue(work, line, awaited.label, awaited.op)
             return
         node.frames.pop()
-        thrown = None
-        if came is not True:
-            thrown, value = came, None
         if frame.undo >= 0:
             _settle_frame(work, frame, value, thrown)
     if len(line.nodes) == 1:
@@ -67,8 +71,8 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
 
 def _stretch(
     work: Work, node: Node, frame: Frame, plan: Plan, value: Any, thrown: BaseException | None
-) -> tuple[BaseException | bool | None, Any]:
-    """Run the innermost frame once. Gives (None, (state, operation)), (True, result) or (exception, None)."""
+) -> tuple[BaseException | None, Awaited | None, Any]:
+    """Run the innermost frame once. Gives what left it, what it awaits, or its result."""
     if frame.label == START:
         at = None
         pc = 0
@@ -94,26 +98,33 @@ def _stretch(
             result = _inside(outer, plan.function, (pc, value, thrown, loaded, work.saga, *ambients))
     except FATAL:
         raise
-    except BaseException as why:
+    except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
     if work.activation.effects:
         frame = _effects(work, node, frame)
     if raised is not None:
-        return raised, None
+        return raised, None, None
     if result[0] != AWAIT:
-        return True, result[1]
-    _, index, op, values = result
+        return None, None, result[1]
+    index: int = result[1]
+    values: dict[str, Any] = result[3]
     state = plan.by_index[index]
     assert state is not None
     texts = state.save(None if at is None else at.touches, frame.slots, loaded, values)
     new = Frame(
-        saga=frame.saga, graph=plan.machine.graph, label=state.label, slots=texts, scopes=frame.scopes, undo=frame.undo
+        saga=frame.saga,
+        graph=plan.machine.graph,
+        label=state.label,
+        slots=texts,
+        scopes=frame.scopes,
+        undo=frame.undo,
     )
     node.frames[-1] = new
     for name in state.handling:
         if isinstance(values.get(name), BaseException):
             work.live[(id(new), name)] = values[name]
-    return None, (state, op)
+            work.alive.append(new)
+    return None, Awaited(state.label, result[2]), None
 
 
 def _standing(frame: Frame, plan: Plan) -> StatePlan:
@@ -124,7 +135,9 @@ def _standing(frame: Frame, plan: Plan) -> StatePlan:
     if frame.graph != plan.machine.graph:
         missing = state.missing(frame)
         if missing:
-            raise Unfit(f"{frame.saga} at {frame.label!r} needs {', '.join(missing)}, which the record does not hold")
+            raise Unfit(
+                f"{frame.saga} at {frame.label!r} needs {', '.join(missing)}, which the record does not hold"
+            )
     return state
 
 
@@ -144,16 +157,19 @@ def _handled(work: Work, node: Node) -> BaseException | None:
                 if not isinstance(loaded, BaseException):
                     continue
                 live = work.live[(id(frame), name)] = loaded
+                work.alive.append(frame)
             return live
     return None
 
 
-def _inside(outer: BaseException, function: Callable[..., tuple[Any, ...]], args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _inside(
+    outer: BaseException, function: Callable[..., tuple[Any, ...]], args: tuple[Any, ...]
+) -> tuple[Any, ...]:
     """Call with an exception being handled, as the caller's `except` block would."""
     trace, context = outer.__traceback__, outer.__context__
     try:
         raise outer
-    except BaseException:
+    except BaseException:  # noqa: BLE001  it is `outer`, just raised
         outer.__traceback__, outer.__context__ = trace, context
         return function(*args)
 
@@ -166,7 +182,7 @@ def _effects(work: Work, node: Node, frame: Frame) -> Frame:
     for effect in effects:
         match effect:
             case ("emit", event):
-                mt = work.types.message_of(type(event))
+                mt = work.type_of(event)
                 work.send_event(mt, dump_body(event), messages.key_of(mt, event))
             case ("enter", _):
                 frame.scopes.append(len(node.undo))
@@ -176,7 +192,9 @@ def _effects(work: Work, node: Node, frame: Frame) -> Frame:
                 _pivot(work)
                 frame = node.frames[-1]
             case ("deadline", within, until):
-                work.record.deadline = work.at + within if within is not None else int(until.timestamp() * 1000)
+                work.record.deadline = (
+                    work.at + within if within is not None else int(until.timestamp() * 1000)
+                )
             case _:
                 raise SagaBug(TypeError(f"unknown effect {effect[0]!r}"))
     return frame
@@ -188,6 +206,7 @@ def _same(work: Work, frame: Frame) -> Frame:
     for (ident, name), live in list(work.live.items()):
         if ident == id(frame):
             work.live[(id(new), name)] = live
+            work.alive.append(new)
     return new
 
 

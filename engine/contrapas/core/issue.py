@@ -10,6 +10,7 @@ from contrapas.core import messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.outcomes import dump_body
 from contrapas.core.plans import START, plan_of
+from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, SagaBug, Unfit, Work
 from contrapas.errors import DataError
 
@@ -66,7 +67,7 @@ def _command(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         return
     pending.body = dump_body(op.value)
     if op.retry is not None:
-        pending.policy = op.retry.text()
+        pending.policy = policy_text(op.retry)
         if op.retry.each_ms is not None:
             pending.each_at = work.at + op.retry.each_ms
     work.send_command(pending)
@@ -77,12 +78,16 @@ def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     if step is None:
         raise Unfit(f"no step {op.name!r} here")
     if work.observe and not step.observe:
-        raise DataError("CP721", f"{label} is a local step, which an observed saga does not run", fix="@step(observe=True)")
+        raise DataError(
+            "CP721",
+            f"{label} is a local step, which an observed saga does not run",
+            fix="@step(observe=True)",
+        )
     pending = _pending(work, line, label, op, deadline=_within(work, op))
     pending.body = step.args.dump(op.value)
     policy = op.retry if op.retry is not None else step.retry
     if policy is not None:
-        pending.policy = policy.text()
+        pending.policy = policy_text(policy)
     pending.undo = undo.register(work, line, op, label=label, key=pending.key)
     line.node.pending = pending
     work.call_step(pending)
@@ -108,7 +113,9 @@ def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     if machine is None:
         raise Unfit(f"no saga {op.name!r} here")
     if op.within_ms is not None:
-        raise DataError("CP850", f"{label}: within= of a called saga is not supported", fix="give its steps a within=")
+        raise DataError(
+            "CP850", f"{label}: within= of a called saga is not supported", fix="give its steps a within="
+        )
     args, kwargs = op.value
     try:
         values = plan_of(machine).bind(args, kwargs)
@@ -125,7 +132,9 @@ def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 def _join(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     if op.within_ms is not None:
-        raise DataError("CP850", f"{label}: within= of a join is not supported", fix="give its operations a within=")
+        raise DataError(
+            "CP850", f"{label}: within= of a join is not supported", fix="give its operations a within="
+        )
     children = [Node() for _ in op.children]
     line.node.join = Join(
         kind=op.kind,

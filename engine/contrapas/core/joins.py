@@ -23,7 +23,7 @@ def progress(work: Work, line: Line) -> None:
         return
     if join.winner < 0 and not join.thrown:
         _decide(work, line, join)
-    if not all([child.ended for child in join.children]):
+    if not all(child.ended for child in join.children):
         return
     if join.kind == "first" and join.winner >= 0 and not _losers_undone(work, line, join):
         return
@@ -32,7 +32,11 @@ def progress(work: Work, line: Line) -> None:
 
 def _decide(work: Work, line: Line, join: Join) -> None:
     """Is there a winner of `first`, or a failure that ends an `all` with `fail_fast`? The others are given up."""
-    decisive = [i for i in join.done_order if join.kind == "first" or (join.fail_fast and join.children[i].error is not None)]
+    decisive = [
+        i
+        for i in join.done_order
+        if join.kind == "first" or (join.fail_fast and join.children[i].error is not None)
+    ]
     if not decisive:
         return
     join.winner = decisive[0]

@@ -25,7 +25,9 @@ def time_text(at: int) -> bytes:
     """RFC 3339 with milliseconds, UTC."""
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode() + b".%03dZ" % (at % 1000)
+    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode() + b".%03dZ" % (
+        at % 1000
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -91,7 +93,9 @@ def event(record: InstanceRecord, mt: MessageType, body: str, key: str, world: W
         ("ce_causationid", record.cause.id.encode()),
         *trace_headers(record.cause),
     )
-    return Message(to=mt.topic or "in", key=raw, value=_checked(body.encode(), mt.name), headers=headers, id=ident)
+    return Message(
+        to=mt.topic or "in", key=raw, value=_checked(body.encode(), mt.name), headers=headers, id=ident
+    )
 
 
 def rendezvous(record: InstanceRecord, kind: str, value: str, body: str) -> Message:
@@ -116,5 +120,11 @@ def key_of(mt: MessageType, body: Any) -> str:
     value = getattr(body, mt.key)
     key = value if isinstance(value, str) else str(value)
     if not 0 < len(key.encode()) <= 200 or "\0" in key:
-        raise DataError("CP413", f"{mt.name}.{mt.key} is no key", path=f"/{mt.key}", expected="1 to 200 bytes", got=key[:80])
+        raise DataError(
+            "CP413",
+            f"{mt.name}.{mt.key} is no key",
+            path=f"/{mt.key}",
+            expected="1 to 200 bytes",
+            got=key[:80],
+        )
     return key

@@ -22,21 +22,28 @@ _PACKAGE = __file__.rsplit("core", 1)[0]
 
 def dump_body(message: Any) -> str:
     """JSON text of an event or command."""
-    text: str = message.model_dump_json(by_alias=True)
-    return text
+    cls: Any = message.__class__
+    raw: bytes = cls.__pydantic_serializer__.to_json(message, by_alias=True)
+    return raw.decode()
 
 
 def load_body(world: World, name: str, text: str | bytes) -> Any:
     """An event or command of a registered type."""
     mt = world.types.messages.get(name)
     if mt is None:
-        raise DataError("CP402", f"event type {name[:80]!r} is not known here", expected="a registered type", got=name[:80])
+        raise DataError(
+            "CP402",
+            f"event type {name[:80]!r} is not known here",
+            expected="a registered type",
+            got=name[:80],
+        )
     return mt.cls.model_validate_json(text)
 
 
 def keep_message(world: World, message: Any) -> str:
     """A kept message."""
-    return json.dumps(["message", world.types.message_of(type(message)).name, dump_body(message)], ensure_ascii=False)
+    cls: Any = message.__class__
+    return json.dumps(["message", world.types.message_of(cls).name, dump_body(message)], ensure_ascii=False)
 
 
 def keep_step(step: str, text: str) -> str:

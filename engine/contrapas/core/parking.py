@@ -35,7 +35,9 @@ def verdict_on(why: BaseException) -> tuple[str, str, BaseException]:
     return "CP901", "defect", why
 
 
-def parked(record: InstanceRecord, event: Input, why: BaseException, before: InstanceRecord | None) -> InstanceRecord:
+def parked(
+    record: InstanceRecord, event: Input, why: BaseException, before: InstanceRecord | None
+) -> InstanceRecord:
     """`record` is the successor in which nothing happened; it stands still there, with the input."""
     code, reason, shown = verdict_on(why)
     cause = keepable(event)

@@ -15,7 +15,9 @@ def keepable(event: Input) -> Cause:
     headers = tuple(h for h in cause.headers if h[0] not in _OURS)
     value = cause.value
     if cause.kind == "result":
-        value = (event.body if event.outcome == "ok" and isinstance(event.body, str) else event.error).encode()
+        value = (
+            event.body if event.outcome == "ok" and isinstance(event.body, str) else event.error
+        ).encode()
     if event.in_reply_to:
         headers += (("cp-in-reply-to", event.in_reply_to.encode()),)
     if event.outcome != "ok":

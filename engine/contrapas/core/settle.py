@@ -14,6 +14,7 @@ from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Node, Pending, UndoEntry
 from contrapas.core.joins import Kept
 from contrapas.core.outcomes import failed, keep_message, keep_step, reason_of, words_of
+from contrapas.core.policies import policy_from
 from contrapas.core.reread import reread
 from contrapas.core.undo import edit, lines, needs_reply, settle, walk
 from contrapas.core.work import Line, Work
@@ -92,7 +93,9 @@ def _command(work: Work, line: Line, pending: Pending, event: Input) -> bool:
         elif pending.kind == "ask":
             _over(work, line, pending, "failed", event.body)
         else:
-            _over(work, line, pending, "failed", thrown=failed(pending.label, reason_of(event.body), event.body))
+            _over(
+                work, line, pending, "failed", thrown=failed(pending.label, reason_of(event.body), event.body)
+            )
         return True
     if event.outcome == "error":
         words = event.reason or "the handler gave up"
@@ -159,7 +162,7 @@ def _over(
 
 def policy_of(pending: Pending) -> Retry | None:
     """Its retry policy, if it has one."""
-    return Retry.parse(pending.policy) if pending.policy else None
+    return policy_from(pending.policy) if pending.policy else None
 
 
 def again(work: Work, node: Node, pending: Pending, policy: Retry, words: str) -> None:
@@ -208,7 +211,9 @@ def undo_answered(work: Work, entry: UndoEntry, event: Input) -> bool:
         good = event.type == pending.types[0] and event.outcome != "error"
         if not good and event.outcome == "ok" and event.type not in pending.types:
             return False
-        words = "" if good else event.reason or (reason_of(event.body) if event.type else "the handler gave up")
+        words = (
+            "" if good else event.reason or (reason_of(event.body) if event.type else "the handler gave up")
+        )
     if good:
         unwind.through(work, entry)
     else:

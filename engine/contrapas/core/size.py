@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contrapas.core.envelope import InstanceRecord
+from collections.abc import Sequence
+
+from contrapas.core.envelope import InstanceRecord, Node, UndoEntry
 from contrapas.core.envelope_avro import encode
 
 LIMIT = 900_000
@@ -11,37 +13,40 @@ _SURE = LIMIT // 5
 
 
 def size_of(record: InstanceRecord) -> int:
-    """Bytes, at least; exact from 180 kB on."""
-    estimate = len(record.cause.value) + len(record.outcome_body)
+    """Bytes, about; exact where it could matter."""
+    estimate = len(record.cause.value) + len(record.outcome_body) + _node(record.root)
     for message in record.out:
         estimate += len(message.value)
-    for message in record.unsent:
-        estimate += len(message.value)
-    for cause in record.kept:
-        estimate += len(cause.value)
-    for line in _nodes(record):
-        estimate += line
+    if record.unsent:
+        estimate += sum([len(message.value) for message in record.unsent])
+    if record.kept:
+        estimate += sum([len(cause.value) for cause in record.kept])
+    if record.owed:
+        estimate += _entries(record.owed)
     if record.parked is not None and record.parked.input is not None:
         estimate += len(record.parked.input.value)
     return estimate if estimate < _SURE else len(encode(record))
 
 
-def _nodes(record: InstanceRecord) -> list[int]:
-    sizes: list[int] = []
-    todo = [record.root]
-    while todo:
-        node = todo.pop()
-        for frame in node.frames:
-            sizes.extend([len(text) for text in frame.slots.values()])
-        if node.pending is not None:
-            sizes.append(len(node.pending.body))
-        for entry in node.undo:
-            sizes.append(len(entry.body) + len(entry.reply) + 200)
-            sizes.extend([len(text) for text in entry.captures.values()])
-            for branch in entry.branches:
-                sizes.extend([len(e.body) + len(e.reply) + 200 for e in branch])
-        if node.result is not None:
-            sizes.append(len(node.result))
-        if node.join is not None:
-            todo.extend(node.join.children)
-    return sizes
+def _node(node: Node) -> int:
+    size = len(node.result or "")
+    for frame in node.frames:
+        size += sum(map(len, frame.slots.values()))
+    if node.pending is not None:
+        size += len(node.pending.body)
+    if node.undo:
+        size += _entries(node.undo)
+    if node.join is not None:
+        size += sum([_node(child) + 200 for child in node.join.children])
+    return size
+
+
+def _entries(entries: Sequence[UndoEntry]) -> int:
+    """An entry that was written before says itself how large it is."""
+    size = 0
+    for entry in entries:
+        size += len(entry.raw) or 300 + len(entry.body) + len(entry.reply)
+        if entry.captures or entry.branches:
+            size += sum(map(len, entry.captures.values()))
+            size += sum([_entries(branch) for branch in entry.branches])
+    return size

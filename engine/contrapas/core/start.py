@@ -58,7 +58,9 @@ def collect(record: InstanceRecord, event: Input, world: World) -> list[str]:
         size += len(cause.value)
         if len(taken) >= KEPT_MAX or size > KEPT_BYTES_MAX:
             break
-        observed = record.mode == "observe" and any(cause.type in mt.replies for mt in world.types.messages.values())
+        observed = record.mode == "observe" and any(
+            cause.type in mt.replies for mt in world.types.messages.values()
+        )
         if observed or ahead_of_start(world, record.saga, cause.type):
             record.kept.append(cause)
             taken.append(cause.id)
@@ -73,5 +75,3 @@ def begin(work: Work, event: Input) -> None:
         raise Unfit(f"no saga {frame.saga!r} here")
     work.fresh[id(frame)] = plan_of(machine).bind((event.body,), {})
     work.resume(work.root)
-
-

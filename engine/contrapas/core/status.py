@@ -19,7 +19,13 @@ def status_of(record: InstanceRecord) -> str:
     if record.root.join is None:
         if pending is None:
             return "waiting"
-        return "retrying" if pending.retry_at is not None else "running" if pending.kind == "local" else "waiting"
+        return (
+            "retrying"
+            if pending.retry_at is not None
+            else "running"
+            if pending.kind == "local"
+            else "waiting"
+        )
     operations = list(record.operations())
     if any(p.retry_at is not None for p in operations):
         return "retrying"

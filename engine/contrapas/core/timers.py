@@ -34,6 +34,16 @@ def timers(record: InstanceRecord) -> list[Timer]:
 
 def next_deadline(record: InstanceRecord) -> int | None:
     """The earliest, in ms of log time."""
+    pending = record.root.pending
+    if (
+        pending is not None
+        and pending.kind == "local"
+        and pending.retry_at is None
+        and pending.deadline is None
+    ):
+        quiet = not record.root.undo and record.deadline is None and not record.owed and not record.binds
+        if quiet and record.parked is None and not record.paused:
+            return None
     found = timers(record)
     return min([t.at for t in found]) if found else None
 

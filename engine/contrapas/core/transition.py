@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 
-from contrapas.core import cancel, expire, frames, parking, settle, start, waits
+from contrapas.core import cancel, expire, frames, parking, settle, start, undo, waits
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.plans import plan_of
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT, size_of
 from contrapas.core.status import status_of
-from contrapas.core.work import FATAL, Work, next_record
+from contrapas.core.work import FATAL, Line, Work, next_record
 from contrapas.core.world import Input, Transition, World
 from contrapas.errors import Damaged, DataError
 
@@ -48,7 +48,9 @@ def _start(record: InstanceRecord | None, event: Input, world: World) -> Transit
     if record is not None:
         if hashlib.sha256(event.cause.value).digest() == record.start_digest:
             return Transition(record=None, verdict="duplicate", reason="started by the same event")
-        return Transition(record=None, verdict="refused", code="CP412", reason="the key was started with another payload")
+        return Transition(
+            record=None, verdict="refused", code="CP412", reason="the key was started with another payload"
+        )
     for last in (False, True):
         fresh = start.born(event, world)
         collected = start.collect(fresh, event, world)
@@ -59,7 +61,7 @@ def _start(record: InstanceRecord | None, event: Input, world: World) -> Transit
             _check(fresh)
         except FATAL:
             raise
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
             if not last:
                 continue
             stopped = parking.parked(start.born(event, world), event, why, None)
@@ -82,7 +84,7 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
             raise
         except Damaged:
             raise
-        except Exception as why:
+        except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
             if not last:
                 continue
             return _parked(parking.parked(next_record(record, event), event, why, record))
@@ -122,16 +124,27 @@ def _event(work: Work, event: Input) -> str:
         record.kept.append(cause)
         work.note("kept")
         return "kept"
-    work.note("no-op: finished" if record.ended_at is not None else "no-op: late reply" if late else "no-op: not awaited")
+    work.note(
+        "no-op: finished"
+        if record.ended_at is not None
+        else "no-op: late reply"
+        if late
+        else "no-op: not awaited"
+    )
     return "no-op"
 
 
 def _deliver(work: Work, before: InstanceRecord, event: Input) -> str:
     """What a rendezvous hands over: the wait takes it, or it is sent back."""
     record = work.record
-    for line in settle.lines(work.root):
+    for line in undo.lines(work.root):
         pending = line.node.pending
-        if pending is not None and pending.wait_id and pending.wait_id == event.wait_id and event.type in pending.types:
+        if (
+            pending is not None
+            and pending.wait_id
+            and pending.wait_id == event.wait_id
+            and event.type in pending.types
+        ):
             settle.outcome(work, line, pending, event)
             waits.deliver_answer(work, event, "applied")
             return "applied"
@@ -219,7 +232,9 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
         return _nothing(record, event, "no-op: finished")
     cause = keepable(event)
     if not waits.room(record, cause):
-        return Transition(record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events")
+        return Transition(
+            record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events"
+        )
     new = next_record(record, event)
     new.kept.append(cause)
     new.cause.note = "kept"
@@ -240,14 +255,14 @@ def _resumed(new: InstanceRecord, event: Input, world: World) -> Transition | No
         _check(new)
     except FATAL:
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001  it stays parked
         return None
     return _finish(work)
 
 
 def fits(record: InstanceRecord, world: World) -> bool:
     """Does this worker have code for every place where the instance stands? (CP312 ends by itself.)"""
-    for line in _lines(record):
+    for line in undo.lines(Line((record.root,))):
         for frame in line.node.frames:
             machine = world.machines.get(frame.saga)
             if machine is None:
@@ -256,10 +271,6 @@ def fits(record: InstanceRecord, world: World) -> bool:
             if frame.label != "START" and frame.label not in plan.by_label:
                 return False
     return all(p.kind != "local" or p.name in world.types.steps for p in record.operations())
-
-
-def _lines(record: InstanceRecord) -> list[settle.Line]:
-    return list(settle.lines(settle.Line((record.root,))))
 
 
 def _drain(work: Work) -> None:
@@ -274,7 +285,11 @@ def _drain(work: Work) -> None:
             continue
         again = reread(cause, record, work.world, work.at)
         if not settle.incoming(work, again):
-            if record.ended_at is None and cause.kind != "result" and waits.ahead(work.world, record, cause.type):
+            if (
+                record.ended_at is None
+                and cause.kind != "result"
+                and waits.ahead(work.world, record, cause.type)
+            ):
                 record.kept.append(cause)
             else:
                 work.note(f"no-op: {cause.type} {cause.id}")
@@ -311,7 +326,9 @@ def _finish(work: Work, *, verdict: str = "applied", collected: list[str] | None
     record = work.record
     record.status = status_of(record)
     if verdict == "dead":
-        return Transition(record=None, verdict="dead", code="CP846", reason="the instance keeps no more events")
+        return Transition(
+            record=None, verdict="dead", code="CP846", reason="the instance keeps no more events"
+        )
     made = Transition(record=record, steps=work.steps, verdict=verdict, collected=collected or [])
     if record.parked is not None:
         made.code, made.reason = record.parked.code, record.parked.error

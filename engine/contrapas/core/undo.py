@@ -14,6 +14,7 @@ from contrapas.author.retry import UNDO_RETRY, Retry
 from contrapas.core.copies import copy_undo
 from contrapas.core.envelope import Node, UndoEntry
 from contrapas.core.outcomes import dump_body
+from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, Unfit, Work
 from contrapas.errors import DataError
 from contrapas.machine import Undo
@@ -36,7 +37,14 @@ def register(
     number = record.undo_count
     record.undo_count = number + 1
     entry = UndoEntry(
-        number=number, label=label, visit=record.version, key=key, status="issued", kind="", name="", types=types
+        number=number,
+        label=label,
+        visit=record.version,
+        key=key,
+        status="issued",
+        kind="",
+        name="",
+        types=types,
     )
     if op.kind == "local":
         entry.step = op.name
@@ -80,11 +88,16 @@ def make_ready(work: Work, entry: UndoEntry, undo: Any) -> None:
         elif undo.kind == "command":
             entry.kind, entry.name, entry.body = "command", undo.name, dump_body(undo.value)
         else:
-            raise DataError("CP118", f"undo= of {entry.label} is a {undo.kind}", expected="a command or a step call", got=undo.kind)
+            raise DataError(
+                "CP118",
+                f"undo= of {entry.label} is a {undo.kind}",
+                expected="a command or a step call",
+                got=undo.kind,
+            )
     else:
-        entry.kind, entry.name = "command", work.types.message_of(type(undo)).name
+        entry.kind, entry.name = "command", work.type_of(undo).name
         entry.body = dump_body(undo)
-    entry.policy = (retry or UNDO_RETRY).text()
+    entry.policy = policy_text(retry or UNDO_RETRY)
 
 
 def compiled_undo(work: Work, entry: UndoEntry) -> Undo:
@@ -131,11 +144,12 @@ def change(work: Work, number: int, how: Callable[[UndoEntry], None]) -> None:
     """Change the entry of a number wherever it stands; nothing happens if it is gone (U8)."""
     if number < 0:
         return
+    top = work.root.node.undo
+    if top and top[-1].number == number:
+        how(edit(top, (len(top) - 1,)))
+        return
     for line in lines(work.root):
         stack = line.node.undo
-        if stack and stack[-1].number == number:
-            how(edit(stack, (len(stack) - 1,)))
-            return
         for path, entry in walk(stack):
             if entry.number == number:
                 how(edit(stack, path))
@@ -161,6 +175,9 @@ def needs_reply(work: Work, number: int) -> bool:
     """Does the entry of a number want the success reply kept?"""
     if number < 0:
         return False
+    stack = work.root.node.undo
+    if stack and stack[-1].number == number:
+        return stack[-1].needs_reply
     for line in lines(work.root):
         for _, entry in walk(line.node.undo):
             if entry.number == number:
@@ -176,6 +193,13 @@ def group(node: Node, branches: list[list[UndoEntry]], number: int, label: str, 
     elif standing:
         node.undo.append(
             UndoEntry(
-                number=number, label=label, visit=visit, key="", status="done", kind="group", name="", branches=standing
+                number=number,
+                label=label,
+                visit=visit,
+                key="",
+                status="done",
+                kind="group",
+                name="",
+                branches=standing,
             )
         )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from contrapas.author.retry import Retry
 from contrapas.core import ends, messages
 from contrapas.core.copies import copy_undo
 from contrapas.core.envelope import Pending, UndoEntry, Unwinding
 from contrapas.core.outcomes import load_body, load_kept
+from contrapas.core.policies import policy_from
 from contrapas.core.undo import SETTLED, compiled_undo, edit, make_ready
 from contrapas.core.waits import take_kept
 from contrapas.core.work import FATAL, Line, SagaBug, Work
@@ -55,7 +55,8 @@ def _visit(work: Work, entries: list[UndoEntry], floor: int) -> bool:
                 return False
             entry = edit(entries, (i,))
             if entry.kind == "group":
-                if not all([_visit(work, branch, 0) for branch in entry.branches]):
+                through = [_visit(work, branch, 0) for branch in entry.branches]
+                if not all(through):
                     return False
                 entry.status = "undone"
             elif entry.needs_reply and not entry.reply:
@@ -114,7 +115,7 @@ def issue(work: Work, entry: UndoEntry) -> bool:
         return True
     if not silent:
         work.send_command(pending)
-        each = Retry.parse(pending.policy).each_ms if pending.policy else None
+        each = policy_from(pending.policy).each_ms if pending.policy else None
         pending.each_at = None if each is None else work.at + each
     return False
 
@@ -126,7 +127,11 @@ def _evaluate(work: Work, entry: UndoEntry) -> bool:
         made = _run(work.types.steps[entry.name].undo, reply)
     else:
         compiled = compiled_undo(work, entry)
-        captures = {s.name: s.codec.load(entry.captures[s.name]) for s in compiled.captures if s.codec is not None and s.name in entry.captures}
+        captures = {
+            s.name: s.codec.load(entry.captures[s.name])
+            for s in compiled.captures
+            if s.codec is not None and s.name in entry.captures
+        }
         made = _run(compiled.function, captures, reply, work.saga)
     if made is None:
         return False

@@ -23,7 +23,10 @@ _LAST_RESEND_MS = 60_000
 
 def room(record: InstanceRecord, cause: Cause) -> bool:
     """May one more event be kept: at most 100, at most 256 kB."""
-    return len(record.kept) < KEPT_MAX and sum(len(c.value) for c in record.kept) + len(cause.value) <= KEPT_BYTES_MAX
+    return (
+        len(record.kept) < KEPT_MAX
+        and sum(len(c.value) for c in record.kept) + len(cause.value) <= KEPT_BYTES_MAX
+    )
 
 
 def ahead(world: World, record: InstanceRecord, type_name: str) -> bool:
@@ -126,7 +129,11 @@ def acknowledged(work: Work, event: Input) -> None:
     """`bound` from a rendezvous. Refused: another instance waits there already, and this one parks (CP848)."""
     kind = "unbind" if event.outcome == "gone" else "bind"
     record = work.record
-    met = [b for b in record.binds if b.wait_id == event.wait_id and b.kind == kind and event.type in ("", b.name)]
+    met = [
+        b
+        for b in record.binds
+        if b.wait_id == event.wait_id and b.kind == kind and event.type in ("", b.name)
+    ]
     if not met:
         work.note("no-op: not asked")
         return

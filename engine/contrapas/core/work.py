@@ -66,6 +66,7 @@ class Work:
 
     __slots__ = (
         "activation",
+        "alive",
         "ambients",
         "at",
         "event",
@@ -102,6 +103,8 @@ class Work:
         """Handled exceptions decoded in this transition, by (frame, slot): one object stays one."""
         self.kept_answers: list[tuple[Line, Pending, Cause]] = []
         """Operations whose answer the record holds already."""
+        self.alive: list[Frame] = []
+        """Frames that `live` knows by identity: no other may get theirs."""
         self.stretches = 0
         self.keep = False
         """The event in hand was kept for a state ahead."""
@@ -124,6 +127,11 @@ class Work:
         if machine is None:
             raise Unfit(f"no saga {frame.saga!r} here")
         return plan_of(machine)
+
+    def type_of(self, message: Any) -> MessageType:
+        """The registered type of an event or command; DataError CP402 for one outside."""
+        cls: Any = message.__class__
+        return self.types.message_of(cls)
 
     def mint(self, label: str, suffix: str = "") -> str:
         """The idempotency key of an operation issued now (R2)."""
