@@ -81,6 +81,15 @@ def test_every_command_that_a_page_names_exists() -> None:
                 assert known or words[0].startswith("-"), f"{page}: {line}"
 
 
+def test_what_the_readme_shows_is_what_lies_in_the_folder() -> None:
+    page = (ROOT / "README.md").read_text()
+    order = ROOT / "sagas" / "order"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (machine,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert code in (order / "saga.py").read_text()
+    assert machine == (order / "machine.txt").read_text()
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):

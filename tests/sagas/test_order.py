@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ import pytest
 from contrapas import App, Service
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_avro import decode
+from contrapas.draw.edges import graph_of
+from contrapas.draw.text import text
 from contrapas.runtime import find
+from contrapas.runtime.build import build
 from contrapas.runtime.engine import Engine
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +76,7 @@ def commanded(saga: Any, *, ships: bool = True) -> App:
 
 
 @asynccontextmanager
-async def running(app: App) -> AsyncIterator[Engine]:
+async def running(app: App) -> AsyncGenerator[Engine]:
     async with Engine.opened(app.definition(), "memory:") as engine, engine.working(0):
         yield engine
 
@@ -143,3 +146,37 @@ async def test_what_was_done_is_taken_back_when_the_stock_is_out(saga: Any) -> N
 async def test_an_observer_publishes_nothing_but_undos(saga: Any, observed: Any) -> None:
     records = await run(observed.app, saga.OrderPlaced(order_id="o-3", sku="mug", cents=4200))
     assert [message.to for record in records for message in record.out] == []
+
+
+def golden(request: pytest.FixtureRequest, name: str, text: str) -> None:
+    file = ROOT / "sagas" / "order" / name
+    if request.config.getoption("--rewrite"):
+        file.write_text(text)
+    assert file.read_text() == text, f"{name} differs: pytest --rewrite, then read the diff"
+
+
+def test_the_compiled_form_is_the_committed_one(saga: Any, request: pytest.FixtureRequest) -> None:
+    world = build(saga.app.definition())
+    golden(request, "machine.txt", text(graph_of(world.machines["place_order"])).rstrip("\n") + "\n")
+
+
+async def test_a_run_is_recorded_as_in_the_committed_history(
+    saga: Any, request: pytest.FixtureRequest
+) -> None:
+    lines: list[str] = []
+    for key, sku in (("o-1", "mug"), ("o-2", "none")):
+        records = await run(commanded(saga), saga.OrderPlaced(order_id=key, sku=sku, cents=4200))
+        for record, (state, locals_) in zip(records, walked(records), strict=True):
+            sent = [dict(m.headers)["ce_type"].decode() for m in record.out]
+            line = {
+                "instance": record.instance,
+                "version": record.version,
+                "cause": f"{record.cause.kind} {record.cause.type}",
+                "status": record.status,
+                "state": state,
+                "locals": locals_,
+                "sent": sent,
+                "outcome": record.outcome,
+            }
+            lines.append(json.dumps(line))
+    golden(request, "history.jsonl", "\n".join(lines) + "\n")
