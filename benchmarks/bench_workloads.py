@@ -224,19 +224,17 @@ def measure(name: str, quick: bool, workers: int | None) -> Line:
     run, default = WORKLOADS[name]
     line: Line = {"workload": name, "quick": quick, "workers": workers or default, "floor": floor()}
     busy, began = busy_s(), time.monotonic()
-    rig: Rig | None = None
+    rig = Rig()
     own = 0.0
     try:
-        rig = Rig(workers or default)
+        rig.start(workers or default)
         line |= run(rig, quick, line["floor"])
         own = rig.cpu()
     except FAILURES as why:
         line["failed"] = f"{type(why).__name__}: {why}"[:500]
-        if rig is not None:
-            line["log"] = (rig.folder / "worker.log").read_text(errors="replace")[-1500:]
+        line["log"] = (rig.folder / "worker.log").read_text(errors="replace")[-1500:]
     finally:
-        if rig is not None:
-            rig.close()
+        rig.close()
     wall = time.monotonic() - began
     line["other_cpu_share"] = round(max(0.0, busy_s() - busy - own) / (wall * (os.cpu_count() or 1)), 3)
     if (held := TARGETS.get(name)) and held[0] in line and not quick:

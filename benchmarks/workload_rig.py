@@ -77,13 +77,18 @@ class Child:
 class Rig:
     """The folder, the log and the workers of one workload."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="contrapas-bench-", dir=os.environ.get("BENCH_DIR")))
         os.environ["BENCH_LOG"] = f"sqlite:///{self.folder}/bench.db"
         os.environ["LEDGER"] = str(self.folder / "ledger")
         os.environ["GATE"] = str(self.folder / "gate")
         self.ledger = LedgerFile(self.folder / "ledger")
-        self.children = [Child(self.folder) for _ in range(workers)]
+        self.children: list[Child] = []
+
+    def start(self, workers: int) -> None:
+        """Start workers, until each can take work."""
+        for _ in range(workers):
+            self.children.append(Child(self.folder))
 
     @property
     def first(self) -> Child:
