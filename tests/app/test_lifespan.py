@@ -40,13 +40,12 @@ def tell(id: str, total: int) -> None:
 
 
 class Bell:
-    def __init__(self) -> None:
-        self.tone = 40
+    tone: int = 40
 
 
 @saga
 async def visit(s: Saga, e: Opened, bell: Bell, other: Annotated[int, Depends(lambda: 1)]) -> Closed:
-    total = await double(e.n)
+    total: int = await double(e.n)
     knock = await s.wait(Knocked, within="1m")
     if isinstance(knock, Timeout):
         total = -1
