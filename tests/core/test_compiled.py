@@ -90,8 +90,18 @@ async def seats(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     return OrderConfirmed(order_id=order.order_id, note=",".join(got))
 
 
+@saga
+async def alias(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    first: list[str] = [order.order_id]
+    second = first
+    await price(order.order_id)
+    second.append("two")
+    await price(order.order_id)
+    return OrderConfirmed(order_id=order.order_id, note=f"{first} {first is second}")
+
+
 REGISTRY = build_registry(
-    sagas=(place_order, scoped, seat, seats),
+    sagas=(place_order, scoped, seat, seats, alias),
     steps=(price, take_seat, shop.free_seat),
     events=shop.EVENTS,
     exceptions=(ValueError,),
@@ -187,3 +197,12 @@ def test_called_sagas_in_a_loop_and_in_a_join_register_their_undos_with_the_call
         undone += 1
     assert (on.status, undone) == ("compensated", 3)
     assert [json.loads(c.body)["args"][0] for c in on.calls if c.step == "free_seat"] == ["c", "b", "a"]
+
+
+def test_two_locals_that_hold_one_list_still_do_after_every_reload() -> None:
+    """A7, case 51."""
+    on = stage(alias)
+    on.start()
+    on.result(1)
+    on.result(1)
+    assert on.status == "done" and outcome(on)["note"] == f"['{K}', 'two'] True"
