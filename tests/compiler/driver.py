@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +75,11 @@ def outcome(op: Op[Any], number: int, script: Script, run: Run) -> Any:
 
 def _value(script: Script, op: Op[Any], number: int, position: int) -> Any:
     value = script(op, number)
-    return value[position] if isinstance(value, list) and op.kind not in ("local",) and position < len(value) else value
+    return (
+        value[position]
+        if isinstance(value, list) and op.kind not in ("local",) and position < len(value)
+        else value
+    )
 
 
 class Native:
@@ -216,6 +222,7 @@ def keep(frame: Standing, index: int, out: dict[str, Any]) -> None:
     frame.state = state
 
 
+@functools.cache
 def machines_of(*sagas: SagaDef[..., Any]) -> dict[str, Machine]:
     """Compile; an assertion shows every refusal."""
     done = compile_all(sagas, registry=Registry())
@@ -229,12 +236,14 @@ def refusals_of(saga: SagaDef[..., Any], **options: Any) -> list[Refusal]:
     return [*done.refusals, *done.warnings]
 
 
-def same(saga: SagaDef[..., Any], script: Script, *args: Any, others: tuple[SagaDef[..., Any], ...] = ()) -> Run:
+def same(
+    saga: SagaDef[..., Any], script: Script, *args: Any, others: tuple[SagaDef[..., Any], ...] = ()
+) -> Run:
     """Run both ways, compare everything, give the compiled run."""
     machines = machines_of(saga, *others)
     sagas = {x.name: x for x in (saga, *others)}
-    left = native(saga, args, script, sagas)
-    right = compiled(machines, saga.name, args, script)
+    left = native(saga, copy.deepcopy(args), script, sagas)
+    right = compiled(machines, saga.name, copy.deepcopy(args), script)
     assert right.operations == left.operations
     assert right.logged == left.logged
     assert right.error == left.error
@@ -257,4 +266,33 @@ def failing(*which: int) -> Script:
     return script
 
 
-__all__ = ["Run", "UndoRef", "compiled", "failing", "log", "machines_of", "native", "numbers", "refusals_of", "same"]
+__all__ = [
+    "Run",
+    "UndoRef",
+    "compiled",
+    "failing",
+    "log",
+    "machines_of",
+    "native",
+    "numbers",
+    "refusals_of",
+    "same",
+]
+
+
+def echo(*which: int) -> Script:
+    """A script: every local step gives its first argument, except these operations, which fail."""
+
+    def script(op: Op[Any], number: int) -> Any:
+        if number in which:
+            return StepFailed(f"no {number}")
+        return op.value[0][0] if op.kind == "local" and op.value[0] else number
+
+    return script
+
+
+def every(count: int) -> list[tuple[int, ...]]:
+    """Which operations fail: none, each one, each two of the first `count`."""
+    single = [(i,) for i in range(1, count + 1)]
+    double = [(i, j) for i in range(1, count + 1) for j in range(i + 1, count + 1)]
+    return [(), *single, *double]

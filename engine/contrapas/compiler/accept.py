@@ -122,6 +122,9 @@ class Accept:
     def _started(self, node: ast.expr) -> bool:
         if isinstance(node, ast.GeneratorExp):
             return True
+        if isinstance(node, ast.Name) and node.id in self.own:
+            values = [value for value, _ in self.operations.assigned.get(node.id, ())]
+            return any(isinstance(v, ast.Call | ast.GeneratorExp) and self._started(v) for v in values)
         return (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)

@@ -155,7 +155,9 @@ class Emitter:
             raising.exc = ast.Name("@e1", ast.Load(), lineno=lines[site], col_offset=0)
             return [raising]
 
-        context = call("@linked", load("@thrown"), load("@h") if handled else ast.Constant(None))
+        frames = [site.index for site in self.program.sites if site.kind == "frame"]
+        from_called = ast.Compare(load("@pc"), [ast.In()], [constants(frames)])
+        context = call("@linked", load("@thrown"), load("@h") if handled else ast.Constant(None), from_called)
         target = ast.Attribute(load("@e1"), "__context__", ast.Store())
         again = ast.Try(
             [_tree(sites, throw)] if sites else [ast.Pass()], [], [], [ast.Assign([target], load("@c"))]

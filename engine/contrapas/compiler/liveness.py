@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from contrapas.compiler import scopes
-from contrapas.compiler.uses import State, Walk, mentions
+from contrapas.compiler.uses import State, Walk, mentions, pattern_names
 from contrapas.machine.ir import Await, Block, Branch, Program, Raise, Return
 
 
@@ -86,7 +86,7 @@ def live(program: Program) -> dict[int, frozenset[str]]:
             if now != entering[number]:
                 entering[number] = now
                 changed = True
-    result = {0: entering[program.entry]}
+    result = {0: entering[program.entry] & frozenset(program.params)}
     for block in blocks.values():
         if isinstance(block.term, Await):
             result[block.term.site] = _after(block.term, blocks, entering)
@@ -118,12 +118,8 @@ def _live_in(
     if isinstance(term, Await):
         out |= _after(term, blocks, entering)
     else:
-        inside = {to for to, _ in summary.exits}
-        for after in block.successors():
-            if after not in inside and after in entering:
-                out |= entering[after]
-        for after in _plain(block):
-            out |= entering.get(after, frozenset())
+        for after in block.successors()[len(block.exits) :]:
+            out |= entering.get(after, frozenset()) - _captured(block, after)
     needed = summary.uses | (out - summary.kills) | _caught(block, blocks, entering) | set(block.handling)
     for to, killed in summary.exits:
         needed = needed | (entering[to] - killed)
@@ -132,9 +128,12 @@ def _live_in(
     return frozenset(needed)
 
 
-def _plain(block: Block) -> tuple[int, ...]:
-    """Successors by the terminator alone."""
-    return tuple(n for n in block.successors()[len(block.exits) :])
+def _captured(block: Block, to: int) -> frozenset[str]:
+    """Names that a matching case has bound on its way."""
+    term = block.term
+    if isinstance(term, Branch) and term.kind == "case" and to == term.yes and term.pattern is not None:
+        return frozenset(pattern_names(term.pattern.pattern))
+    return frozenset()
 
 
 def touches(program: Program) -> dict[int, frozenset[str]]:

@@ -24,35 +24,41 @@ def unwinds(exc: BaseException) -> bool:
     return isinstance(exc, StepFailed | Cancelled)
 
 
-def linked(thrown: BaseException, handled: BaseException | None) -> BaseException | None:
+def linked(thrown: BaseException, handled: BaseException | None, called: bool) -> BaseException | None:
     """The context of an exception thrown in at an await: that of its own, ending in what is being handled (L12).
 
+    called: it comes from a called saga, which ran while `handled` was being handled, perhaps as another copy of it.
     Gives the new `__context__`; no cycle is made.
     """
     if handled is None:
         handled = sys.exc_info()[1]
-    if handled is None or handled is thrown:
+    if handled is None or handled is thrown or any(inner is thrown for inner in _contexts(handled)):
         return thrown.__context__
-    chain: BaseException = thrown
-    seen = {id(thrown)}
-    inner: BaseException | None = handled
-    while inner is not None:  # what is handled may already know the thrown one
-        if inner is thrown:
+    last = thrown
+    for inner in _contexts(thrown):
+        if inner is handled or (called and _alike(inner, handled)):
             return thrown.__context__
-        if id(inner) in seen:
-            break
-        seen.add(id(inner))
-        inner = inner.__context__
-    met: set[int] = set()
-    while chain.__context__ is not None and id(chain) not in met:
-        met.add(id(chain))
-        if chain.__context__ is handled:
-            return thrown.__context__
-        chain = chain.__context__
-    if chain is thrown:
+        last = inner
+    if last is thrown:
         return handled
-    chain.__context__ = handled
+    last.__context__ = handled
     return thrown.__context__
+
+
+def _contexts(exc: BaseException) -> list[BaseException]:
+    """The chain of contexts, without the exception itself."""
+    found: list[BaseException] = []
+    seen = {id(exc)}
+    inner = exc.__context__
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        found.append(inner)
+        inner = inner.__context__
+    return found
+
+
+def _alike(one: BaseException, other: BaseException) -> bool:
+    return type(one) is type(other) and repr(one.args) == repr(other.args)
 
 
 def aborts(exc: BaseException | None) -> bool:
