@@ -195,8 +195,8 @@ CP312 error This worker has no code for the version of an instance
   The instance is parked with everything kept, and goes on by itself under a release that can.
   > Start a worker with the code that the instance was started with, or with a migration.
 CP321 error sagas.lock.json is missing or does not match the source
-  The file holds the stable names of all states. Only `contrapas dev` and `contrapas check` without --frozen write it.
-  > Run contrapas check and commit sagas.lock.json.
+  The file holds the stable names of all states. Only `contrapas dev` and `contrapas check --update` write it.
+  > Run contrapas dev, or contrapas check --update, and commit sagas.lock.json.
 CP322 error Two awaits of one saga carry the same label=
   > Labels are unique within a saga: rename one.
 CP323 error A retired label is named again

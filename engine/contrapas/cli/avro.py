@@ -59,7 +59,9 @@ def _pair(name: str, value: bytes) -> tuple[str, bytes]:
 def _decode(value: bytes, classes: Callable[[str], Callable[..., Any]]) -> Any:
     magic, schema = _schema()
     if value[:10] != magic:
-        raise Damaged("CP520", "an instance record is not framed as one", expected=magic.hex(), got=value[:10].hex())
+        raise Damaged(
+            "CP520", "an instance record is not framed as one", expected=magic.hex(), got=value[:10].hex()
+        )
     source = _Bytes(value)
     try:
         record = _reader(classes, schema)(source)

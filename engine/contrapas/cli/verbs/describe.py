@@ -83,7 +83,7 @@ def _page(
     since = text.duration(max(0, now - body.at))
     by = f" by {past[0].cause.type}" if past[0].version == 1 else ""
     out = [
-        f"{text.escape(head.key)}   {body.saga}@{graph[:4]}   {body.status}{text.escape(where)}   {since}   started {began}{by}",
+        f"{text.escape(head.key)}   {body.saga}@{graph}   {body.status}{text.escape(where)}   {since}   started {began}{by}",
         "",
     ]
     out += [f"  {line}" for line in path_lines(look, body, past, note, graph)]

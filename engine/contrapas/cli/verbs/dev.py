@@ -1,0 +1,155 @@
+"""`contrapas dev`: server and worker of one app in a child process, replaced when the user saves a file."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+from typing import Any
+
+import click
+
+from contrapas.cli import exits, positions, program, screen, text
+from contrapas.cli.children import Child, Files, listen
+from contrapas.cli.options import Run, command, verb
+from contrapas.cli.verbs.check import near
+
+CRASHES = 3
+
+
+@command("dev", "Run an app for its developer: worker, HTTP server, check, reload on save.")
+@click.argument("target", metavar="[MODULE:APP]", required=False)
+@click.option("--port", type=click.IntRange(0, 65535), help="7070, or the next free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="This machine only.")
+@click.option(
+    "--drain", metavar="TIME", default="2s", show_default=True, help="For running steps at a reload."
+)
+@verb(log=True)
+def dev(run: Run, target: str | None, port: int | None, host: str, drain: str) -> int:
+    """MODULE is a dotted name or a file: sagas/order/saga.py:app."""
+    from contrapas.web.guard import token_at
+
+    name = program.target_of(target, run.settings)
+    wanted = port if port is not None else run.settings.get("port")
+    listening = listen(wanted, host)
+    try:
+        plan: dict[str, Any] = {
+            "target": name,
+            "log": run.settings.get("log") or "",
+            "serve": listening.fileno(),
+            "check": True,
+            "tell": True,
+            "drain_ms": positions.duration_ms(drain),
+            "token": token_at(".contrapas"),
+            "write_lock": True,
+            "ascii": run.look.ascii,
+            "color": run.look.color,
+            "verbose": run.verbose,
+        }
+        return Dev(run, plan, f"http://{host}:{listening.getsockname()[1]}").run()
+    finally:
+        listening.close()
+
+
+class Dev:
+    """The parent: it never imports the user's module."""
+
+    def __init__(self, run: Run, plan: dict[str, Any], url: str) -> None:
+        self.look = run.look
+        self.plan = plan
+        self.url = url
+        self.files = Files()
+        self.stopped = 0
+        self.crashes: list[float] = []
+
+    def run(self) -> int:
+        """Until a signal."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signal)
+        child = Child(self.plan)
+        if child.wait("prepared", "failed") != "prepared":
+            return child.stop() or exits.FAILED
+        self._header(child)
+        if (code := self._begin(child)) is not None:
+            return code
+        try:
+            while not self.stopped:
+                time.sleep(0.05)
+                child.look()
+                if saved := self.files.changed():
+                    child = self._replaced(child, saved)
+                elif not child.alive:
+                    child = self._again(child)
+        finally:
+            child.stop()
+        return exits.INTERRUPTED if self.stopped == signal.SIGINT else exits.DONE
+
+    def _signal(self, number: int, frame: FrameType | None) -> None:
+        self.stopped = number
+
+    def _header(self, child: Child) -> None:
+        from importlib.metadata import version
+
+        about = child.events["prepared"]
+        self.files.watch([str(path) for path in about["files"]])
+        self._say(
+            f"contrapas {version('contrapas')}   {about['namespace']}   log {text.escape(str(about['log']))}"
+        )
+        self._say(f"  web    {self.url}/?token={self.plan['token'][:8]}…   (whole in .contrapas/token, 0600)")
+
+    def _begin(self, child: Child) -> int | None:
+        child.go()
+        if child.wait("ready", "failed") == "ready":
+            self._say(
+                f"  ready  after {time.monotonic() - child.began:.2f}s, {child.events['ready']['owned']} partitions"
+            )
+            return None
+        return child.stop() or exits.FAILED
+
+    def _replaced(self, old: Child, saved: list[str]) -> Child:
+        """The new code's process, or the old one when the new code cannot run."""
+        began = time.monotonic()
+        fresh = Child(self.plan)
+        names = ", ".join(near(path) for path in saved[:3])
+        if fresh.wait("prepared", "failed") != "prepared":
+            fresh.stop()
+            running = "still running" if old.alive else "stopped with"
+            self._say(f"{names} cannot run: {running} the code from before")
+            return old
+        self.files.watch([str(path) for path in fresh.events["prepared"]["files"]])
+        old.stop()
+        fresh.go()
+        if fresh.wait("ready", "failed") == "ready":
+            self._say(f"{_clock()}  {names} changed, read again in {time.monotonic() - began:.1f}s")
+        return fresh
+
+    def _again(self, child: Child) -> Child:
+        """After the worker ended by itself: at once, but not for ever."""
+        code = child.stop()
+        now = time.monotonic()
+        self.crashes = [at for at in self.crashes if now - at < 30] + [now]
+        self._say(f"{_clock()}  worker ended with {code if code >= 0 else signal.Signals(-code).name}")
+        if len(self.crashes) >= CRASHES:
+            self._say("it ended three times in 30s: it starts again when a file is saved")
+            while not self.stopped and not self.files.changed():
+                time.sleep(0.05)
+            self.crashes.clear()
+            if self.stopped:
+                return child
+        else:
+            time.sleep(0.3)
+        fresh = Child(self.plan)
+        if fresh.wait("prepared", "failed") == "prepared":
+            fresh.go()
+            fresh.wait("ready", "failed")
+        return fresh
+
+    def _say(self, words: str) -> None:
+        screen.line(self.look, words)
+        import sys
+
+        sys.stdout.flush()
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")
