@@ -62,19 +62,24 @@ def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
     sure[0] = frozenset(program.params)
     touches = dict(facts.touches)
     touches[0] = touches[0] | frozenset(program.params)
-    by_name = {slot.name: (variable, slot) for variable, slot in slots.items()}
-    shared: dict[int, tuple[tuple[str, ...], ...]] = {}
-    for number in list(stored)[1:]:
-        names = tuple(slots[n].name for n in stored[number])
-        shared[number] = groups = sharing.groups(names, {n: s for n, (_, s) in by_name.items()})
-        for group in groups:  # decoded as a whole, so it is passed and given back as a whole
-            variables = {by_name[n][0] for n in group}
-            if variables & touches[number]:
-                touches[number] = touches[number] | variables
+    by_name = {slot.name: slot for slot in slots.values()}
+    variables = {slot.name: variable for variable, slot in slots.items()}
+    for group in sharing.among(slots.values()):
+        # Decoded as a whole, so it is passed and given back as a whole: also where the code makes one of it anew, for
+        # the numbers of shared objects in its text and in the others' are one sequence.
+        names = frozenset(variables[n] for n in group)
+        for number in list(stored)[1:]:
+            if names & touches[number]:
+                touches[number] = touches[number] | names
+    shared = {
+        number: sharing.groups([slots[n].name for n in stored[number]], by_name) for number in list(stored)[1:]
+    }
+    # The slot of a `finally` holds nothing while no exception is pending.
+    empty = {h.name for h in program.hidden.values() if h.role == "exc"}
     return Plan(
         stored=stored,
         sure=sure,
-        needs={site: names & facts.live[site] for site, names in sure.items()},
+        needs={site: names & facts.live[site] - empty for site, names in sure.items()},
         touches=touches,
         shared=shared,
         leaving=_leaving(program, kept, sure, touches, stored),
