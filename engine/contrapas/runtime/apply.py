@@ -92,6 +92,9 @@ def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
     if a.kind in ("answer", "command"):
         p.counts.ignored += 1
         return
+    if targets.dead == "CP402" and a.event_source.startswith(f"/contrapas/{p.setting.namespace}/"):
+        p.counts.ignored += 1  # an outcome without a topic, and no saga that waits for it
+        return
     if targets.dead:
         _nobody(p, batch, a, targets.dead)
         return
