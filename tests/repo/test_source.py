@@ -26,9 +26,13 @@ CODE = SHIPPED + sorted(
     path for folder in ("tests", "sagas", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle", "yaml"}
-COMPILES = {"engine/contrapas/compiler/emit.py", "engine/contrapas/core/copies.py"}
-"""The only places that may run text as code: the author's own source, lowered, and copiers made from our own classes;
-never anything stored or received."""
+COMPILES = {
+    "engine/contrapas/compiler/emit.py",
+    "engine/contrapas/compiler/types.py",
+    "engine/contrapas/core/copies.py",
+}
+"""The only places that may run text as code: the author's own source, lowered, his annotations, and copiers made from
+our own classes; never anything stored or received."""
 
 
 def name(path: Path) -> str:
@@ -70,7 +74,7 @@ def test_nothing_is_unpickled_anywhere() -> None:
     assert found == []
 
 
-def test_text_becomes_code_in_two_places_only() -> None:
+def test_text_becomes_code_in_three_places_only() -> None:
     found: set[str] = set()
     for path in SHIPPED:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -127,6 +131,8 @@ def test_sagas_use_public_names_only() -> None:
         "contrapas.testing",
     }
     for path in sorted((ROOT / "sagas").rglob("*.py")):
+        if path.name in ("run.py", "census.py"):  # programs that run and judge a saga, no sagas
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("contrapas"):
                 assert node.module in promised, f"{name(path)}:{node.lineno}"
