@@ -260,16 +260,27 @@ class Expressions(Builder):
     def _x_boolop(self, node: ast.BoolOp, hint: str) -> ast.expr:
         result = self.hidden("arg", node, hint, text=ast.unparse(node))
         after = self.new()
-        for number, value in enumerate(node.values):
-            self._into(result, value, hint)
-            if number < len(node.values) - 1:
-                more = self.new()
-                test = place(load(result), value)
-                yes, no = (more, after) if isinstance(node.op, ast.And) else (after, more)
-                self.branch(test, yes, no)
-                self.start(more)
-        self.goto(after)
+        self._choose(node, result, hint, after, after)
+        self.start(after)
         return place(load(result), node)
+
+    def _choose(self, node: ast.expr, result: str, hint: str, yes: Block, no: Block) -> None:
+        """Keep the value of `node`, then go by its truth, which is asked for once however deep it stands."""
+        if isinstance(node, ast.BoolOp):
+            for value in node.values[:-1]:
+                more = self.new()
+                if isinstance(node.op, ast.And):
+                    self._choose(value, result, hint, more, no)
+                else:
+                    self._choose(value, result, hint, yes, more)
+                self.start(more)
+            self._choose(node.values[-1], result, hint, yes, no)
+            return
+        self._into(result, node, hint)
+        if yes is no:
+            self.goto(yes)
+        else:
+            self.branch(place(load(result), node), yes, no)
 
     def _into(self, name: str, value: ast.expr, hint: str) -> None:
         if isinstance(value, ast.Await):
