@@ -95,7 +95,7 @@ class Dev:
         self._say(
             f"contrapas {version('contrapas')}   {about['namespace']}   log {text.escape(str(about['log']))}"
         )
-        self._say(f"  web    {self.url}/?token={self.plan['token'][:8]}…   (whole in .contrapas/token, 0600)")
+        self._say(f"  web    {self.url}/?token={self.plan['token']}")
 
     def _begin(self, child: Child) -> int | None:
         child.go()
