@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import types
 from collections import ChainMap
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -43,6 +44,7 @@ class Front:
         node, fn = read.node, self.saga.fn
         self._decorators(node)
         hints = self._hints(node)
+        _several(node.args, hints)
         saga_name = signature(node, hints, Saga, refusals)
         names = [n for n in scopes.arguments(node.args) if n != saga_name]
         ambients = tuple((n, hints.get(n)) for n in names[1:] if self._ambient(hints.get(n)))
@@ -133,6 +135,14 @@ def outcomes(program: Program) -> tuple[Any, ...]:
     """Event classes that the saga may return."""
     hint = program.hints.get("return")
     return tuple(c for c in members(hint) if isinstance(c, type) and issubclass(c, Event))
+
+
+def _several(args: ast.arguments, hints: dict[str, Any]) -> None:
+    """`*rest: int` holds a tuple, `**more: int` a dict."""
+    if args.vararg is not None and args.vararg.arg in hints:
+        hints[args.vararg.arg] = types.GenericAlias(tuple, (hints[args.vararg.arg], ...))
+    if args.kwarg is not None and args.kwarg.arg in hints:
+        hints[args.kwarg.arg] = types.GenericAlias(dict, (str, hints[args.kwarg.arg]))
 
 
 def _depends(marker: Any) -> bool:
