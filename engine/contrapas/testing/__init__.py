@@ -1,1 +1,20 @@
 """Help for tests of sagas and of connectors. Nothing that runs in production may import it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from contrapas.testing.conformance import exercise_log
+
+__all__ = ["exercise_log"]
+
+_HOME = {"exercise_log": "contrapas.testing.conformance"}
+
+
+def __getattr__(name: str) -> Any:
+    if (home := _HOME.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(home), name)
