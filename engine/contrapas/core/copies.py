@@ -124,7 +124,7 @@ def copy_node(old: Node) -> Node:
 
 
 def copy_record(old: InstanceRecord) -> InstanceRecord:
-    """A record that may be changed: its node tree and its lists are its own; nothing is to be sent yet."""
+    """A record that may be changed: its node tree and its lists are its own, the dedupe memory excepted."""
     new: InstanceRecord = _new(InstanceRecord)
     new.instance = old.instance
     new.saga = old.saga
@@ -155,8 +155,8 @@ def copy_record(old: InstanceRecord) -> InstanceRecord:
     new.undo_count = old.undo_count
     new.start_id = old.start_id
     new.start_digest = old.start_digest
-    new.positions = dict(old.positions)
-    new.seen = list(old.seen)
+    new.positions = old.positions
+    new.seen = old.seen
     new.kept = list(old.kept)
     new.out = []
     new.unsent = old.unsent

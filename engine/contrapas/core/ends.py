@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from contrapas.core import messages
-from contrapas.core.envelope import Node
 from contrapas.core.outcomes import dump_body
 from contrapas.core.waits import unbind_all
 from contrapas.core.work import Work
@@ -47,8 +46,3 @@ def settled(work: Work) -> None:
     if record.ended_at is not None and not record.owed and record.retain_until is None:
         machine = work.world.machines.get(record.saga)
         record.retain_until = work.at + (machine.retention_ms if machine is not None else 30 * 86_400_000)
-
-
-def over(node: Node) -> bool:
-    """Nothing of this line is left."""
-    return not node.frames and node.pending is None and node.join is None and node.unwinding is None

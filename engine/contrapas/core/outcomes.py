@@ -37,7 +37,10 @@ def load_body(world: World, name: str, text: str | bytes) -> Any:
             expected="a registered type",
             got=name[:80],
         )
-    return mt.cls.model_validate_json(text)
+    try:
+        return mt.cls.model_validate_json(text)
+    except ValueError as why:
+        raise DataError("CP403", f"{name}: {why}"[:500], expected=name, got=str(text[:80])) from None
 
 
 def keep_message(world: World, message: Any) -> str:

@@ -39,6 +39,9 @@ def answer_kept(work: Work) -> None:
 
 def _by_key(work: Work, event: Input) -> bool:
     key = event.in_reply_to
+    first = work.record.root.pending
+    if first is not None and first.key == key:
+        return outcome(work, work.root, first, event)
     for line in lines(work.root):
         pending = line.node.pending
         if pending is not None and pending.key == key:
@@ -115,9 +118,10 @@ def _local(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     if event.outcome == "ok":
         text = str(event.body)
         value = work.types.steps[pending.name].result.load(text)
-        kept = keep_step(pending.name, text)
-        reply = kept if needs_reply(work, pending.undo) else ""
-        _over(work, line, pending, "done", value if line.node.frames else Kept(kept), reply=reply)
+        reply = keep_step(pending.name, text) if needs_reply(work, pending.undo) else ""
+        if not line.node.frames:
+            value = Kept(keep_step(pending.name, text))
+        _over(work, line, pending, "done", value, reply=reply)
         return True
     if pending.retry_at is not None or (event.attempt and event.attempt != pending.attempt):
         return False
@@ -156,7 +160,8 @@ def _over(
 ) -> None:
     """The operation is over: its undo entry learns how, and its line goes on."""
     line.node.pending = None
-    settle(work, pending.undo, status, reply=reply, lost=lost)
+    if pending.undo >= 0:
+        settle(work, pending.undo, status, reply=reply, lost=lost)
     work.resume(line, value, thrown)
 
 

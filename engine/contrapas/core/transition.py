@@ -16,7 +16,7 @@ from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT, size_of
 from contrapas.core.status import status_of
 from contrapas.core.work import FATAL, Line, Work, next_record
-from contrapas.core.world import Input, Transition, World
+from contrapas.core.world import Input, StepCall, Transition, World
 from contrapas.errors import Damaged, DataError
 
 EVENTS = frozenset({"event", "reply", "signal", "result"})
@@ -238,6 +238,8 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
     new = next_record(record, event)
     new.kept.append(cause)
     new.cause.note = "kept"
+    if size_of(new) > LIMIT:
+        return Transition(record=None, verdict="dead", code="CP846", reason="it does not fit into the record")
     if record.parked is not None and record.parked.code == "CP312" and fits(record, world):
         moved = _resumed(new, event, world)
         if moved is not None:
@@ -329,9 +331,19 @@ def _finish(work: Work, *, verdict: str = "applied", collected: list[str] | None
         return Transition(
             record=None, verdict="dead", code="CP846", reason="the instance keeps no more events"
         )
-    made = Transition(record=record, steps=work.steps, verdict=verdict, collected=collected or [])
+    steps = work.steps
+    if work.event.cause.kind == "operate" and steps:
+        steps = _still_pending(record, steps)
+    made = Transition(record=record, steps=steps, verdict=verdict, collected=collected or [])
     if record.parked is not None:
         made.code, made.reason = record.parked.code, record.parked.error
         if record.parked.input is None and verdict == "applied":
             made.verdict = "parked"
     return made
+
+
+def _still_pending(record: InstanceRecord, steps: list[StepCall]) -> list[StepCall]:
+    """What an operator's word set going: one call per operation, of those that are in flight."""
+    calls = {call.key: call for call in steps}
+    flying = {p.key for p in record.operations() if p.kind == "local" and p.retry_at is None}
+    return [call for key, call in calls.items() if key in flying]

@@ -19,8 +19,9 @@ from contrapas.core.work import Line, Unfit, Work
 from contrapas.errors import DataError
 from contrapas.machine import Undo
 
-SETTLED = frozenset({"undone", "failed", "owed"})
-"""What unwinding has no more to do with."""
+SETTLED = frozenset({"undone", "failed", "owed", "issued"})
+"""What unwinding has no more to do with. `issued` is met only where a called saga that is still under way unwinds what
+its caller began before: the called saga as a whole has not happened."""
 
 
 def register(

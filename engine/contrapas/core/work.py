@@ -10,7 +10,8 @@ from contrapas.core import messages
 from contrapas.core.copies import copy_cause, copy_record
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Parked, Pending
 from contrapas.core.plans import Plan, plan_of
-from contrapas.core.world import Input, MessageType, StepCall, Transition, World
+from contrapas.core.world import Input, MessageType, StepCall, World
+from contrapas.errors import BugError
 
 RESUME: Final = 0
 JOIN: Final = 1
@@ -61,6 +62,9 @@ class Line(NamedTuple):
         return int(self.suffix[self.suffix.rindex("[") + 1 : -1])
 
 
+Todo = tuple[int, Line, Any, BaseException | None]
+
+
 class Work:
     """A transition in the making."""
 
@@ -71,7 +75,6 @@ class Work:
         "at",
         "event",
         "fresh",
-        "keep",
         "kept_answers",
         "labels",
         "live",
@@ -95,7 +98,7 @@ class Work:
         self.observe = record.mode == "observe"
         self.root = Line((record.root,))
         self.steps: list[StepCall] = []
-        self.todo: deque[tuple[int, Line, Any, BaseException | None]] = deque()
+        self.todo: deque[Todo] = deque()
         self.labels: dict[str, int] = {}
         self.fresh: dict[int, dict[str, Any]] = {}
         """Arguments of frames that have not begun, by identity of the frame."""
@@ -106,8 +109,6 @@ class Work:
         self.alive: list[Frame] = []
         """Frames that `live` knows by identity: no other may get theirs."""
         self.stretches = 0
-        self.keep = False
-        """The event in hand was kept for a state ahead."""
         self.ambients: dict[str, tuple[Any, ...]] = {}
         logger = world.log(record.instance, record.state) if world.log is not None else None
         self.activation = Activation(record.key, record.instance, logger)
@@ -205,17 +206,14 @@ POSITIONS_MAX: Final = 16
 
 
 def remember(record: InstanceRecord, event: Input) -> None:
-    """Keep position and id of an applied event, the newest 16 and 64."""
+    """Keep position and id of an applied event, the newest 16 and 64; the memory is replaced, not changed."""
     if event.position:
-        record.positions.pop(event.position, None)
-        record.positions[event.position] = event.cause.offset
-        while len(record.positions) > POSITIONS_MAX:
-            del record.positions[next(iter(record.positions))]
+        positions = record.positions = dict(record.positions)
+        positions.pop(event.position, None)
+        positions[event.position] = event.cause.offset
+        while len(positions) > POSITIONS_MAX:
+            del positions[next(iter(positions))]
     if event.digest:
-        record.seen.append(event.digest)
-        del record.seen[:-SEEN_MAX]
-
-
-def done(work: Work, *, verdict: str = "applied") -> Transition:
-    """The transition as it stands."""
-    return Transition(record=work.record, steps=work.steps, verdict=verdict)
+        if len(event.digest) != 16:
+            raise BugError("CP901", f"a digest has {len(event.digest)} bytes, not 16")
+        record.seen = [*record.seen[1 - SEEN_MAX :], event.digest]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from contrapas.codec.messages import MessageType as MessageType
-from contrapas.codec.messages import StepType as StepType
+from contrapas.codec.messages import MessageType, StepType
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.machine import Machine
+
+__all__ = ["Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "World"]
 
 
 class Types(Protocol):
@@ -94,8 +95,7 @@ class Input:
     along in `unsent`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepCall:
+class StepCall(NamedTuple):
     """A duty: run a local step once, after the commit. The result comes back as an `Input` of kind `result`."""
 
     instance: str
@@ -109,8 +109,7 @@ class StepCall:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timer:
+class Timer(NamedTuple):
     """One deadline of a record."""
 
     at: int
