@@ -14,11 +14,11 @@ from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.service import Depends
 from contrapas.compiler import scopes, source
 from contrapas.compiler.accept import Accept, signature
-from contrapas.compiler.liveness import functions_of
 from contrapas.compiler.lower import lower
 from contrapas.compiler.operations import Operations, members
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.simplify import simplify
+from contrapas.compiler.summaries import functions_of
 from contrapas.machine import Refusal
 from contrapas.machine.ir import Program
 

@@ -17,6 +17,7 @@ from contrapas.compiler.lock import LockFile
 from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
+from contrapas.compiler.summaries import Summary, summarise
 from contrapas.errors import ContrapasError
 from contrapas.machine import Machine, Refusal, Slot, State, Undo
 from contrapas.machine.ir import Facts, Program, Site
@@ -120,7 +121,8 @@ class _One:
         self.program = program = front.program
         if program is None:
             return
-        facts = analyse(program)
+        self.summaries = summarise(program)
+        facts = analyse(program, self.summaries)
         found = self.refusals.found
         found.extend(labels.align(program, facts, None if lock is None else lock.saga(saga.name)))
         _undo_labels(program)
@@ -144,7 +146,7 @@ class _One:
         captures: list[tuple[Slot, ...]],
         flags: int,
     ) -> None:
-        made = plan(program, facts, slots)
+        made = plan(program, self.summaries, facts, slots)
         emitter = Emitter(program, made, slots, _names(program), facts.live)
         built = Built(program, emitter, flags)
         saga = self.saga
@@ -191,10 +193,10 @@ class _One:
         )
 
 
-def analyse(program: Program) -> Facts:
+def analyse(program: Program, summaries: Mapping[int, Summary]) -> Facts:
     """What the analyses find about a lowered program."""
-    facts = Facts(live=liveness.live(program), touches=liveness.touches(program))
-    for site, (sure, maybe) in assigned.whole(program).items():
+    facts = Facts(live=liveness.live(program, summaries), touches=liveness.touches(program, summaries))
+    for site, (sure, maybe) in assigned.whole(program, summaries).items():
         facts.sure[site], facts.bound[site] = sure, maybe
     params = frozenset(program.params)
     facts.sure[0] = facts.bound[0] = params

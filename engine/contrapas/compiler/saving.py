@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from contrapas.compiler import assigned, sharing
 from contrapas.compiler.liveness import segment
+from contrapas.compiler.summaries import Summary
 from contrapas.machine import Slot
 from contrapas.machine.ir import Await, Facts, Program
 
@@ -45,7 +46,7 @@ class Plan:
     leaving: dict[int, Leaving]
 
 
-def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
+def plan(program: Program, summaries: Mapping[int, Summary], facts: Facts, slots: Mapping[str, Slot]) -> Plan:
     """Decide for every state what is stored, what comes in and what goes out."""
     order = [n for n in (*program.locals, *program.hidden) if n in slots and slots[n].codec is not None]
     stored: dict[int, tuple[str, ...]] = {0: program.params}
@@ -58,7 +59,7 @@ def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
             n for n in order if n in bound and (n in live or not n.startswith("@"))
         )  # hidden slots only while they are needed; locals always, for the sake of migration
     kept = {site: frozenset(names) for site, names in stored.items()}
-    sure = {s: bound[0] & kept[s] for s, bound in assigned.whole(program, kept).items()}
+    sure = {s: bound[0] & kept[s] for s, bound in assigned.whole(program, summaries, kept).items()}
     sure[0] = frozenset(program.params)
     touches = dict(facts.touches)
     touches[0] = touches[0] | frozenset(program.params)
@@ -72,7 +73,8 @@ def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
             if names & touches[number]:
                 touches[number] = touches[number] | names
     shared = {
-        number: sharing.groups([slots[n].name for n in stored[number]], by_name) for number in list(stored)[1:]
+        number: sharing.groups([slots[n].name for n in stored[number]], by_name)
+        for number in list(stored)[1:]
     }
     # The slot of a `finally` holds nothing while no exception is pending.
     empty = {h.name for h in program.hidden.values() if h.role == "exc"}
@@ -82,7 +84,7 @@ def plan(program: Program, facts: Facts, slots: Mapping[str, Slot]) -> Plan:
         needs={site: names & facts.live[site] - empty for site, names in sure.items()},
         touches=touches,
         shared=shared,
-        leaving=_leaving(program, kept, sure, touches, stored),
+        leaving=_leaving(program, summaries, kept, sure, touches, stored),
     )
 
 
@@ -106,6 +108,7 @@ def ahead(program: Program) -> dict[int, set[int]]:
 
 def _leaving(
     program: Program,
+    summaries: Mapping[int, Summary],
     kept: Mapping[int, frozenset[str]],
     sure: Mapping[int, frozenset[str]],
     touches: Mapping[int, frozenset[str]],
@@ -116,7 +119,7 @@ def _leaving(
         if site not in sure:
             continue
         incoming = kept[site] & touches[site]
-        for to, bound in assigned.after(program, block, sure[site] & incoming, incoming).items():
+        for to, bound in assigned.after(program, summaries, block, (sure[site] & incoming, incoming)).items():
             ways.setdefault(to, {})[site] = bound
     done: dict[int, Leaving] = {}
     for to, by_start in ways.items():
