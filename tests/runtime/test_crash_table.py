@@ -353,7 +353,7 @@ async def test_row_23_a_step_that_kills_every_owner_parks_its_instance_and_the_o
                 break
             await rig.killed()
             await rig.worker()
-        assert deaths <= 4
+        assert deaths <= 5
         failpoints.disarm()
         await rig.client().start("seq", Began(id="b", n=1))
         await rig.until(lambda: rig.status("seq/b") == "done")
@@ -381,7 +381,7 @@ async def test_row_23_an_input_that_kills_every_owner_parks_its_instance() -> No
             if rig.status("seq/a"):
                 break
             await rig.killed()
-            if kills[0] == 4:
+            if kills[0] == 5:
                 failpoints.disarm()
             await rig.worker()
         assert rig.status("seq/a") == "parked"

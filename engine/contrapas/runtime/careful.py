@@ -1,12 +1,14 @@
 """Careful mode: at the third takeover in a row without a release somebody's input or step may be what kills the owners.
 
-One thing at a time, each named in the control record before it is tried. Dies the owner there too, the next one finds
-the name, parks that one instance (CP844) and goes on. The mode ends with what had been waiting at the takeover.
+One thing at a time, each named in the control record before it is tried. Die two owners in a row with the same thing in
+hand, the next one parks that one instance (CP844) and goes on; one death proves nothing, for owners are also killed from
+outside, as often as somebody likes. The mode ends with what had been waiting at the takeover.
 """
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from contrapas.core import start
 from contrapas.core.decode import Rejected, decode
@@ -21,15 +23,19 @@ from contrapas.runtime.batch import Batch
 from contrapas.runtime.partition import Partition
 
 TAKEOVERS = 3
+DEATHS = 2
+"""So many careful owners in a row must have died with one thing in hand before it is blamed."""
 
 
 class Care:
     """What careful mode remembers of one partition."""
 
     def __init__(self, blamed: str, end: int) -> None:
-        body: dict[str, str] = json.loads(blamed) if blamed else {}
+        body: dict[str, Any] = json.loads(blamed) if blamed else {}
         self.blamed = body.get("what", "")
         """What the last owner had in hand when it died."""
+        self.deaths = int(body.get("deaths", 0)) + 1
+        """How many owners in a row have died with it."""
         self.instance = body.get("instance", "")
         self.end = end
         """End of the inbound lane at the takeover."""
@@ -39,17 +45,22 @@ class Care:
         """Key of the step that runs."""
         self.steps: list[StepCall] = []
 
+    def name(self, what: str, instance: str) -> str:
+        """What goes into the control record before `what` is tried."""
+        deaths = self.deaths if what == self.blamed else 0
+        return json.dumps({"what": what, "instance": instance, "deaths": deaths}, ensure_ascii=False)
+
 
 def decide(p: Partition, care: Care, now: int) -> Batch | None:
     """One batch with one thing in it; None: nothing special, take the next thing as usual."""
-    if care.blamed.startswith("step "):
+    if care.blamed.startswith("step ") and care.deaths >= DEATHS:
         return _park_step(p, care, now)
     if care.in_hand:
         return None
     if care.steps:
         call = care.steps.pop(0)
         batch = p.open(now)
-        batch.trying = _text(f"step {call.key}", call.instance)
+        batch.trying = care.name(f"step {call.key}", call.instance)
         batch.steps = [call]
         care.in_hand = call.key
         return batch
@@ -58,11 +69,11 @@ def decide(p: Partition, care: Care, now: int) -> Batch | None:
     if p.inputs:
         record = p.inputs[0]
         what = what_of(record)
-        if care.blamed == what:
+        if care.blamed == what and care.deaths >= DEATHS:
             return _park_input(p, care, now)
         if care.named != what:
             batch = p.open(now)
-            batch.trying = _text(what, "")
+            batch.trying = care.name(what, "")
             care.named = what
             return batch
         return None
@@ -81,7 +92,7 @@ def took(care: Care, batch: Batch) -> None:
         batch.steps = []
     if care.in_hand:
         call = next((c for c in batch.steps if c.key == care.in_hand), None)
-        batch.trying = batch.trying or _text(
+        batch.trying = batch.trying or care.name(
             f"step {care.in_hand}", call.instance if call is not None else ""
         )
 
@@ -153,7 +164,3 @@ def _stopped(
     stopped = parked(record, event, why, before)
     stopped.status = status_of(stopped)
     return stopped
-
-
-def _text(what: str, instance: str) -> str:
-    return json.dumps({"what": what, "instance": instance}, ensure_ascii=False)
