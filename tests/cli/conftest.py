@@ -13,11 +13,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from contrapas.cli.main import main
-from contrapas.core.envelope_avro import encode
-from contrapas.core.headers import headers_of
-from contrapas.core.lane import Draft
-from contrapas.core.partition import partition
-from contrapas.log.sqlite import SqliteLog
 from contrapas.core.envelope import (
     Cause,
     Frame,
@@ -30,6 +25,11 @@ from contrapas.core.envelope import (
     UndoEntry,
     Unwinding,
 )
+from contrapas.core.envelope_avro import encode
+from contrapas.core.headers import headers_of
+from contrapas.core.lane import Draft
+from contrapas.core.partition import partition
+from contrapas.log.sqlite import SqliteLog
 
 T0 = 1_700_000_000_000
 

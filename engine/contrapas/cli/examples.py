@@ -1,7 +1,7 @@
 """Examples for `contrapas explain`: each is short, and each is run by a test that sees its code come out.
 
 An example of kind `saga` is appended to `PRELUDE` and compiled or checked; `json` is a body at the door; `command` is a
-command line; `python` is a statement that raises.
+command line; `config` is a configuration, `lock` a lock file; `python` is a statement that raises.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Started(Event, topic="demo.events", key="id"):
 class Done(Event, topic="demo.events", key="id"):
     id: str
 
-class Failed(Event, topic="demo.events", key="id"):
+class SoldOut(Event, topic="demo.events", key="id"):
     id: str
     reason: str = ""
 
@@ -45,7 +45,7 @@ class Refund(Command[Refunded], topic="pay.commands", key="id"):
     id: str
     charge: str
 
-class Reserve(Command[Done, Failed], topic="stock.commands", key="id"):
+class Reserve(Command[Done, SoldOut], topic="stock.commands", key="id"):
     id: str
 
 @step(undo=None)
@@ -94,10 +94,8 @@ EXAMPLES: dict[str, Example] = {
     "CP116": _saga("await work(e.id)\nprint(locals())\nreturn Done(id=e.id)"),
     "CP117": _saga("work(e.id)\nreturn Done(id=e.id)"),
     "CP118": _saga('await s.step(Charge(id=e.id), undo="refund")\nreturn Done(id=e.id)'),
-    "CP119": _saga(
-        "def past() -> None:\n    s.point_of_no_return()\nawait work(e.id)\npast()\nreturn Done(id=e.id)"
-    ),
     "CP120": _saga("global total\ntotal = await work(e.id)\nreturn Done(id=e.id)", before='total = ""'),
+    "CP122": _saga("await work(e.id)\nprint(super())\nreturn Done(id=e.id)"),
     "CP123": _saga("other = s\nawait work(e.id)\nreturn Done(id=e.id)"),
     "CP124": _saga("await work(e.id)\nreturn Done(id=e.id)", head="async def demo(s: Saga, e) -> Done:"),
     "CP125": _saga("names = iter(e.names)\nfor n in names:\n    await work(n)\nreturn Done(id=e.id)"),
@@ -107,19 +105,34 @@ EXAMPLES: dict[str, Example] = {
         "app.orchestrate(one, two)\n"
     ),
     "CP144": Example(
-        'class Paid(Event, topic="pay.events", key="order"):\n    order_id: str\n\nMESSAGES.append(Paid)',
+        'class Paid(Event, topic="pay.events", key="order"):\n    order_id: str\n\nmessage_spec(Paid)',
         "python",
     ),
     "CP201": _saga(
         "value = unknown(e.id)\nawait work(e.id)\nprint(value)\nreturn Done(id=e.id)",
         before="def unknown(x):  # type: ignore\n    return x",
     ),
-    "CP202": _saga("lock = threading.Lock()\nawait work(e.id)\nlock.acquire()\nreturn Done(id=e.id)"),
+    "CP202": _saga("lock = threading.Condition()\nawait work(e.id)\nlock.notify()\nreturn Done(id=e.id)"),
     "CP205": _saga(
         "await hold(e.id)\nreturn Done(id=e.id)",
         before="@step(undo=None)\nasync def hold(id: str) -> threading.Thread:\n    return threading.Thread()",
     ),
-    "CP206": _saga("later = work(e.id)\nawait work(e.id)\nawait later\nreturn Done(id=e.id)"),
+    "CP141": Example(
+        "def logged(fn):  # type: ignore\n    return fn\n\n@saga\n@logged\nasync def demo(s: Saga, e: Started) -> Done:\n"
+        "    await work(e.id)\n    return Done(id=e.id)\n"
+    ),
+    "CP204": _saga('text = open("greeting").read() + await work(e.id)\nreturn Done(id=text)'),
+    "CP206": _saga("later = work(e.id)\nawait work(e.id)\nprint(later)\nreturn Done(id=e.id)"),
+    "CP207": _saga(
+        'command = [Charge(id=e.id)][0]\nawait s.step(command, undo=None, within="30s")\nreturn Done(id=e.id)'
+    ),
+    "CP209": _saga(
+        'await s.step(s.sleep("3s"), undo=lambda ok: Refund(id=e.id, charge=ok))\nreturn Done(id=e.id)'
+    ),
+    "CP322": _saga(
+        'await s.step(work(e.id), label="first")\nawait s.step(work(e.id), label="first")\nreturn Done(id=e.id)'
+    ),
+    "CP321": Example('<<<<<<< ours\n{"format": 1}\n=======\n{"format": 1}\n>>>>>>> theirs', "lock"),
     "CP703": _saga(
         'await s.step(Charge(id=e.id), within="30s")\nawait s.step(Reserve(id=e.id), undo=None, within="30s")\nreturn Done(id=e.id)'
     ),

@@ -42,7 +42,9 @@ def settle(alone: bool) -> tuple[Path, bool]:
     if busy or not _ours(here / FILE):
         here = here / ".contrapas" / "demo"
         if not _ours(here / FILE):
-            raise Refused("CP816", f"{here / FILE} is not the demo's", fix="move it away, or run in another folder")
+            raise Refused(
+                "CP816", f"{here / FILE} is not the demo's", fix="move it away, or run in another folder"
+            )
         here.mkdir(mode=0o700, parents=True, exist_ok=True)
     return here, False
 

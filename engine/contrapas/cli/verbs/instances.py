@@ -27,10 +27,9 @@ _COLORS = {"parked": "red", "failed": "red", "retrying": "yellow", "unwinding": 
 def instance_list(run: Run, selector: str | None, condition: str | None, limit: int | None) -> int:
     """One row per instance. SELECTOR is a key, SAGA/KEY, or a glob over either."""
     now = time.time_ns() // 1_000_000
+    chosen = _chooser(selector, condition, now) if condition or selector else list
     with open_file(run.settings) as log:
-        found = list(records.heads(log))
-    if condition or selector:
-        found = _chosen(found, selector, condition, now)
+        found = chosen(records.heads(log))
     found.sort(key=lambda h: h.record.timestamp_ms, reverse=True)
     table = run.look.form in ("table", "wide")
     most = limit if limit is not None else (LIMIT if table else len(found))
@@ -53,19 +52,21 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
     return exits.DONE
 
 
-def _chosen(
-    found: list[records.Head], selector: str | None, condition: str | None, now: int
-) -> list[records.Head]:
+def _chooser(
+    selector: str | None, condition: str | None, now: int
+) -> Callable[[Iterable[records.Head]], list[records.Head]]:
     from contrapas.cli import where
 
     conditions = where.parse(condition, records.FIELDS) if condition else ()
     bodies = records.needs_body([one.field for one in conditions])
-    found = [head for head in found if selector is None or where.selected(selector, head.saga, head.key)]
-    return [
-        h
-        for h in found
-        if where.holds(conditions, records.fields(h, records.loose_of(h.record) if bodies else None, now))
-    ]
+
+    def chosen(head: records.Head) -> bool:
+        if selector is not None and not where.selected(selector, head.saga, head.key):
+            return False
+        body = records.loose_of(head.record) if bodies else None
+        return where.holds(conditions, records.fields(head, body, now))
+
+    return lambda heads: [head for head in heads if chosen(head)]
 
 
 def _columns() -> list[screen.Column]:
