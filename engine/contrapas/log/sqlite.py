@@ -38,8 +38,8 @@ QUICK_S = 0.0015
 """A commit is worth a thread above this mean duration."""
 SHY_S = 0.05
 """... and for so long after another process was found with the lock."""
-LOOK_S = (0.002, 0.02)
-"""How often another process's commits are looked for while somebody waits: just after one, and after a quiet second."""
+LOOK_S = (0.002, 0.04)
+"""How often another process's commits are looked for while somebody waits: just after one, and after two quiet seconds."""
 BEAT_S = 1.0
 ACQUIRE_S = 2.0
 """How long `acquire` waits for a holder that is on its way out."""
@@ -352,8 +352,14 @@ class SqliteLease:
     async def compact(self, horizon: int, *, budget_ms: int) -> int:
         """Remove superseded records below min(horizon, relayed), and read input a day old, a chunk at a time."""
         end = time.perf_counter() + budget_ms / 1000
+        lane = ("in", f"{self.log.namespace}.in")
         cursor = max(
-            (at for (s, p), at in self.control.cursor.items() if _is_in(s) and p == self.partition), default=0
+            (
+                at
+                for (s, p), at in self.control.cursor.items()
+                if p == self.partition and s.partition("@")[0] in lane
+            ),
+            default=0,
         )
         more = True
         while more and not self.gone:
@@ -391,10 +397,6 @@ class SqliteLease:
             pass
         finally:
             self.lose()
-
-
-def _is_in(source: str) -> bool:
-    return source.partition("@")[0].rpartition(".")[2] == "in"
 
 
 def _wake(future: asyncio.Future[None]) -> None:

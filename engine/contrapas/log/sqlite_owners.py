@@ -109,7 +109,7 @@ class SqliteMembership:
         group: str,
         lanes: Sequence[Lane],
         slots: Callable[[Sequence[Lane]], list[Slot]],
-        look_s: float = 0.05,
+        look_s: float = 0.1,
     ) -> None:
         self.group = group
         self.lanes = tuple(lanes)
@@ -155,7 +155,7 @@ class SqliteMembership:
         return share(self.living(), self._slots(self.lanes)).get(self.member, frozenset())
 
     async def assignments(self) -> AsyncIterator[frozenset[Slot]]:
-        """Yield the share at first and at each change; a member that dies is noticed within 50 ms."""
+        """Yield the share at first and at each change; a member that dies is noticed within 0.1 s."""
         seen: list[str] = []
         last: frozenset[Slot] | None = None
         while not self._left:

@@ -25,9 +25,7 @@ async def open_log(url: str, namespace: str, *, partitions: int | None = None, m
     if scheme == "sqlite":
         from contrapas.log.sqlite import SqliteLog
 
-        return SqliteLog(
-            sqlite_path(url), namespace, partitions if partitions else (8 if make else None), make=make
-        )
+        return SqliteLog(sqlite_path(url), namespace, partitions or None, make=make)
     if not rest or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         raise Refused(
             "CP501",
