@@ -35,7 +35,7 @@ class Built:
         bind = _function(codes["@bind"], fn, cells)
         bind.__defaults__, bind.__kwdefaults__ = _defaults(program)
         self.bind: Callable[..., dict[str, Any]] = bind
-        self.text = ast.unparse(main)
+        self.text: Callable[[], str] = lambda: ast.unparse(main)
 
 
 def _function(code: types.CodeType, fn: Any, cells: Mapping[str, Any]) -> types.FunctionType:

@@ -166,13 +166,7 @@ class Operations:
             if method in OPERATIONS:
                 return getattr(self, f"_{method}")(node, path, at)  # type: ignore[no-any-return]
             if method in LATER:
-                self.refusals.add(
-                    at,
-                    "CP100",
-                    f"{self.saga}.{method} is not known to this release",
-                    "use s.step, s.ask, s.wait, s.sleep, s.all, s.first or a called @saga",
-                )
-                return None
+                return None  # said where the name stands (`accept`)
         if isinstance(node, ast.Call):
             target = self.resolve(node.func)
             if isinstance(target, StepDef):

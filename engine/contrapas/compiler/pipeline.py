@@ -189,7 +189,7 @@ class _One:
             retention_ms=saga.retention_ms,
             file=program.file,
             line=program.node.lineno,
-            generated=built.text,
+            text=built.text,
         )
 
 

@@ -411,10 +411,14 @@ def _reason(tp: Any, registry: Registry) -> str:
 
 
 def _refuse(program: Program, facts: Facts, name: str, tp: Any, why: str, refusals: Refusals) -> None:
-    site = next(s for s in program.sites if name in facts.live[s.index])
+    site = next(s for s in program.sites if name in facts.live.get(s.index, ()))
     hidden = program.hidden.get(name)
     if hidden is not None:
         at = _place(hidden.line, hidden.column)
+        if _operates(tp):
+            text = f"the operation `{_cut(hidden.text)}` is built before the await of {site.text} in line {site.line}"
+            refusals.add(at, "CP206", text, "do what it waits for first, on a line of its own")
+            return
         refusals.add(
             at,
             "CP204",
@@ -432,12 +436,17 @@ def _refuse(program: Program, facts: Facts, name: str, tp: Any, why: str, refusa
             f"{until}, but its type is not known",
             f"annotate it: `{name}: … = …`, or end its life before",
         )
-    elif Op in [get_origin(m) or m for m in members(tp)]:
+    elif _operates(tp):
         refusals.add(
             at, "CP206", f"{until}, but it holds an operation", "build the operation where it is awaited"
         )
     else:
         refusals.add(at, "CP202", f"{until}, but {why}", "keep its id, or make it again after the await")
+
+
+def _operates(tp: Any) -> bool:
+    """An operation, or a container of some."""
+    return (get_origin(tp) or tp) is Op or any(_operates(m) for m in get_args(tp))
 
 
 def _binding(program: Program, name: str) -> ast.AST | None:

@@ -173,8 +173,12 @@ class Machine:
     retention_ms: int = 30 * 24 * 3600 * 1000
     file: str = ""
     line: int = 0
-    generated: str = ""
-    """The generated Python, for reading only."""
+    text: Callable[[], str] | None = None
+
+    @property
+    def generated(self) -> str:
+        """The generated Python, for reading only."""
+        return "" if self.text is None else self.text()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
