@@ -42,7 +42,8 @@ class Stage:
                 self.setting, kind, to, {"verb": verb}, event_id=ident or str(self.offset), reply_to="memory"
             )
         else:
-            message = WORLD.types.message_of(type(event))
+            cls: type = event.__class__
+            message = WORLD.types.message_of(cls)
             d = event_draft(
                 self.setting,
                 message,

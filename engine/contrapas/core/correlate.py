@@ -5,7 +5,7 @@ An event never goes to the void: it has targets, or it meets at a rendezvous, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from contrapas.core.decode import Arrival
@@ -46,12 +46,12 @@ class Targets:
     dead: str = ""
 
 
-def routes_of(world: World) -> Routes:
-    """Read the machines of a world."""
+def routes_of(world: World, commands: Collection[str] | None = None) -> Routes:
+    """Read the machines of a world. commands: those the sagas may send; None: every registered one."""
     starts: dict[str, list[str]] = {}
     takes: dict[str, list[str]] = {}
     early: dict[str, tuple[str, ...]] = {}
-    replies = replies_of(world.types)
+    replies = replies_of(world.types, commands)
     for saga, (mode, _) in world.modes.items():
         machine = world.machines[saga]
         for name in machine.starts:
@@ -71,9 +71,10 @@ def routes_of(world: World) -> Routes:
     )
 
 
-def replies_of(types: Types) -> frozenset[str]:
-    """Every type that answers a registered command."""
-    return frozenset(reply for message in types.messages.values() for reply in message.replies)
+def replies_of(types: Types, commands: Collection[str] | None = None) -> frozenset[str]:
+    """Every type that answers one of these commands."""
+    asked = [m for m in types.messages.values() if commands is None or m.name in commands]
+    return frozenset(reply for message in asked for reply in message.replies)
 
 
 def correlate(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Targets:

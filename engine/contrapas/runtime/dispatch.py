@@ -30,7 +30,7 @@ def dispatch(s: Station, duties: Duties) -> None:
     """Do, in order, what a commit asks for. Starts things; waits for nothing."""
     for record in duties.ended:
         s.ears.ended(record)
-    for call in duties.steps:
+    for call in duties.steps if not s.partition.draining else ():
         s.runner.start(s.number, s.partition.epoch, call)
     if duties.steps:
         failpoint("dispatch.steps")

@@ -76,6 +76,8 @@ class Partition:
         self.written: dict[Source, int] = dict(control.cursor)
         self.relayed = control.relayed
         self.written_relayed = control.relayed
+        self.draining = False
+        """Only results of local steps are still taken: a stop is coming."""
         self.care: Any = None
         """Careful mode (`careful.Care`), else None."""
         self.inflight: Batch | None = None
@@ -120,7 +122,11 @@ class Partition:
             return bool(self.results)
         if self.care is not None and (self.care.steps or self.care.blamed.startswith("step ")):
             return True
-        if self.results or self.inputs or self.heal:
+        if self.results or self.heal:
+            return True
+        if self.draining:
+            return False
+        if self.inputs:
             return True
         return self._due(now) is not None
 
@@ -163,6 +169,8 @@ class Partition:
     def _next(self, batch: Batch) -> Work | None:
         if self.results:
             return self.results.popleft()
+        if self.draining:
+            return None
         due = self._due(batch.at)
         if due is not None and not (self.inputs and self.inputs[0].timestamp_ms < due.at):
             heapq.heappop(self._heap)

@@ -170,7 +170,6 @@ class StepRunner:
     # ---- results
 
     def _result(self, call: StepCall, step: StepType, value: Any) -> Input:
-        failpoint("step.done")
         try:
             text: str = step.result.dump(value)
             if len(text) > RESULT_MAX:
@@ -179,10 +178,10 @@ class StepRunner:
                     f"{call.step} returned {len(text)} bytes, {RESULT_MAX} are allowed",
                     fix="store the large part elsewhere and return its address",
                 )
-        except DataError as why:
-            return self._failed(call, why if why.code == "CP843" else _unfit(call, why))
-        except Exception as why:  # noqa: BLE001  whatever a step raises is its outcome
-            return self._failed(call, _unfit(call, why))
+        except Exception as why:  # noqa: BLE001  whatever a codec raises, the value does not fit
+            fits = isinstance(why, DataError) and why.code == "CP843"
+            return self._failed(call, why if fits else _unfit(call, why))
+        failpoint("step.done")
         cause = Cause(kind="result", type=call.step, source="local", id=call.key, value=text.encode())
         return Input(
             cause=cause,
@@ -195,6 +194,7 @@ class StepRunner:
         )
 
     def _failed(self, call: StepCall, why: BaseException) -> Input:
+        failpoint("step.done")
         definite = isinstance(why, StepFailed)
         reason = (why.reason if isinstance(why, StepFailed) else "") or f"{type(why).__name__}: {why}"[:1000]
         if isinstance(why, DataError):

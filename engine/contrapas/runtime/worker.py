@@ -26,8 +26,10 @@ from contrapas.runtime import commit, dispatch, ingress, processor, read, restor
 from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
+from contrapas.runtime.reach import reach
 from contrapas.runtime.services import service_of
 from contrapas.runtime.station import Station
+from contrapas.runtime.sweep import sweep
 from contrapas.runtime.steps import StepRunner
 
 NAMES["revoke"] = "a partition is to be given up, its commit in flight has ended"
@@ -118,6 +120,8 @@ class Worker:
             task.cancel()
         if self._membership is not None:
             await self._membership.leave()
+        for station in self.stations.values():
+            station.partition.draining = True
         until = self.clock.ms() + drain_ms
         while self.runner.busy() and self.clock.ms() < until:
             await pause(self.clock, 20)
@@ -230,7 +234,7 @@ class Worker:
         self.stations[number] = s
         tasks = [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
         tasks += [loop.create_task(ingress.ingest(s, source)) for source in sources]
-        tasks.append(loop.create_task(self._watch(s)))
+        tasks += [loop.create_task(self._watch(s)), loop.create_task(sweep(s))]
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
         try:
             await commit.commit_control(
@@ -368,7 +372,7 @@ def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -
     return Setting(
         namespace=definition.namespace,
         world=world,
-        routes=routes_of(world),
+        routes=routes_of(world, commands_of(definition, world)),
         doors=Doors(
             types=world.types,
             partitions=log.partitions,
@@ -377,6 +381,16 @@ def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -
         ),
         caps=log.caps,
         writer=writer,
+    )
+
+
+def commands_of(definition: Definition, world: World) -> frozenset[str] | None:
+    """The commands that the app's sagas may send: whose replies they are told. None: not known, so all of them."""
+    if not definition.sagas:
+        return None if world.modes else frozenset()
+    known = {id(m.cls): m.name for m in world.types.messages.values() if m.command}
+    return frozenset(
+        known[id(cls)] for cls in reach(u.saga for u in definition.sagas).events if id(cls) in known
     )
 
 
