@@ -29,8 +29,8 @@ from contrapas.runtime.definition import Definition
 from contrapas.runtime.reach import reach
 from contrapas.runtime.services import service_of
 from contrapas.runtime.station import Station
-from contrapas.runtime.sweep import sweep
 from contrapas.runtime.steps import StepRunner
+from contrapas.runtime.sweep import sweep
 
 NAMES["revoke"] = "a partition is to be given up, its commit in flight has ended"
 NAMES["release.before"] = "the last commit of a partition is written, it is not released"
@@ -205,7 +205,7 @@ class Worker:
                 return
             except asyncio.CancelledError:
                 raise
-            except BaseException as why:  # noqa: BLE001  the process ends with it
+            except BaseException as why:
                 self._fatal(why)
                 raise
 
