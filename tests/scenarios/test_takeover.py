@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from contrapas.log import Log
 from tests.scenarios.long_saga import EXPECTED, Begun
 from tests.scenarios.supervisor import Supervisor, newest, unfinished
 
+INSTANCE = "winding/w-1"
 TARGET = "tests/scenarios/long_saga.py:app"
 
 
@@ -22,24 +24,23 @@ async def test_a_saga_goes_on_though_its_process_is_replaced_after_every_transit
         async with under.outside() as engine:
             assert len(engine.world.machines["winding"].states) >= 20
             await engine.client.start("winding", Begun(id="w-1", rounds=3))
-            processes = 0
-            while await unfinished(engine.log, {"winding/w-1"}):
+            processes, version = 0, 0
+            while await unfinished(engine.log, {INSTANCE}):
                 processes += 1
                 assert processes < 120
-                worker = under.start(failpoint="commit.undispatched=kill@1", wait=False)
-                await asyncio.to_thread(worker.wait, 60)
+                worker = under.start(wait=False)
+                version = await _next_version(engine.log, version)
+                worker.kill()
                 under.workers.remove(worker)
-            record = (await newest(engine.log))["winding/w-1"]
+            record = (await newest(engine.log))[INSTANCE]
     finally:
         under.close()
     assert record.status == "done", record.error
     assert [part for part in record.outcome_body.split('"') if part in EXPECTED] == EXPECTED
     assert processes >= len(EXPECTED)
     ran = [line.split()[1] for line in marks.read_text().splitlines()]
-    assert list(dict.fromkeys(ran)) == [m.replace("caught-refused", "refused") for m in EXPECTED[:10]] + [
-        "refused",
-        *EXPECTED[10:],
-    ] or set(ran) == {*EXPECTED, "refused"}
+    assert set(ran) == {*EXPECTED, "refused"}
+    assert len(ran) <= 2 * len(set(ran)), "a step with a recorded result ran again"
 
 
 async def test_two_processes_share_a_file_and_a_killed_one_is_replaced_at_once(tmp_path: Path) -> None:
@@ -66,6 +67,17 @@ async def test_two_processes_share_a_file_and_a_killed_one_is_replaced_at_once(t
     assert all(records[f"winding/{i}"].status == "done" for i in ids)
     writers = {r.writer for r in records.values()}
     assert took < 15 and len(writers) >= 1
+
+
+async def _next_version(log: Log, version: int, timeout: float = 60) -> int:
+    """Wait until the instance has made a transition."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        record = (await newest(log)).get(INSTANCE)
+        if record is not None and record.version > version:
+            return record.version
+        await asyncio.sleep(0.002)
+    raise TimeoutError(f"nothing happened after version {version}")
 
 
 async def _both_own(partitions: int, folder: Path) -> None:
