@@ -17,7 +17,7 @@ from contrapas.core.control import decode_control
 from contrapas.core.lane import Control, Headers, Record
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import Refused, Unreachable
-from contrapas.log.sqlite_file import connect, explain, marks
+from contrapas.log.sqlite_file import check_wal, connect, explain, has_wal, marks
 from contrapas.log.sqlite_rows import LOW, SHIFT, unpack_headers
 from contrapas.runtime import settings as config
 
@@ -122,6 +122,7 @@ class LogFile:
         self.conn = connect(path, read_only=True)
         try:
             self.marks = marks(self.conn, path)
+            check_wal(self.conn, path, self.marks, has_wal(path))
         except BaseException:
             self.conn.close()
             raise

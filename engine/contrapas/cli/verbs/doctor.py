@@ -17,7 +17,7 @@ from contrapas.cli import exits, fail, records, screen, text
 from contrapas.cli.lanes import LogFile, Part, open_file
 from contrapas.cli.options import Run, command, verb
 from contrapas.errors import ContrapasError
-from contrapas.log.sqlite_file import check_disk, check_wal, mount_type
+from contrapas.log.sqlite_file import check_disk, check_wal, has_wal, mount_type
 
 SILENT_MS = 30_000
 FREE_MIN = 1 << 30
@@ -111,7 +111,7 @@ def file_findings(log: LogFile) -> Iterator[Finding]:
         check_disk(log.path)
         kind = mount_type(os.path.dirname(os.path.abspath(log.path)))
         yield Finding("ok", f"on a local disk{f' ({kind})' if kind else ''}")
-        check_wal(log.conn, log.path, log.marks, os.path.exists(f"{log.path}-wal"))
+        check_wal(log.conn, log.path, log.marks, has_wal(log.path))
     except ContrapasError as error:
         yield Finding("error", error.text, error.code, error.fix)
     mode = str(log.conn.execute("pragma journal_mode").fetchone()[0]).lower()
