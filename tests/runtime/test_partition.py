@@ -9,6 +9,7 @@ import pytest
 
 from contrapas.core.control import new_control
 from contrapas.core.lane import Commit, Record
+from contrapas.core.transition import transition
 from contrapas.core.world import Input
 from contrapas.log.memory import MemoryLog
 from contrapas.runtime import processor
@@ -240,19 +241,16 @@ def test_a_waiting_instance_costs_less_than_two_kib() -> None:
 
 
 def test_a_broken_transition_takes_the_whole_batch_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from contrapas.runtime import apply
-
     stage = Stage()
     stage.feed("start", "wait/a", Began(id="a", n=1))
     stage.feed("start", "wait/b", Began(id="b", n=1))
-    real = apply.transition
 
     def broken(record: Any, event: Input, world: Any) -> Any:
         if event.instance == "wait/b":
             raise MemoryError
-        return real(record, event, world)
+        return transition(record, event, world)
 
-    monkeypatch.setattr(apply, "transition", broken)
+    monkeypatch.setattr("contrapas.runtime.apply.transition", broken)
     with pytest.raises(MemoryError):
         stage.decide()
     assert stage.p.entries == {} and len(stage.p.inputs) == 2
