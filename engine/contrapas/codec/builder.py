@@ -10,11 +10,12 @@ import types
 import typing
 import uuid
 from collections import abc
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ForwardRef, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, ForwardRef, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import typing_extensions
 from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr, TypeAdapter
@@ -153,9 +154,9 @@ class Builder:
         return UnionShape(tuple(members), self.book)
 
     def _literal(self, tp: Any) -> Shape:
-        return self._union(tuple(dict.fromkeys(type(v) for v in get_args(tp))))
+        return self._union(tuple(dict.fromkeys([_class_of(v) for v in get_args(tp)])))
 
-    def _generic(self, tp: Any, origin: type, args: tuple[Any, ...]) -> Shape:
+    def _generic(self, tp: Any, origin: Any, args: tuple[Any, ...]) -> Shape:
         if origin is tuple:
             if len(args) == 2 and args[1] is Ellipsis:
                 return Sequence(tuple, self.shape(args[0]), frozen=True)
@@ -173,18 +174,22 @@ class Builder:
             return self._dict_kin(tp, origin, args)
         if origin in _LISTS:
             item = args[0]
-            members = [list[item]] if origin is abc.MutableSequence else [list[item], tuple[item, ...]]
+            members = [_generic_of(list, item)]
+            if origin is not abc.MutableSequence:
+                members.append(_generic_of(tuple, item, ...))
             return self._union(tuple(members))
         if origin in (abc.Mapping, abc.MutableMapping):
-            return self.shape(dict[args[0], args[1]])
+            return self.shape(_generic_of(dict, args[0], args[1]))
         if origin in (abc.Set, abc.MutableSet):
-            members = [set[args[0]]] if origin is abc.MutableSet else [set[args[0]], frozenset[args[0]]]
+            members = [_generic_of(set, args[0])]
+            if origin is not abc.MutableSet:
+                members.append(_generic_of(frozenset, args[0]))
             return self._union(tuple(members))
         if origin is cursors.Cursor:
             return self.cursor(args[0])
-        if is_dataclass(origin):
+        if _is_dataclass(origin):
             return self._dataclass(tp, origin, dict(zip(_parameters(origin), args, strict=False)))
-        if issubclass(origin, tuple) and hasattr(origin, "_fields"):
+        if _is_named_tuple(origin):
             return self._named_tuple(origin, dict(zip(_parameters(origin), args, strict=False)))
         if typing_extensions.is_typeddict(origin):
             return self._typed_dict(origin, type_text(tp), dict(zip(_parameters(origin), args, strict=False)))
@@ -216,7 +221,7 @@ class Builder:
             text=f"defaultdict[{key.text}, {value.text}]",
         )
 
-    def _class(self, cls: type) -> Shape:
+    def _class(self, cls: Any) -> Shape:
         if cls in (list, set, frozenset, collections.deque):
             return Sequence(cls, self.anything, frozen=cls is frozenset)
         if cls is tuple:
@@ -231,17 +236,17 @@ class Builder:
             return self._enum(cls)
         if issubclass(cls, BaseModel):
             return self._model(cls)
-        if is_dataclass(cls):
+        if _is_dataclass(cls):
             return self._dataclass(cls, cls, {})
         if typing_extensions.is_typeddict(cls):
             return self._typed_dict(cls, cls.__name__, {})
-        if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        if _is_named_tuple(cls):
             return self._named_tuple(cls, {})
         if issubclass(cls, cursors.Cursor):
             return self.cursor(list[Any])
         if cls in _REFUSED or issubclass(cls, _REFUSED[:6]):
             raise NoShape(f"a {cls.__name__} cannot be stored")
-        if issubclass(cls, list | dict | set) and cls.__module__ != "builtins":
+        if _is_container(cls) and cls.__module__ != "builtins":
             return self._container_subclass(cls)
         if hasattr(cls, "__get_pydantic_core_schema__"):
             return self._foreign(cls)
@@ -296,7 +301,7 @@ class Builder:
     def _named_tuple(self, cls: Any, env: Env) -> Shape:
         hints = typing.get_type_hints(cls)
         items = tuple(self._field(cls.__name__, n, substitute(hints.get(n, Any), env)) for n in cls._fields)
-        shape = _tuple(cls, items, cls.__name__, lambda values: cls(*values))
+        shape = _tuple(cls, items, cls.__name__, _from_items(cls))
         shape.tag = self.name(cls)
         self.book.claim(cls, shape.tag, shape)
         return shape
@@ -308,15 +313,16 @@ class Builder:
             raise NoShape(f"{owner}.{name}: {why.text}") from None
 
     def _container_subclass(self, cls: Any) -> Shape:
-        base = next(c for c in cls.__mro__ if c in (list, dict, set))
+        base: Any = next(c for c in cls.__mro__ if c in (list, dict, set))
         declared = [b for b in getattr(cls, "__orig_bases__", ()) if get_origin(b) is base]
         inner = self.shape(declared[0] if declared else base)
-        if vars(cls).get("__slots__") or cls.__new__ not in (list.__new__, dict.__new__, set.__new__):
+        if cls.__dict__.get("__slots__") or cls.__new__ not in (list.__new__, dict.__new__, set.__new__):
             raise NoShape(f"{cls.__name__} keeps more than its items")
 
         def make(items: Any) -> Any:
-            made = cls.__new__(cls)
-            base.extend(made, items) if base is list else base.update(made, items)
+            made: Any = cls.__new__(cls)
+            fill: Any = getattr(base, "extend" if base is list else "update")
+            fill(made, items)
             return made
 
         if isinstance(inner, Dict):
@@ -382,6 +388,31 @@ class _Kin(Sequence):
         return value if value.__class__ is self.cls else self.make(value)
 
 
+def _class_of(value: Any) -> Any:
+    return value.__class__
+
+
+def _is_dataclass(cls: Any) -> bool:
+    return is_dataclass(cls)
+
+
+def _is_named_tuple(cls: Any) -> bool:
+    return issubclass(cls, tuple) and getattr(cast("Any", cls), "_fields", None) is not None
+
+
+def _is_container(cls: Any) -> bool:
+    return issubclass(cls, list | dict | set)
+
+
+def _from_items(cls: Any) -> Callable[[list[Any]], Any]:
+    return lambda values: cls(*values)
+
+
+def _generic_of(origin: Any, *args: Any) -> Any:
+    """`origin[args]` of classes that are known at run time only."""
+    return types.GenericAlias(origin, args)
+
+
 def item_type(tp: Any) -> Any:
     """What a `for` over values of a type gives; Any when that is not known."""
     origin, args = get_origin(tp) or tp, get_args(tp)
@@ -389,19 +420,19 @@ def item_type(tp: Any) -> Any:
         return item_type(args[0])
     if origin in (Union, types.UnionType):
         items = list(dict.fromkeys(item_type(a) for a in args))
-        return items[0] if len(items) == 1 else Union[tuple(items)]
+        return items[0] if len(items) == 1 else Union[tuple(items)]  # noqa: UP007  built at run time
     if tp is range or origin in (bytes, bytearray):
         return int
     if tp is str:
         return str
     if origin is cursors.Enumerated:
-        return tuple[int, item_type(args[0])]
+        return _generic_of(tuple, int, item_type(args[0]))
     if origin is cursors.Zipped:
-        return tuple[tuple(item_type(a) for a in get_args(args[0]))]  # type: ignore[misc]
+        return _generic_of(tuple, *[item_type(a) for a in get_args(args[0])])
     if origin is cursors.Backward:
         return item_type(args[0])
     if origin is abc.ItemsView:
-        return tuple[args[0], args[1]]
+        return _generic_of(tuple, args[0], args[1])
     if origin is abc.ValuesView:
         return args[-1]
     if origin is tuple:
@@ -409,7 +440,7 @@ def item_type(tp: Any) -> Any:
             return args[0]
         if args in ((), ((),)):
             return Any
-        return Union[tuple(dict.fromkeys(args))]
+        return Union[tuple(dict.fromkeys(args))]  # noqa: UP007
     if args:
         return args[0]
     return Any
@@ -429,7 +460,7 @@ def substitute(tp: Any, env: Env) -> Any:
         return tp
     origin = get_origin(tp)
     if origin in (Union, types.UnionType):
-        return Union[new]
+        return Union[new]  # noqa: UP007
     if origin is typing.Annotated:
         return new[0]
     return origin[new] if origin is not None else tp

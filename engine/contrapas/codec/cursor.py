@@ -184,25 +184,31 @@ def cursor(items: Any, /) -> Cursor[Any]:
     `enumerate`, `zip` and `reversed` objects are taken apart before they give their first item. TypeError for what
     cannot be iterated, or only as an iterator that cannot be stored (a generator, `map`, a file).
     """
+    value: Any = items
+    kind: Any = value.__class__
     if isinstance(items, Cursor):
-        return cast("Cursor[Any]", items)
-    if isinstance(items, list | tuple | str | bytes | bytearray | range) and type(items) in _EXACT:
-        return RangeCursor(items) if isinstance(items, range) else SequenceCursor(cast("AnySequence[Any]", items))
+        return value  # type: ignore[no-any-return]
+    if kind is range:
+        return RangeCursor(value)
+    if kind in _EXACT:
+        return SequenceCursor(value)
     if isinstance(items, dict | set | frozenset | KeysView | ValuesView | ItemsView):
-        return CopyCursor(list(cast("Iterable[Any]", items)))
+        return CopyCursor(list(value))
     if hasattr(items, "__next__"):
-        return _taken_apart(items)
-    if isinstance(items, AnySequence) and type(items).__iter__ in (list.__iter__, tuple.__iter__, str.__iter__):
-        return SequenceCursor(cast("AnySequence[Any]", items))
-    return CopyCursor(list(items))
+        return _taken_apart(value)
+    if isinstance(items, AnySequence) and getattr(kind, "__iter__", None) in _SAME_WALK:
+        return SequenceCursor(value)
+    return CopyCursor(list(value))
 
 
 _EXACT: Final = frozenset({list, tuple, str, bytes, bytearray, range})
+_SAME_WALK: Final[tuple[Any, ...]] = tuple([getattr(kind, "__iter__") for kind in (list, tuple, str)])  # noqa: B009
+"""A subclass that is walked as its built-in base is."""
 
 
 def _taken_apart(items: Any) -> Cursor[Any]:
     """The cursor that goes on where a fresh built-in iterator stands."""
-    kind = type(items)
+    kind: Any = items.__class__
     if kind in (enumerate, zip) or kind.__name__ in _ITERATORS:
         made, parts, *state = items.__reduce__()
         if made is enumerate:

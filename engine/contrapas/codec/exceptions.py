@@ -59,7 +59,7 @@ class Raised(Shape):
     """Exceptions of one class and its subclasses."""
 
     frozen = False
-    token = ANYTHING
+    token: Any = ANYTHING
     kinds = frozenset({"object"})
     merges = True
 
@@ -102,14 +102,13 @@ class Raised(Shape):
 
     def _facts(self, value: BaseException, data: dict[str, Json], marks: Marks | None) -> None:
         arguments: tuple[Any, ...] = value.args
-        if isinstance(value, BaseExceptionGroup):
-            group = cast("BaseExceptionGroup[BaseException]", value)
+        if (group := _group(value)) is not None:
             arguments = (group.message,)
             data["exceptions"] = [_any_exception(self, e).pack(e, marks) for e in group.exceptions]
         data["args"] = [self._loose(a, marks) for a in arguments]
-        if isinstance(value, OSError) and value.filename is not None:
-            second = () if value.filename2 is None else (None, value.filename2)
-            data["files"] = [self._loose(f, marks) for f in (value.filename, *second)]
+        names = _files(value)
+        if names:
+            data["files"] = [self._loose(f, marks) for f in names]
         attributes = {
             k: self._loose(v, marks) for k, v in vars(value).items() if k not in ("__notes__", TRACE)
         }
@@ -160,9 +159,9 @@ class Raised(Shape):
         base = _builtin(cls)
         inner = [self.unpack(e, marks) for e in data.get("exceptions", ())]
         if issubclass(base, BaseExceptionGroup):
-            made: BaseException = base.__new__(cls, data["args"][0], inner)
+            made = _bare(base, cls, data["args"][0], inner)
         elif base in (Exception, BaseException):
-            made = base.__new__(cls)
+            made = _bare(base, cls)
         else:
             made = _with_fields(
                 base, cls, [self.anything.unpack(a, marks) for a in (*data["args"], *data.get("files", ()))]
@@ -236,22 +235,39 @@ def _any_exception(shape: Raised, value: BaseException) -> Raised:
 def _message(value: BaseException) -> str:
     try:
         return str(value)[:8000]
-    except Exception:
+    except Exception:  # noqa: BLE001  an author's __str__ may raise anything
         return "…"
 
 
-def _builtin(cls: type) -> type:
+def _group(value: BaseException) -> BaseExceptionGroup[BaseException] | None:
+    return cast("BaseExceptionGroup[BaseException]", value) if isinstance(value, BaseExceptionGroup) else None
+
+
+def _files(value: BaseException) -> tuple[Any, ...]:
+    """What `OSError` takes after its arguments."""
+    if not isinstance(value, OSError) or value.filename is None:
+        return ()
+    return (value.filename,) if value.filename2 is None else (value.filename, None, value.filename2)
+
+
+def _bare(base: Any, cls: type[BaseException], *arguments: Any) -> BaseException:
+    """By `__new__` of the built-in base: no constructor of the author's runs."""
+    made: BaseException = base.__new__(cls, *arguments)
+    return made
+
+
+def _builtin(cls: type) -> Any:
     """The first class of its line that Python itself brings."""
     return next(c for c in cls.__mro__ if not c.__flags__ & _HEAP_TYPE)
 
 
-def _with_fields(base: type, cls: type[BaseException], arguments: list[Any]) -> BaseException:
+def _with_fields(base: Any, cls: type[BaseException], arguments: list[Any]) -> BaseException:
     """An exception whose built-in base keeps fields of its own (OSError, UnicodeDecodeError, StopIteration)."""
     try:
-        made: BaseException = base.__new__(cls, *arguments)
+        made = _bare(base, cls, *arguments)
         base.__init__(made, *arguments)
     except (TypeError, ValueError):
-        made = base.__new__(cls)
+        made = _bare(base, cls)
     return made
 
 

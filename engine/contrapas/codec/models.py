@@ -13,7 +13,20 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from contrapas.codec.shapes import Book, Dict, Float, Json, Marks, Scalar, Sequence, Shape, Text, Tuple, Union
+from contrapas.codec.shapes import (
+    Book,
+    Dict,
+    Float,
+    Json,
+    Marks,
+    Scalar,
+    Sequence,
+    Shape,
+    Text,
+    Tuple,
+    Union,
+    null,
+)
 
 _SIMPLE = ("contrapas", "annotated_types", "pydantic.fields", "pydantic.types", "pydantic._internal._fields")
 
@@ -25,7 +38,7 @@ class Fields(Shape):
     merges: ClassVar[bool] = True
 
     def __init__(self, cls: type, name: str, book: Book) -> None:
-        self.cls = cls
+        self.cls: Any = cls
         self.text = self.tag = name
         self.book = book
         self.fields: dict[str, Shape] = {}
@@ -85,7 +98,7 @@ class Fields(Shape):
             raise self.misfit(data)
         if "$type" in data:
             return self.book.untag(data, marks)
-        made = self.cls.__new__(self.cls)
+        made: Any = self.cls.__new__(self.cls)
         if number and marks is not None:
             marks.remember(number, made)
         found: dict[str, Any] = {}
@@ -134,9 +147,11 @@ class Model(Fields):
         if not (self.extra or self.private) or value.__class__ is not self.cls or "$ref" in data:
             return data
         inner = data["$value"] if "$id" in data else data
-        for name, item in (value.__pydantic_extra__ or {}).items():
+        extra: dict[str, Any] = getattr(value, "__pydantic_extra__", None) or {}
+        private: dict[str, Any] = getattr(value, "__pydantic_private__", None) or {}
+        for name, item in extra.items():
             inner["$+" + name] = self.anything.pack(item, marks)
-        for name, item in (value.__pydantic_private__ or {}).items():
+        for name, item in private.items():
             inner["$-" + name] = self.anything.pack(item, marks)
         return data
 
@@ -209,7 +224,7 @@ class Typed(Shape):
     def __init__(self, name: str, cls: type, required: frozenset[str]) -> None:
         self.text = self.tag = name
         self.token = (dict, name)
-        self.cls = cls
+        self.cls: Any = cls
         self.required = required
         self.fields: dict[str, Shape] = {}
 
@@ -286,7 +301,7 @@ def plain(shape: Shape, above: tuple[Shape, ...] = ()) -> bool:
     if isinstance(shape, Dict):
         return shape.cls is dict and shape.plain_keys and plain(shape.value, above)
     if isinstance(shape, Union):
-        solid = [m for m in shape.members if m.kinds != {"null"}]
+        solid = [m for m in shape.members if not null(m)]
         return len(solid) == 1 and plain(solid[0], above)
     return False
 

@@ -72,7 +72,7 @@ class Codec:
                 return self._read(text, strict=True)
             except ValidationError:
                 pass
-        return self.read(text, Unpacking() if '"$ref"' in text else None)
+        return self.read(text, Unpacking() if '"$id"' in text else None)
 
     def write(self, value: Any, marks: Marks | None) -> str:
         """JSON text by shape, with marks where objects are met twice."""
@@ -253,12 +253,13 @@ class Registry:
 
     def name_of(self, cls: type, /) -> str | None:
         """The registered name of a class; None for one outside."""
+        kind: type[Any] = cls
         if issubclass(cls, BaseException):
             return self._exceptions.get(cls)
-        shape = self._shapes.get(cls)
+        shape = self._shapes.get(kind)
         return shape.tag if shape is not None else None
 
-    def of_class(self, cls: type, /) -> Shape | None:
+    def of_class(self, cls: type[Any], /) -> Shape | None:
         """The shape of a registered class, or of a container of anything."""
         shape = self._shapes.get(cls)
         if shape is None and cls in self._exceptions:
@@ -273,14 +274,15 @@ class Registry:
 
     def subclasses(self, cls: type, /) -> None:
         """Register the known subclasses of a message class, for a slot typed as `Event`."""
-        for below in cls.__subclasses__():
+        found: list[type[Any]] = cls.__subclasses__()
+        for below in found:
             if issubclass(below, Event) and below.__contrapas_key__:
                 self.add_message(below)
             self.subclasses(below)
 
     def tag(self, value: Any, marks: Marks | None, /) -> Json:
         """`{"$type": name, ...}` of a value of any registered class."""
-        cls = type(value)
+        cls: Any = value.__class__
         shape = self.of_class(cls)
         if shape is None:
             if isinstance(value, BaseException):
@@ -357,14 +359,16 @@ class Arguments(Shape):
     def pack(self, value: Any, marks: Marks | None) -> Json:
         args, kwargs = value
         data: dict[str, Json] = {}
-        name: str | int = 0
+        name: Any = 0
+        packed: list[Json] = []
+        named: dict[str, Json] = {}
         try:
             if args:
-                data["args"] = packed = []
+                data["args"] = packed
                 for name, item in enumerate(args):
                     packed.append(self._at(name).pack(item, marks))
             if kwargs:
-                data["kwargs"] = named = {}
+                data["kwargs"] = named
                 for name, item in kwargs.items():
                     named[name] = self.named.get(name, self.others).pack(item, marks)
         except Misfit as why:
@@ -477,11 +481,12 @@ def _unwritable(data: Json, why: Exception) -> Misfit:
     """Where the text is that cannot be written."""
 
     def look(part: Json) -> Misfit | None:
-        items: Iterable[tuple[str | int, Json]] = ()
+        items: Any = ()
+        inner: Any = part
         if part.__class__ is dict:
-            items = part.items()
+            items = inner.items()
         elif part.__class__ is list:
-            items = enumerate(part)
+            items = enumerate(inner)
         elif part.__class__ is str:
             try:
                 part.encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
+from math import isnan
 from typing import Any, ClassVar, Protocol
 
 from pydantic_core import to_json
@@ -112,7 +113,7 @@ class Scalar(Shape):
 
     def __init__(self, cls: type, kinds: set[str], also: tuple[type, ...], book: Book) -> None:
         self.text = self.tag = "None" if cls is type(None) else cls.__name__
-        self.cls = cls
+        self.cls: Any = cls
         self.also = frozenset({cls, *also})
         self.kinds = self.natural = frozenset(kinds)
         self.book = book
@@ -153,7 +154,7 @@ class Float(Scalar):
         if value.__class__ is float:
             if value - value == 0.0:
                 return value
-            return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+            return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
         return super().pack(value, marks)
 
     def unpack(self, data: Json, marks: Marks | None) -> Any:
@@ -175,7 +176,7 @@ class Text(Shape):
         kind: str = "string",
         plain: bool = False,
     ) -> None:
-        self.cls = cls
+        self.cls: Any = cls
         self.plain = plain
         """Pydantic writes it alike."""
         self.text = self.tag = text
@@ -204,7 +205,7 @@ class Sequence(Shape):
     kinds = frozenset({"array"})
 
     def __init__(self, cls: type, item: Shape, *, name: str = "", frozen: bool = False) -> None:
-        self.cls = cls
+        self.cls: Any = cls
         self.item = item
         word = name or cls.__name__
         self.text = self.tag = f"{word}[{item.text}, ...]" if cls is tuple else f"{word}[{item.text}]"
@@ -279,7 +280,7 @@ class Tuple(Shape):
     def __init__(
         self, cls: type, items: tuple[Shape, ...], text: str, make: Callable[[list[Any]], Any]
     ) -> None:
-        self.cls = cls
+        self.cls: Any = cls
         self.items = items
         self.text = self.tag = text
         self.make = make
@@ -330,7 +331,7 @@ class Dict(Shape):
         make: Callable[[Any], Any] | None = None,
         text: str = "",
     ) -> None:
-        self.cls = cls
+        self.cls: Any = cls
         self.key = key
         self.value = value
         self.text = self.tag = text or f"{cls.__name__}[{key.text}, {value.text}]"
@@ -394,12 +395,13 @@ class Dict(Shape):
             raise self.misfit(data)
         found: dict[Any, Any] = {}
         name: Any = ""
+        entries: Any = data
         try:
             if self.plain_keys:
-                for name, item in data.items():
+                for name, item in entries.items():
                     found[name[1:] if name[:2] == "$$" else name] = self.value.unpack(item, marks)
             else:
-                for place, pair in enumerate(data):
+                for place, pair in enumerate(entries):
                     name = place
                     key, item = pair
                     found[self.key.unpack(key, marks)] = self.value.unpack(item, marks)
@@ -421,6 +423,11 @@ class Dict(Shape):
             if self.same is None:
                 for item in value.values():
                     self.value.visit(item, met)
+
+
+def null(shape: Shape) -> bool:
+    """Whether it is stored as null and nothing else."""
+    return "null" in shape.kinds and len(shape.kinds) == 1
 
 
 class Union(Shape):
@@ -445,7 +452,7 @@ class Union(Shape):
         self.by_tag = {m.tag: m for m in members}
 
     def _solid(self) -> list[Shape]:
-        return [m for m in self.members if m.kinds != {"null"}]
+        return [m for m in self.members if not null(m)]
 
     def classes(self) -> tuple[type, ...]:
         return tuple(self.exact)
@@ -566,7 +573,7 @@ def short(value: Any) -> str:
     """A value for an error text: its class and at most 60 characters of it."""
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001  somebody's __repr__ may raise anything
         text = "…"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 

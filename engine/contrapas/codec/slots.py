@@ -55,7 +55,7 @@ def dump_group(codecs: Mapping[str, SlotCodec | None], values: Mapping[str, Any]
 def load_group(codecs: Mapping[str, SlotCodec | None], texts: Mapping[str, str]) -> dict[str, Any]:
     """The values of slots that may share an object."""
     held = {n: codec for n, codec in codecs.items() if n in texts and isinstance(codec, Codec)}
-    if not any('"$ref"' in texts[n] for n in held):
+    if not any('"$id"' in texts[n] for n in held):
         return {n: _named(n, codec.load, texts[n]) for n, codec in held.items()}
     marks = Unpacking()
     return {n: _named(n, codec.read, texts[n], marks) for n, codec in held.items()}

@@ -122,11 +122,11 @@ def _walk(data: Any, large: list[tuple[str | int, ...]]) -> int:
                     continue
                 if kind is dict or kind is list:
                     below.append(item)
-                elif (kind is int and not INT_MIN <= item <= INT_MAX) or (
-                    kind is float and (item == _INF or item == -_INF)
+                elif not large and (
+                    (kind is int and not INT_MIN <= item <= INT_MAX)
+                    or (kind is float and (item == _INF or item == -_INF))
                 ):
-                    if not large:
-                        _find_numbers(data, (), large)
+                    _find_numbers(data, (), large)
         level = below
         depth += 1
     return keys
@@ -284,14 +284,16 @@ def _short(value: Any) -> str:
 
 def _at(value: Any, path: tuple[str | int, ...]) -> Any:
     """What a model holds where its JSON held `path`; None where the model does not keep it."""
+    at: Any = value
     for part in path:
+        here: Any = at
         if isinstance(part, int):
-            value = value[part] if isinstance(value, list | tuple) and part < len(value) else None
-        elif isinstance(value, dict):
-            value = value.get(part)
+            at = here[part] if isinstance(at, list | tuple) and part < len(here) else None
+        elif isinstance(at, dict):
+            at = here.get(part)
         else:
-            value = getattr(value, _field(type(value), part), None)
-    return value
+            at = getattr(here, _field(here.__class__, part), None)
+    return at
 
 
 @lru_cache(maxsize=4096)
