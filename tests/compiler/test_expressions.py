@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +125,8 @@ class Truth:
     value: bool
 
     def __bool__(self) -> bool:
-        log("bool", self.name)
+        if sys.version_info < (3, 12):  # later ones ask a nested `and` twice, the compiled saga never does
+            log("bool", self.name)
         return self.value
 
 

@@ -333,8 +333,10 @@ async def stores_function(s: Saga, n: int) -> Any:
 @saga
 async def perhaps_defined(s: Saga, n: int) -> Any:
     if n:
+
         def f() -> int:  # here
             return 1
+
     await num(n)
     return f()
 

@@ -134,7 +134,9 @@ class Leaves:
             stmts.append(ast.Assign([store("@out")], out))
             stmts.extend(self._conditional(leaving))
             op, out = load("@op"), load("@out")
-        answer = ast.Tuple([ast.Constant(1), ast.Constant(term.site), op, out], ast.Load())
+        # The two numbers stand on the await's line, or a breakpoint there would be met twice.
+        head = [place(ast.Constant(1), term.op), place(ast.Constant(term.site), term.op)]
+        answer = ast.Tuple([*head, op, out], ast.Load())
         stmts.append(ast.Return(answer))
         return stmts
 

@@ -249,15 +249,16 @@ class Builder:
 
 
 def place(node: N, at: ast.AST) -> N:
-    """Give a new node, and what is new below it, the place of an old one."""
+    """Give a new node, and what is new below it, the place of an old one, if that has one."""
+    line = getattr(at, "lineno", 0)
+    if not line:
+        return node
+    column = getattr(at, "col_offset", 0)
+    end, end_column = getattr(at, "end_lineno", None) or line, getattr(at, "end_col_offset", None) or column
     for inner in ast.walk(node):
-        if isinstance(
-            inner, ast.stmt | ast.expr | ast.keyword | ast.ExceptHandler | ast.pattern
-        ) and not hasattr(inner, "lineno"):
-            line, column = getattr(at, "lineno", 1), getattr(at, "col_offset", 0)
-            inner.lineno, inner.col_offset = line, column
-            inner.end_lineno = getattr(at, "end_lineno", line)
-            inner.end_col_offset = getattr(at, "end_col_offset", column)
+        if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
+            inner.lineno, inner.col_offset = line, column  # type: ignore[attr-defined]
+            inner.end_lineno, inner.end_col_offset = end, end_column  # type: ignore[attr-defined]
     return node
 
 
