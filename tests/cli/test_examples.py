@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from contrapas.check.report import check_app
 from contrapas.cli.examples import EXAMPLES, PRELUDE
 from contrapas.cli.main import main
-from contrapas.codec.strict import load_json
+from contrapas.codec.strict import load_json, load_model
 from contrapas.compiler.lock import parse
 from contrapas.errors import CompileError, ContrapasError
 from contrapas.runtime import find, settings
@@ -48,12 +49,11 @@ def codes_of(here: Path, name: str, body: str) -> set[str]:
     return found | {one.code for one in check_app(built.world.machines, definition).findings}
 
 
-def started(expression: str) -> Any:
-    from contrapas.codec.strict import load_model
-
-    space: dict[str, Any] = {}
-    exec(PRELUDE, space)
-    return load_model(space["Started"], b'{"id": 42}')
+def ran(here: Path, text: str) -> dict[str, Any]:
+    """A program, run as a file."""
+    path = here / "example_run.py"
+    path.write_text(text)
+    return runpy.run_path(str(path))
 
 
 @pytest.mark.parametrize("name", list(EXAMPLES))
@@ -68,7 +68,7 @@ def test_an_example_gives_its_code(name: str, here: Path, capsys: pytest.Capture
             assert caught.value.code == name
         case "start":
             with pytest.raises(ContrapasError) as caught:
-                started(example.shown)
+                load_model(ran(here, PRELUDE)["Started"], b'{"id": 42}')
             assert caught.value.code == name
         case "lock":
             with pytest.raises(ContrapasError) as caught:
@@ -85,7 +85,7 @@ def test_an_example_gives_its_code(name: str, here: Path, capsys: pytest.Capture
             assert f"error {name}" in capsys.readouterr().err
         case _:
             with pytest.raises(ContrapasError) as caught:
-                exec(f"{PRELUDE}\nfrom contrapas.author.event import message_spec\n{example.shown}", {})
+                ran(here, f"{PRELUDE}\nfrom contrapas.author.event import message_spec\n{example.shown}")
             assert caught.value.code == name
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contrapas.cli.lanes import file_of
-from contrapas.draw.graph import Graph
-from contrapas.machine import Edge, State
+
+if TYPE_CHECKING:
+    from contrapas.draw.graph import Graph
 
 
 class Note(NamedTuple):
@@ -27,10 +28,22 @@ class Note(NamedTuple):
     """Saga -> types that start it."""
     graphs: Mapping[str, Graph]
     """Fingerprint -> graph."""
-    retention_ms: Mapping[str, int]
+    attempts: Mapping[str, int]
+    """Local step -> attempts it makes."""
 
 
 EMPTY = Note({}, {}, {}, {}, {})
+
+
+def limits(file: str, namespace: str) -> Mapping[str, int]:
+    """Only the attempts that local steps make, for lists."""
+    path = os.path.join(os.path.dirname(file) or ".", f"{namespace}.machines.json")
+    try:
+        with open(path, encoding="utf-8") as source:
+            found: dict[str, int] = json.load(source)["attempts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
 
 
 def path_of(url: str, namespace: str) -> str:
@@ -51,7 +64,7 @@ def read(file: str, namespace: str) -> Note:
             {name: str(t["topic"]) for name, t in types.items()},
             {name: tuple(str(s) for s in saga["starts"]) for name, saga in sagas.items()},
             {str(g["graph"]): graph_from(g) for g in found["graphs"]},
-            {name: int(saga["retention_ms"]) for name, saga in sagas.items()},
+            {name: int(number) for name, number in found["attempts"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError):
         return EMPTY
@@ -79,9 +92,11 @@ def write(url: str, namespace: str, world: Any) -> None:
             m.name: {"key": m.key, "topic": m.topic, "command": m.command}
             for m in world.types.messages.values()
         },
-        "sagas": {
-            name: {"starts": list(m.starts), "retention_ms": m.retention_ms}
-            for name, m in world.machines.items()
+        "sagas": {name: {"starts": list(m.starts)} for name, m in world.machines.items()},
+        "attempts": {
+            s.name: s.retry.attempts
+            for s in world.types.steps.values()
+            if s.retry is not None and s.retry.attempts
         },
         "graphs": list(known.values()),
     }
@@ -96,6 +111,9 @@ def write(url: str, namespace: str, world: Any) -> None:
 
 def graph_from(found: dict[str, Any]) -> Graph:
     """A graph as `draw.data` wrote it."""
+    from contrapas.draw.graph import Graph
+    from contrapas.machine import Edge, State
+
     states = {
         s["label"]: State(
             label=s["label"],

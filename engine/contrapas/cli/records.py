@@ -121,7 +121,9 @@ def fields(head: Head, body: InstanceRecord | None, now_ms: int) -> Mapping[str,
     return found
 
 
-def row(head: Head, body: InstanceRecord | None, now_ms: int) -> dict[str, Any]:
+def row(
+    head: Head, body: InstanceRecord | None, now_ms: int, limits: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """One instance as JSON; field names are public (`instance_list.json`)."""
     found: dict[str, Any] = {
         "id": head.key,
@@ -145,7 +147,7 @@ def row(head: Head, body: InstanceRecord | None, now_ms: int) -> dict[str, Any]:
         pending = first_pending(body)
         found |= {
             "started_ms": body.started_at,
-            "tries": attempts_of(pending) if pending else None,
+            "tries": attempts_of(pending, limits) if pending else None,
             "waits_for": waits_for(body, now_ms),
             "deadline_ms": pending.deadline if pending else body.deadline,
             "outcome": body.outcome or None,
@@ -232,15 +234,14 @@ def left(deadline: int | None, now_ms: int) -> str:
     return f"{text.duration(rest)} left" if rest >= 0 else f"due {text.duration(-rest)} ago"
 
 
-def attempts_of(pending: Pending) -> str:
-    """`3/5`, `1`, `–`: attempts made, of how many."""
+def attempts_of(pending: Pending, limits: Mapping[str, int] | None = None) -> str:
+    """`3/5`, `1`, `–`: attempts made, of how many. limits: of steps that say it themselves (`machines.Note.attempts`)."""
     if pending.kind in ("wait", "sleep"):
         return "–"
-    limit = ""
-    if pending.policy:
-        value = text.object_of(pending.policy).get("attempts")
-        limit = f"/{value}" if isinstance(value, int) else ""
-    return f"{pending.attempt}{limit}"
+    limit: Any = (limits or {}).get(pending.name)
+    if pending.policy.startswith("["):
+        limit = pending.policy[1:].partition(",")[0]
+    return f"{pending.attempt}/{limit}" if limit and limit != "null" else str(pending.attempt)
 
 
 def one(log: LogFile, id: str) -> Head:

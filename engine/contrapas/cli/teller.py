@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from contrapas.cli import records, screen, tale, text
+from contrapas.cli import machines, records, screen, tale, text
 from contrapas.cli.lanes import LogFile
 from contrapas.cli.stepfail import Failure
 from contrapas.core.envelope import ENDED, InstanceRecord
@@ -25,6 +25,7 @@ class Teller:
         self.ends = [part.log_head for part in log.parts()]
         self.stories: dict[str, list[InstanceRecord]] = {}
         self.seen = -1
+        self.limits = machines.limits(log.path, log.namespace)
         self.marks: dict[str, tuple[str, ...]] = {}
         """Instance -> keys of operations that were answered while nobody was there."""
 
@@ -82,6 +83,8 @@ def told(teller: Teller, failures: Mapping[str, Failure], now_ms: int) -> list[s
     more = 0
     for instance, body, record in teller.look():
         stamp = clock(body.at)
+        if body.cause.kind == "result" and body.cause.note:
+            out += attempt(body, record, failures, teller, now_ms)
         if body.status in _STILL:
             count += 1
             if count <= MOST:
@@ -90,23 +93,22 @@ def told(teller: Teller, failures: Mapping[str, Failure], now_ms: int) -> list[s
                 more += 1
             if body.status in ENDED:
                 teller.forget(instance)
-        elif body.cause.kind == "result" and body.cause.note:
-            out += attempt(body, record, failures, teller.log.namespace, now_ms)
     if more:
         out.append(f"{clock(now_ms)}  … and {text.count(more)} more:  contrapas ls")
     return out
 
 
 def attempt(
-    body: InstanceRecord, record: Record, failures: Mapping[str, Failure], namespace: str, now_ms: int
+    body: InstanceRecord, record: Record, failures: Mapping[str, Failure], teller: Teller, now_ms: int
 ) -> list[str]:
     """A failed attempt of a local step: at most 25 lines, the user's line within the first five."""
     key = body.cause.id
     pending = next((p for p in body.operations() if p.key == key), None)
     label = pending.label if pending is not None else body.cause.type
-    head = f"{clock(body.at)}  {text.escape(body.key)}  {label} failed"
+    last = "   last attempt" if pending is None else ""
+    head = f"{clock(body.at)}  {text.escape(body.key)}  {label} failed{last}"
     if pending is not None:
-        head += f"   attempt {records.attempts_of(pending)}"
+        head += f"   attempt {records.attempts_of(pending, teller.limits)}"
         if pending.retry_at is not None:
             head += f"   next try in {text.duration(max(0, pending.retry_at - now_ms))}"
     found = failures.get(key)
@@ -121,7 +123,7 @@ def attempt(
         *found.source,
         f"  {found.error}",
         "",
-        f"  state {label}{since}   record {namespace}.log/{record.partition}@{record.offset}   key sent {text.escape(key)}{hidden}",
+        f"  state {label}{since}   record {teller.log.namespace}.log/{record.partition}@{record.offset}   key sent {text.escape(key)}{hidden}",
         f"  now   contrapas instance describe {body.key}      contrapas instance retry {body.key} --now",
     ]
 

@@ -133,19 +133,14 @@ def _verdict(pending: Pending, record: InstanceRecord, gone: int) -> tuple[str, 
         waited = _words(pending)
         return (UNKNOWN, waited) if gone == 1 or pending.deadline is not None else (DROPPED, "given up")
     if cause.kind == "result":
-        if entry is not None and entry.status in ("failed", "unknown"):
-            return (FAILED if entry.status == "failed" else UNKNOWN), pending.error
-        return _from_note(pending, record)
+        if not cause.note:
+            return OK, ""
+        return (UNKNOWN if entry is not None and entry.status == "unknown" else FAILED), cause.note
     if cause.kind == "operate":
         return DROPPED, record.cancel or cause.type
     if entry is not None and entry.status == "done":
         return OK, ""
     return DROPPED, "given up" if gone > 1 else cause.type
-
-
-def _from_note(pending: Pending, record: InstanceRecord) -> tuple[str, str]:
-    failed = record.cause.note.startswith(("failed", "error")) or record.cause.type in ("failed", "error")
-    return (FAILED, record.cause.note or record.cause.type) if failed else (OK, "")
 
 
 def _words(pending: Pending) -> str:

@@ -91,7 +91,7 @@ def _page(
     for pending in body.operations():
         limit = f"   deadline {screen.moment(look, pending.deadline, now)}" if pending.deadline else ""
         at = f" correlate {pending.correlate}" if pending.correlate else f" key {head.key}"
-        tries = f"   attempt {records.attempts_of(pending)}" if pending.attempt > 1 else ""
+        tries = f"   attempt {records.attempts_of(pending, note.attempts)}" if pending.attempt > 1 else ""
         retry = f"   next try {screen.moment(look, pending.retry_at, now)}" if pending.retry_at else ""
         rows.append(("waits for", f"{' | '.join(pending.types) or pending.name}  {at}{limit}{tries}{retry}"))
         if pending.error:
@@ -161,7 +161,10 @@ def path_lines(
         from contrapas.draw.text import path
 
         return path(
-            known, taken, outcome=body.outcome if body.status in ENDED else "", ascii_only=look.ascii
+            known,
+            taken,
+            outcome=(body.outcome or body.status) if body.status in ENDED else "",
+            ascii_only=look.ascii,
         ).splitlines()
     line = "START" + "".join(f" ─▶ {label} {_SIGNS.get(mark, mark)}" for label, mark in taken)
     return [line + (f" ─▶ {body.outcome or body.status}" if body.status in ENDED else "")]

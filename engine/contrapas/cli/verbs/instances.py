@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import click
 
-from contrapas.cli import exits, records, screen, text
+from contrapas.cli import exits, machines, records, screen, text
 from contrapas.cli.lanes import open_file
 from contrapas.cli.options import Run, command, verb
 
@@ -27,21 +29,18 @@ _COLORS = {"parked": "red", "failed": "red", "retrying": "yellow", "unwinding": 
 def instance_list(run: Run, selector: str | None, condition: str | None, limit: int | None) -> int:
     """One row per instance. SELECTOR is a key, SAGA/KEY, or a glob over either."""
     now = time.time_ns() // 1_000_000
-    chosen = _chooser(selector, condition, now) if condition or selector else list
+    chosen = _chooser(selector, condition, now) if condition or selector else _all
     with open_file(run.settings) as log:
         found = chosen(records.heads(log))
+        limits = machines.limits(log.path, log.namespace)
     found.sort(key=lambda h: h.record.timestamp_ms, reverse=True)
     table = run.look.form in ("table", "wide")
     most = limit if limit is not None else (LIMIT if table else len(found))
     light = run.look.form == "id"
-    shown = [records.row(h, None if light else records.loose_of(h.record), now) for h in found[:most]]
-    twice = (
-        {h.key for h in found[:most] if sum(other.key == h.key for other in found[:most]) > 1}
-        if len(found) > 1
-        else set[str]()
-    )
+    shown = [records.row(h, None if light else records.loose_of(h.record), now, limits) for h in found[:most]]
+    keys = Counter(head.key for head in found[:most])
     for one in shown:
-        if one["key"] in twice:
+        if keys[one["key"]] > 1:
             one["id"] = one["instance"]
     screen.rows(run.look, shown, _columns(), [("VERSION", _version), ("PLACE", _place)])
     if table and found:
@@ -50,6 +49,10 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
             f"{len(shown)} of {text.count(len(found))}     {records.tally([h.status for h in found])}",
         )
     return exits.DONE
+
+
+def _all(heads: Iterable[records.Head]) -> list[records.Head]:
+    return list(heads)
 
 
 def _chooser(
