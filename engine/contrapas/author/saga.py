@@ -161,9 +161,9 @@ class Saga(Joins):
             yield
         except (StepFailed, Cancelled):
             await Op[None]("unwind", "unwind")
-            self._leave("scope")
             raise
-        self._leave("scope")
+        finally:
+            self._leave("scope")
 
     def emit(self, event: Event, /) -> None:
         """Publish an event with this transition."""

@@ -183,7 +183,10 @@ class Typing:
         return int if tp is bool else tp
 
     def _boolop(self, node: ast.BoolOp) -> Any:
-        return merge([self.of(v) for v in node.values])
+        found = [self.of(v) for v in node.values]
+        if isinstance(node.op, ast.Or):  # what is None goes on to the next
+            found[:-1] = [_without_none(tp) for tp in found[:-1]]
+        return merge(found)
 
     def _ifexp(self, node: ast.IfExp) -> Any:
         return merge([self.of(node.body), self.of(node.orelse)])
@@ -199,7 +202,7 @@ class Typing:
             return UNKNOWN
         if Any in (left, right):
             return Any
-        found = [arithmetic(a, op, b) for a in members(left) for b in members(right)]
+        found = [arithmetic(a, op, b) for a in members(_without_none(left)) for b in members(_without_none(right))]
         return merge(found) if found else UNKNOWN
 
     # -- access --------------------------------------------------------------------------------------------
@@ -268,7 +271,10 @@ class Typing:
         if value is not UNKNOWN:
             return self._result(value, node)
         if isinstance(func, ast.Attribute):
-            return self._method(self.of(func.value), func.attr)
+            found = self._method(self.of(func.value), func.attr)
+            if func.attr in ("get", "pop") and len(node.args) == 2:  # of a dict, with a default
+                return merge([_without_none(found), self.of(node.args[1])])
+            return found
         return UNKNOWN
 
     def _helper(self, name: str, node: ast.Call) -> Any:
@@ -494,6 +500,14 @@ class Typing:
         if pattern.rest is not None:
             dicts = [m for m in _solid(subject) if get_origin(m) is dict]
             names[pattern.rest] = merge(dicts) if dicts else UNKNOWN
+
+
+def _without_none(tp: Any) -> Any:
+    """A union without None; another type as it is."""
+    if tp is BOTTOM or tp is UNKNOWN:
+        return tp
+    kept = [m for m in members(tp) if m is not types.NoneType]
+    return merge(kept) if kept and len(kept) < len(members(tp)) else tp
 
 
 def _solid(tp: Any) -> list[Any]:

@@ -193,8 +193,8 @@ class _Inference:
         self.own = frozenset(program.locals) | frozenset(program.hidden) | {"@in"}
         self.typing = Typing(self.names, program.namespace, program.saga_name)
         self.typing.own = self.own
-        for node in _statements(program):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        for node in ast.walk(program.node):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in self.own:
                 self._declare(node.target.id, node.annotation)
         self.handlers = _handler_types(program, self.typing)
         for name, hidden in program.hidden.items():

@@ -19,7 +19,19 @@ from contrapas.compiler import compile_all
 from contrapas.errors import Cancelled, CompileError
 from contrapas.machine import AWAIT, Machine, State
 from contrapas.testing.differential_values import picture
-from contrapas.testing.native import Clock, CutOff, Join, Line, Path, Run, Script, issued, log, logging_to, run_native
+from contrapas.testing.native import (
+    Clock,
+    CutOff,
+    Join,
+    Line,
+    Path,
+    Run,
+    Script,
+    issued,
+    log,
+    logging_to,
+    run_native,
+)
 
 __all__ = ["Difference", "Pair", "Report", "compare", "log", "pair_of", "run_compiled"]
 
@@ -294,9 +306,16 @@ class Pair:
     programs: dict[str, Any]
 
 
-def pair_of(saga: SagaDef[..., Any], *others: SagaDef[..., Any], strict: bool = True) -> Pair:
+def pair_of(
+    saga: SagaDef[..., Any],
+    *others: SagaDef[..., Any],
+    strict: bool = True,
+    exceptions: Iterable[type[BaseException]] = (),
+) -> Pair:
     """Compile a saga with those that it calls. CompileError with everything refused."""
     registry = Registry()
+    for cls in exceptions:
+        registry.add_exception(cls)
     compiled = compile_all([saga, *others], registry=registry, strict=strict)
     if compiled.refusals:
         raise CompileError(tuple(compiled.refusals))

@@ -30,7 +30,11 @@ def picture(value: Any, seen: dict[int, int] | None = None) -> Any:
     seen = {} if seen is None else seen
     if isinstance(value, BaseException):
         return describe(value, seen)
-    if value is None or isinstance(value, str | int | float | bytes | complex) or isinstance(value, enum.Enum):
+    if (
+        value is None
+        or isinstance(value, str | int | float | bytes | complex)
+        or isinstance(value, enum.Enum)
+    ):
         return (type(value).__name__, repr(value))
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
         return ("named", getattr(value, "__name__", "?"))
@@ -169,11 +173,15 @@ def make(tp: Any, chance: Chance, depth: int = 3) -> Any:
 def _composed(tp: Any, chance: Chance, depth: int) -> Any:
     if isinstance(tp, type) and issubclass(tp, BaseModel):
         key = getattr(tp, "__contrapas_key__", "") if issubclass(tp, Event) else ""
-        fields = {n: "k" if n == key else make(f.annotation, chance, depth - 1) for n, f in tp.model_fields.items()}
+        fields = {
+            n: "k" if n == key else make(f.annotation, chance, depth - 1) for n, f in tp.model_fields.items()
+        }
         return tp(**fields)
     if dataclasses.is_dataclass(tp):
         hints = _hints(tp)
-        return cast("type[Any]", tp)(**{f.name: make(hints[f.name], chance, depth - 1) for f in dataclasses.fields(tp)})
+        return cast("type[Any]", tp)(
+            **{f.name: make(hints[f.name], chance, depth - 1) for f in dataclasses.fields(tp)}
+        )
     if isinstance(tp, type) and issubclass(tp, tuple):
         return tp(*[make(h, chance, depth - 1) for h in _hints(tp).values()])
     raise TypeError(f"no value can be made up for {tp!r}")

@@ -41,7 +41,13 @@ class Script:
     """
 
     def __init__(
-        self, seed: int, results: Mapping[str, Any], *, fails: float = 0.2, cancels: float = 0.01, raw: bool = False
+        self,
+        seed: int,
+        results: Mapping[str, Any],
+        *,
+        fails: float = 0.2,
+        cancels: float = 0.01,
+        raw: bool = False,
     ) -> None:
         self.seed = seed
         self.results = results
@@ -275,7 +281,12 @@ class _Coroutine(Line):
     """A line of execution that is a coroutine."""
 
     def __init__(
-        self, runner: NativeRunner, path: Path, parent: Join | None, place: int, coroutine: Coroutine[Any, Any, Any]
+        self,
+        runner: NativeRunner,
+        path: Path,
+        parent: Join | None,
+        place: int,
+        coroutine: Coroutine[Any, Any, Any],
     ) -> None:
         super().__init__(path, parent, place)
         self.runner = runner
