@@ -43,6 +43,15 @@ KINDS = frozenset(
     ]
 )
 VERBS = frozenset(["cancel", "kill", "retry", "skip", "pause", "resume"])
+_OURS = (
+    ("cp-to", "to"),
+    ("cp-reply-to", "reply_to"),
+    ("cp-in-reply-to", "in_reply_to"),
+    ("cp-run", "run"),
+    ("cp-outcome", "outcome"),
+    ("cp-wait", "wait_id"),
+    ("cp-delivery", "delivery"),
+)
 _BODILESS = frozenset({"query", "operate", "bind", "bound", "unbind", "delivered", "answer"})
 
 
@@ -132,7 +141,7 @@ def decode(record: Record, doors: Doors) -> Arrival | Rejected:
 
 def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
     _bounds(record)
-    kind = _text(headers, "cp-kind") or "event"
+    kind = _text(headers, "cp-kind") if "cp-kind" in headers else "event"
     if kind not in KINDS:
         raise DataError(
             "CP419", f"cp-kind {kind[:40]!r} is none of ours", expected="start, event, reply …", got=kind[:40]
@@ -140,15 +149,13 @@ def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
     if kind == "answer":  # to a door, by the way of this lane: no key of ours
         return Arrival(kind, record, "in", record.partition, record.offset, "", headers)
     key = _key(record, doors.partitions)
-    source, part, offset = _position(record, headers)
+    source, part, offset = (
+        _position(record, headers) if "cp-source" in headers else ("in", record.partition, record.offset)
+    )
     arrival = Arrival(kind, record, source, part, offset, key, headers)
-    arrival.to = _text(headers, "cp-to")
-    arrival.reply_to = _text(headers, "cp-reply-to")
-    arrival.in_reply_to = _text(headers, "cp-in-reply-to")
-    arrival.run = _text(headers, "cp-run")
-    arrival.outcome = _text(headers, "cp-outcome") or "ok"
-    arrival.wait_id = _text(headers, "cp-wait")
-    arrival.delivery = _text(headers, "cp-delivery")
+    for name, where in _OURS:
+        if name in headers:
+            setattr(arrival, where, _text(headers, name))
     if kind in _BODILESS:
         arrival.id = _text(headers, "ce_id")
         arrival.value = record.value or b""
@@ -219,13 +226,16 @@ def _bounds(record: Record) -> None:
         raise DataError(
             "CP416", f"{len(record.headers)} headers, {HEADERS_MAX} are allowed", got=str(len(record.headers))
         )
-    size = 0
-    for name, value in record.headers:
-        size += len(name) + len(value)
-        if (b"\r" in value or b"\n" in value or b"\x1b" in value) and name.startswith(("ce_", "cp-")):
-            raise DataError(
-                "CP416", f"header {name[:80]!r} holds a line break or an escape code", path=f"/{name[:80]}"
-            )
+    blob = b"\0".join([value for _, value in record.headers])
+    size = len(blob) + sum([len(name) for name, _ in record.headers])
+    if b"\n" in blob or b"\r" in blob or b"\x1b" in blob:
+        for name, value in record.headers:
+            if name.startswith(("ce_", "cp-")) and (b"\r" in value or b"\n" in value or b"\x1b" in value):
+                raise DataError(
+                    "CP416",
+                    f"header {name[:80]!r} holds a line break or an escape code",
+                    path=f"/{name[:80]}",
+                )
     if size > HEADER_BYTES_MAX:
         raise DataError(
             "CP416", f"the headers have {size} bytes, {HEADER_BYTES_MAX} are allowed", got=str(size)

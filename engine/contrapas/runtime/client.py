@@ -24,7 +24,8 @@ from contrapas.runtime.batch import Answer, Setting
 from contrapas.runtime.doors import event_draft, key_of, plain_draft, topic_draft, value_of
 from contrapas.runtime.worker import Worker
 
-MANY = 500
+MANY = 4_000
+MANY_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +93,7 @@ class Client:
     async def start_many(self, saga: str, events: Iterable[Any]) -> int:
         """Start many instances; returns once the log has acknowledged all of them. Gives how many."""
         drafts: list[Draft] = []
-        count = 0
+        count = size = 0
         for event in events:
             message = self._message(event)
             key = key_of(message, event)
@@ -110,10 +111,11 @@ class Client:
                     at=0,
                 )
             )
-            if len(drafts) >= MANY:
+            size += len(value) + 300
+            if len(drafts) >= MANY or size > MANY_BYTES:
                 await self._publish(drafts)
                 count += len(drafts)
-                drafts = []
+                drafts, size = [], 0
         if drafts:
             await self._publish(drafts)
         return count + len(drafts)

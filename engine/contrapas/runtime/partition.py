@@ -103,7 +103,7 @@ class Partition:
         """Room for more: bounded by count and bytes, and by what has not left yet."""
         if sum(self.unsent.values()) > UNSENT_MAX or self.unsent_bytes > UNSENT_BYTES_MAX:
             return False
-        return len(self.inputs) < 4 * TRANSITIONS_MAX and self.input_bytes < BATCH_BYTES_MAX
+        return len(self.inputs) < TRANSITIONS_MAX // 2 and self.input_bytes < BATCH_BYTES_MAX
 
     def next_timer(self) -> int | None:
         """When the next timer is due, in ms of log time."""

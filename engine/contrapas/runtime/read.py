@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from contrapas.errors import Retriable
 from contrapas.failpoints import NAMES, failpoint
+from contrapas.runtime.batch import TRANSITIONS_MAX
 from contrapas.runtime.clock import pause
 from contrapas.runtime.commit import commit_control
 
@@ -91,7 +92,9 @@ async def feed(s: Station) -> None:
                 await s.room.wait()
                 continue
             try:
-                records, after = await s.log.read("in", p.number, p.fetched, wait_ms=POLL_MS)
+                records, after = await s.log.read(
+                    "in", p.number, p.fetched, max_records=TRANSITIONS_MAX, wait_ms=POLL_MS
+                )
             except Retriable:
                 await pause(s.clock, 50 + 100 * s.chance())
                 continue
