@@ -137,14 +137,11 @@ def w5(rig: Rig, quick: bool, base: Line) -> Line:
     n = 1000 if quick else 20000
     time.sleep(1.5)
     memory = rig.memory_kib()
+    expected = _applied(rig) + n
     began = time.perf_counter()
     done = rig.together(op="bulk", wf="wait", prefix="w5-", n=n)
-    applied = 0
-    while applied < n and time.perf_counter() - began < 120:
+    while _applied(rig) < expected and time.perf_counter() - began < 120:
         time.sleep(0.02)
-        applied = sum(c.call(op="applied")["applied"] for c in rig.children) - (20 if quick else 100) * 12
-        if applied >= n:
-            break
     waiting = time.perf_counter() - began
     time.sleep(3)
     each = (rig.memory_kib() - memory) / n
@@ -166,6 +163,11 @@ def w5(rig: Rig, quick: bool, base: Line) -> Line:
         "errors": {**done["errors"], **sent["errors"]},
         "ratio_to_grouped": done["per_s"] / base["grouped_rows_s"],
     }
+
+
+def _applied(rig: Rig) -> int:
+    """Inputs applied so far."""
+    return sum(int(child.call(op="applied")["applied"]) for child in rig.children)
 
 
 def w6(rig: Rig, quick: bool, base: Line) -> Line:

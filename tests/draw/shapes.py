@@ -75,3 +75,28 @@ async def many(s: Saga, e: Asked) -> Answered:
     except StepFailed:
         await clean(e.id)
     return Answered(id=e.id)
+
+
+@saga
+async def reserve(s: Saga, id: str) -> int:
+    await s.step(BookSeat(id=id), undo=UnbookSeat(id=id), within="1m")
+    return await look(id)
+
+
+@saga
+async def nested(s: Saga, e: Asked) -> Answered | Refused:
+    try:
+        async with s.scope():
+            await reserve(s, e.id)
+            for _ in range(2):
+                await s.step(hop(e.id), undo=clean(e.id))
+            try:
+                await s.step(BookSeat(id=e.id), undo=lambda ok: UnbookSeat(id=ok.id), within="1m")
+            finally:
+                await clean(e.id)
+        await look(e.id)
+    except StepFailed:
+        await for_refused(e.id)
+        await s.compensate()
+        return Refused(id=e.id)
+    return Answered(id=e.id)

@@ -1,0 +1,176 @@
+"""What really happens was foreseen: every trace of a compiled saga in the core is a path of the explorer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contrapas import App
+from contrapas.author.retry import Retry
+from contrapas.core.envelope import ENDED, InstanceRecord, Node, Pending
+from contrapas.draw.edges import program_of
+from contrapas.draw.model import UNDOABLE, Config, Model
+from contrapas.draw.segment import Walker
+from contrapas.errors import StepFailed
+from contrapas.runtime.build import compiled
+from contrapas.runtime.find import find
+from tests.check import wrong
+from tests.core.stage import Stage
+from tests.draw import shapes
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 12
+INPUTS = 60
+
+
+def order() -> Any:
+    return find(f"{ROOT}/sagas/order/saga.py:place_order")
+
+
+SAGAS: dict[str, Callable[[], Any]] = {
+    "place_order": order,
+    "transfer": lambda: find(f"{ROOT}/sagas/bank/saga.py:transfer"),
+    "winding": lambda: shapes.winding,
+    "decides": lambda: shapes.decides,
+    "many": lambda: shapes.many,
+    "nested": lambda: shapes.nested,
+    "forgets_in_a_branch": lambda: wrong.forgets_in_a_branch,
+    "is_past_the_pivot": lambda: wrong.is_past_the_pivot,
+    "ends_by_itself": lambda: wrong.ends_by_itself,
+}
+
+
+class Follower:
+    """The configurations in which a record may be, as the explorer sees it."""
+
+    def __init__(self, saga: Any, machines: Any) -> None:
+        self.model = Model(saga.name, {name: Walker(program_of(m)) for name, m in machines.items()})
+        self.here: set[Config] = set()
+
+    def follow(self, record: InstanceRecord) -> bool:
+        """Go on to every configuration that fits the record; False: there is none."""
+        ahead = {move.config for move in self.model.begin()} if not self.here else set(self.here)
+        reached = set(ahead)
+        for _ in range(5):
+            ahead = {move.config for config in ahead for move in self.model.moves(config)} - reached
+            reached |= ahead
+        self.here = {config for config in reached if self.fits(config, record)}
+        return bool(self.here)
+
+    def fits(self, config: Config, record: InstanceRecord) -> bool:
+        """Whether a record can be what a configuration stands for."""
+        if record.status == "parked":
+            return True
+        if record.status in ENDED or record.status == "settling":
+            if record.outcome:
+                return config.end == f"return {record.outcome}"
+            return bool(config.end) and not config.end.startswith("return ")
+        if config.end:
+            return False
+        unwinding = record.root.unwinding is not None
+        if unwinding != (config.unwinding is not None):
+            return False
+        if not unwinding:
+            labels = tuple(frame.label for frame in record.root.frames)
+            if labels != tuple(self.model.site(at).label for at in config.frames):
+                return False
+        return standing(record.root) == {e.label for e in config.stack if e.undo and e.status in UNDOABLE}
+
+
+def standing(node: Node) -> set[str]:
+    """Labels of steps that would be taken back."""
+    found = {e.label for e in node.undo if e.status in ("done", "unknown") and e.kind != "group"}
+    for entry in node.undo:
+        if entry.kind == "group":
+            for branch in entry.branches:
+                found |= {e.label for e in branch if e.status in ("done", "unknown")}
+    return found
+
+
+def sample(cls: Any, chance: random.Random) -> Any:
+    """Some value of a message class or a plain type."""
+    if cls is int:
+        return chance.randrange(6)
+    if cls in (None, type(None)):
+        return None
+    if cls is str:
+        return "o-9"
+    fields = {name: sample(field.annotation, chance) for name, field in cls.model_fields.items()}
+    return cls(**fields)
+
+
+def act(stage: Stage, chance: random.Random) -> None:
+    """One thing that may happen to the instance."""
+    pending = list(stage.record.operations())
+    if not pending or chance.random() < 0.15:
+        stage.later(chance.choice([1_000, 40_000, 600_000]))
+        return
+    if chance.random() < 0.05:
+        stage.operate(chance.choice(["cancel", "kill"]))
+        return
+    one = chance.choice(pending)
+    if one.kind == "local":
+        result(stage, one, chance)
+    elif one.types:
+        answer(stage, one, chance)
+    else:
+        stage.later(100_000)
+
+
+def result(stage: Stage, one: Pending, chance: random.Random) -> None:
+    """A local step ends, well or badly."""
+    if one.retry_at is not None:
+        stage.later(100_000)
+    elif chance.random() < 0.75:
+        hint = stage.world.types.steps[one.name].fn.__annotations__.get("return", "None")
+        plain = {"int": int, "str": str, "None": None}.get(hint if isinstance(hint, str) else "", hint)
+        stage.result(sample(plain, chance), key=one.key)
+    elif chance.random() < 0.5:
+        stage.fails(StepFailed("no"), one.label)
+    else:
+        stage.fails(OSError("away"), one.label)
+
+
+def answer(stage: Stage, one: Pending, chance: random.Random) -> None:
+    """A reply, or an awaited event."""
+    name = one.types[0] if chance.random() < 0.7 else chance.choice(one.types)
+    message = sample(stage.world.types.messages[name].cls, chance)
+    if one.kind == "wait":
+        stage.event(message)
+    else:
+        stage.reply(message, key=one.key)
+
+
+@pytest.mark.parametrize("name", sorted(SAGAS))
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_every_trace_is_a_path_of_the_explorer(name: str, seed: int) -> None:
+    saga = SAGAS[name]()
+    app = App("trial")
+    app.orchestrate(saga)
+    built = compiled(app.definition())
+    own = built.world.machines[saga.name]
+    others = [m for m in built.world.machines.values() if m is not own]
+    stage = Stage(own, *others, registry=built.registry)
+    follower = Follower(saga, built.world.machines)
+    chance = random.Random(f"{name} {seed}")
+    start = built.world.types.messages[own.starts[0]].cls
+    stage.start(sample(start, chance))
+    path = [(stage.record.status, stage.record.state)]
+    assert follower.follow(stage.record), path
+    for _ in range(INPUTS):
+        if stage.value is None or stage.record.status in (*ENDED, "parked"):
+            break
+        version = stage.record.version
+        act(stage, chance)
+        if stage.value is None or stage.record.version == version:
+            continue
+        path.append((stage.record.status, stage.record.state))
+        assert follower.follow(stage.record), (path, stage.record)
+
+
+def test_the_default_policy_of_a_step_is_the_one_the_explorer_assumes() -> None:
+    assert wrong.send_letter.retry == Retry(5)
