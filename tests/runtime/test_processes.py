@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +40,7 @@ asyncio.run(main())
 
 
 @contextmanager
-def _worker(path: Path, failpoint: str = "") -> Iterator[subprocess.Popen[str]]:
+def _worker(path: Path, failpoint: str = "") -> Generator[subprocess.Popen[str]]:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     if failpoint:
         env["CONTRAPAS_FAILPOINTS"] = failpoint

@@ -168,3 +168,30 @@ async def test_junk_on_a_service_s_topic_is_a_dead_letter() -> None:
         await rig.until(lambda: len(_heads(rig, "t.dlq")) == 1)
         (head,) = _heads(rig, "t.dlq")
         assert (head["cp-dlq-reason"], head["cp-dlq-topic"]) == (b"CP405", b"pay.commands")
+
+
+async def test_a_stop_lets_a_reaction_end_and_saves_how_far_it_was() -> None:
+    gate = asyncio.Event()
+    service = Service("bank")
+
+    @service.on(Pay)
+    async def pay(c: Pay, d: Delivery) -> Done | Refused:
+        CALLS.append(d.idempotency_key)
+        await gate.wait()
+        return Done(id=c.id)
+
+    async with rig_of(_with(service), world_of("wait"), partitions=1) as rig:
+        w = await rig.worker()
+        await rig.log.publish([_command("c1")])
+        await rig.until(lambda: CALLS == ["c1"])
+        stopping = asyncio.ensure_future(w.stop())
+        await rig.turn(1, 20)
+        await rig.log.publish([_command("c2", "b", b'{"id":"b"}')])
+        gate.set()
+        for _ in range(500):
+            if stopping.done():
+                break
+            await rig.turn(5)
+        await stopping
+        assert (CALLS, len(rig.records("pay.events"))) == (["c1"], 1)
+        assert list(rig.log.store.saved["t.service.bank"].values()) == [1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from contrapas.core.deadletter import dead_letter
@@ -30,15 +30,6 @@ ATTEMPTS = 5
 CONCURRENT = 128
 SAVE_MS = 200
 POLL_MS = 5_000
-
-
-def service_of(service: Any) -> Callable[[Worker], Coroutine[Any, Any, None]]:
-    """What a worker runs for one service."""
-
-    async def run(worker: Worker) -> None:
-        await Runner(worker, service).run()
-
-    return run
 
 
 class Runner:
@@ -64,6 +55,10 @@ class Runner:
         self.send = asyncio.Event()
         self.positions: dict[tuple[str, int], int] = {}
         self.unsaved: dict[tuple[str, int], int] = {}
+        self.closing = False
+        """Nothing new is read; what is in work ends."""
+        self.tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self.readers: set[Reader] = set()
 
     async def run(self) -> None:
         """Follow the group's assignments until cancelled."""
@@ -71,10 +66,12 @@ class Runner:
         if not lanes:
             return
         membership = self.log.membership(self.group, lanes)
-        readers: dict[tuple[str, int], asyncio.Task[None]] = {}
+        readers = self.tasks
         besides = [self.worker.spawn(self._publish()), self.worker.spawn(self._save())]
         try:
             async for slots in membership.assignments():
+                if self.closing:
+                    continue
                 for slot in [s for s in readers if s not in slots]:
                     task = readers.pop(slot)
                     task.cancel()
@@ -89,6 +86,16 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*readers.values(), *besides, return_exceptions=True)
             await membership.leave()
+
+    async def drain(self, drain_ms: float) -> None:
+        """Read nothing more, let what is in work end, and save how far that was."""
+        self.closing = True
+        for task in self.tasks.values():
+            task.cancel()
+        until = self.worker.clock.ms() + drain_ms
+        while any(r.open for r in self.readers) and self.worker.clock.ms() < until:
+            await pause(self.worker.clock, 10)
+        await self._save_now()
 
     def emit(self, drafts: list[Draft], then: Callable[[], None]) -> None:
         """Have drafts published, then call back."""
@@ -161,6 +168,7 @@ class Reader:
         name = self.lane if topic is None else f"{self.lane}@{topic.id}"
         self.source = (name, self.number)
         start, _ = await r.log.bounds(self.lane, self.number)
+        r.readers.add(self)
         self.next = at = r.positions.get(self.source, start)
         try:
             while True:
@@ -176,8 +184,10 @@ class Reader:
                     self.next = at
                     self._moved()
         finally:
-            for task in self.tasks:
-                task.cancel()
+            if not r.closing:
+                r.readers.discard(self)
+                for task in self.tasks:
+                    task.cancel()
 
     def _take(self, record: Record) -> None:
         handler = read_message(self.runner.handlers, record)
@@ -196,19 +206,25 @@ class Reader:
 
     async def _key(self, key: bytes) -> None:
         queue = self.keys[key]
-        while queue:
-            await self._one(queue.popleft())
-        del self.keys[key]
+        try:
+            while queue:
+                await self._one(queue.popleft())
+        finally:
+            del self.keys[key]
+            for _ in queue:
+                self.runner.slots.release()
 
     async def _one(self, record: Record) -> None:
         r = self.runner
         handler = read_message(r.handlers, record)
         assert handler is not None
-        drafts = await self._handled(handler, record)
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        r.emit(drafts, lambda: None if done.done() else done.set_result(None))
-        await done
-        r.slots.release()
+        try:
+            drafts = await self._handled(handler, record)
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            r.emit(drafts, lambda: None if done.done() else done.set_result(None))
+            await done
+        finally:
+            r.slots.release()
         self.open.pop(record.offset, None)
         self._moved()
 

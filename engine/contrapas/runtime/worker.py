@@ -27,7 +27,7 @@ from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.reach import reach
-from contrapas.runtime.services import service_of
+from contrapas.runtime.services import Runner
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import StepRunner
 from contrapas.runtime.sweep import sweep
@@ -86,9 +86,7 @@ class Worker:
         self._membership: Membership | None = None
         self._finished: asyncio.Future[None] | None = None
         self._besides: list[asyncio.Task[None]] = []
-        self.services: list[Callable[[Worker], Coroutine[Any, Any, None]]] = [
-            service_of(service) for service in definition.services
-        ]
+        self.services = [Runner(self, service) for service in definition.services]
 
     # ---- life
 
@@ -99,7 +97,7 @@ class Worker:
         await create_topics(self.log, self.definition, self.setting)
         self._membership = self.log.membership(f"{self.setting.namespace}.workers", ("in",))
         follow = loop.create_task(self._follow(self._membership))
-        self._besides = [loop.create_task(self._beside(service)) for service in self.services]
+        self._besides = [self.spawn(service.run()) for service in self.services]
         try:
             await self._finished
         finally:
@@ -116,8 +114,6 @@ class Worker:
             return
         self._stopping = True
         self._drain_ms = drain_ms
-        for task in self._besides:
-            task.cancel()
         if self._membership is not None:
             await self._membership.leave()
         for station in self.stations.values():
@@ -125,6 +121,9 @@ class Worker:
         until = self.clock.ms() + drain_ms
         while self.runner.busy() and self.clock.ms() < until:
             await pause(self.clock, 20)
+        await asyncio.gather(*(s.drain(max(0.0, until - self.clock.ms())) for s in self.services))
+        for task in self._besides:
+            task.cancel()
         for station in list(self.stations.values()):
             station.stop()
         if self._tenures:
@@ -160,12 +159,6 @@ class Worker:
 
     def _spawned(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (why := task.exception()) is not None:
-            self._fatal(why)
-
-    async def _beside(self, service: Callable[[Worker], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await service(self)
-        except Exception as why:  # noqa: BLE001  the process ends with it
             self._fatal(why)
 
     def _fatal(self, why: BaseException) -> None:
