@@ -151,7 +151,22 @@ async def many_types(s: Saga, n: int) -> list[Any]:
     later = timedelta(seconds=1.5)
     either: int | str | Pair = "s" if n else pair
     await num(1)
-    return [price, colour, raw, keyed, by_int, math.isnan(bad), huge, marks, pair, doc, maybe, later, either, list(ordered)]
+    return [
+        price,
+        colour,
+        raw,
+        keyed,
+        by_int,
+        math.isnan(bad),
+        huge,
+        marks,
+        pair,
+        doc,
+        maybe,
+        later,
+        either,
+        list(ordered),
+    ]
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -207,7 +222,14 @@ def test_a_comprehension_variable_leaves_a_local_of_its_name_alone() -> None:
 
 @saga
 async def every_parameter(
-    s: Saga, a: int, /, b: int, c: list[int] = [1], *rest: int, d: int = 4, **more: int  # noqa: B006
+    s: Saga,
+    a: int,
+    /,
+    b: int,
+    c: list[int] = [1],
+    *rest: int,
+    d: int = 4,
+    **more: int,  # noqa: B006
 ) -> list[Any]:
     c.append(await num(a))
     await num(b)

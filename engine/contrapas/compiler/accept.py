@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -133,7 +133,7 @@ class Accept:
         )
 
     @contextmanager
-    def _loop(self) -> Iterator[None]:
+    def _loop(self) -> Generator[None]:
         self._loops += 1
         yield
         self._loops -= 1

@@ -22,7 +22,9 @@ class Built:
         binder = emitter.binder()
         constants = {**CONSTANTS, **emitter.constants}
         fn = program.fn
-        cells = dict(zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True))
+        cells: dict[str, types.CellType] = dict(
+            zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True)
+        )
         outer = function("@factory", [*constants, *cells], [main, *undos, binder], program.node)
         tree = ast.Module([outer], [])
         set_lines(tree, program.node.lineno)

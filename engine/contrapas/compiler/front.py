@@ -90,7 +90,7 @@ class Front:
     def _hints(self, node: ast.AsyncFunctionDef) -> dict[str, Any]:
         try:
             return get_type_hints(self.saga.fn, include_extras=True)
-        except Exception as why:  # an annotation is the author's code: it may raise anything
+        except Exception as why:  # noqa: BLE001  an annotation is the author's code: it may raise anything
             self.refusals.add(
                 node,
                 "CP124",
@@ -157,7 +157,7 @@ def _namespace(fn: Any) -> Mapping[str, Any]:
             closure[name] = cell.cell_contents
         except ValueError:
             continue
-    return ChainMap(closure, fn.__globals__, vars(builtins))
+    return ChainMap(closure, fn.__globals__, builtins.__dict__)
 
 
 def _recreated(program: Program) -> None:

@@ -6,6 +6,7 @@ import ast
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from contrapas.compiler.lower.builder import PLACEHOLDER, call, load, place, store
 from contrapas.compiler.saving import Leaving, Plan
@@ -86,8 +87,8 @@ class Leaves:
             pc = mine
         native = _Native(self.layout.pcs, self.labels)
         for stmt in block.native:
-            made = native.visit(copy.deepcopy(stmt))
-            stmts.extend(made if isinstance(made, list) else [made])
+            made: Any = native.visit(copy.deepcopy(stmt))
+            stmts.extend(made if made.__class__ is list else [made])
         stmts.extend(self._term(block, pc, depth))
         return stmts
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import operator
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from contrapas.author.retry import Retry
 from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
+from contrapas.codec.kinds import is_kind
 from contrapas.compiler import scopes
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError
@@ -126,11 +126,11 @@ class Operations:
 
     def _class_of_name(self, name: str, base: type[Any]) -> Any:
         hint = self.hints.get(name, UNRESOLVED)
-        if isinstance(hint, type) and issubclass(hint, base):
+        if is_kind(hint, base):
             return hint
         if name not in self.own:
             value = self.namespace.get(name, UNRESOLVED)
-            return type(value) if isinstance(value, base) else UNRESOLVED
+            return value.__class__ if isinstance(value, base) else UNRESOLVED
         found: set[Any] = set()
         for value, annotation in self.assigned.get(name, ()):
             made = self.resolve(annotation) if annotation is not None else UNRESOLVED
@@ -168,11 +168,12 @@ class Operations:
             if method in LATER:
                 return None  # said where the name stands (`accept`)
         if isinstance(node, ast.Call):
-            target = self.resolve(node.func)
+            target: Any = self.resolve(node.func)
+            found: Any = target
             if isinstance(target, StepDef):
-                return self._local(node, target, path, at)
+                return self._local(node, found, path, at)
             if isinstance(target, SagaDef):
-                return self._frame(node, target, path, at)
+                return self._frame(node, found, path, at)
             if isinstance(target, types.FunctionType) and target.__code__.co_flags & 0x80:
                 text = f"{target.__name__} is a plain async function: the compiler cannot stop inside it"
                 if target.__module__.partition(".")[0] == "asyncio":
@@ -487,7 +488,7 @@ def union(members: Any) -> Any:
     if Any in flat:
         return Any
     try:
-        return functools.reduce(operator.or_, [type(None) if m is None else m for m in flat])
+        return functools.reduce(_or, [type(None) if m is None else m for m in flat])
     except TypeError:
         return Union[tuple(flat)]  # noqa: UP007
 
@@ -546,7 +547,7 @@ def _assignments(body: list[ast.stmt]) -> dict[str, list[tuple[ast.expr | None, 
             elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
                 found.setdefault(node.name, []).append((None, None))
             elif _append(node) is not None:
-                call = node.value  # type: ignore[attr-defined]
+                call: Any = getattr(node, "value", None)
                 note(call.func.value, call.args[0])
     return found
 
@@ -565,3 +566,7 @@ def _mentions(value: ast.expr, name: str) -> bool:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _or(a: Any, b: Any) -> Any:
+    return a | b

@@ -9,7 +9,7 @@ from typing import Any
 from contrapas.author.event import message_spec
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
-from contrapas.compiler import assigned, canonical, labels, liveness, sharing, types
+from contrapas.compiler import assigned, canonical, labels, liveness, types
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.front import Front, outcomes, starts
@@ -18,9 +18,11 @@ from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
 from contrapas.compiler.summaries import Summary, summarise
+from contrapas.compiler.type_rules import bind_target, iterated
+from contrapas.compiler.typeof import Typing
 from contrapas.errors import ContrapasError
 from contrapas.machine import Machine, Refusal, Slot, State, Undo
-from contrapas.machine.ir import Facts, Program, Site
+from contrapas.machine.ir import Await, Facts, Program, Site, UndoSite
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,8 +44,10 @@ def compile_saga(
     provided: frozenset[Any] = frozenset(),
 ) -> Machine | list[Refusal]:
     """One saga: its machine, or why there is none, by line."""
-    compiled = compile_all([saga], registry=registry, lock=lock, strict=strict, provided=provided)
-    return compiled.refusals or compiled.machines[saga.name]
+    one = _One(saga, registry, lock, strict=strict, provided=provided)
+    if one.machine is not None and one.program is not None:
+        return one.machine
+    return [r for r in one.refusals.in_order() if not r.warning]
 
 
 def compile_all(
@@ -54,22 +58,26 @@ def compile_all(
     strict: bool = True,
     provided: frozenset[Any] = frozenset(),
 ) -> Compiled:
-    """All sagas of an app; the problems of all of them together. CP143: two of one name."""
+    """All sagas of an app, and those they call; the problems of all of them together. CP143: two of one name."""
     done = Compiled()
     seen: dict[str, SagaDef[..., Any]] = {}
-    for saga in sagas:
-        if seen.setdefault(saga.name, saga) is not saga:
+    work = list(sagas)
+    while work:
+        saga = work.pop(0)
+        known = seen.setdefault(saga.name, saga)
+        if known is not saga:
             done.refusals.append(_same_name(saga))
-            continue
-        if saga.name in done.machines or (saga.name in seen and saga.name in done.programs):
+        if known is not saga or saga.name in done.machines or saga.name in done.programs:
             continue
         one = _One(saga, registry, lock, strict=strict, provided=provided)
         found = one.refusals.in_order()
         done.warnings.extend(r for r in found if r.warning)
         done.refusals.extend(r for r in found if not r.warning)
-        if one.machine is not None and one.program is not None:
-            done.machines[saga.name] = one.machine
+        if one.program is not None:
             done.programs[saga.name] = one.program
+            work.extend(called(one.program))
+        if one.machine is not None:
+            done.machines[saga.name] = one.machine
     done.machines = _with_called(done.machines, done.programs)
     return done
 
@@ -79,7 +87,8 @@ def called(program: Program) -> list[SagaDef[..., Any]]:
     found: dict[str, SagaDef[..., Any]] = {}
 
     def visit(site: Site) -> None:
-        if isinstance(site.target, SagaDef):
+        target: Any = site.target
+        if isinstance(target, SagaDef):
             found.setdefault(site.target.name, site.target)
         for child in site.children:
             visit(child)
@@ -132,7 +141,7 @@ class _One:
         _functions(program, facts, self.refusals)
         captures: list[tuple[Slot, ...]] = []
         for undo in program.undos:
-            made, refused = types.captures(program, undo, inferred, registry)
+            made, refused = types.captures(program, undo, _inside(program, undo, inferred), registry)
             captures.append(made)
             found.extend(refused)
         if not self.refusals.fatal:
@@ -203,6 +212,15 @@ def analyse(program: Program, summaries: Mapping[int, Summary]) -> Facts:
     return facts
 
 
+def _inside(program: Program, undo: UndoSite, inferred: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Types as an undo sees them: of the comprehensions around it too."""
+    names = dict(inferred)
+    for generator in undo.around:
+        typing = Typing(names, program.namespace, program.saga_name)
+        bind_target(generator.target, iterated(typing.iterable(generator.iter)), names)
+    return names
+
+
 def _undo_labels(program: Program) -> None:
     """Two undos of one operation, in a list that several lines filled, get names of their own."""
     taken: dict[str, int] = {}
@@ -240,7 +258,7 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[Sta
     handling: dict[int, tuple[str, ...]] = {}
     for block in program.blocks.values():
         term = block.term
-        if hasattr(term, "site") and hasattr(term, "resume"):
+        if isinstance(term, Await):
             handling[term.site] = program.blocks[term.resume].handling
     states: list[State] = []
     for site in program.sites:
@@ -312,7 +330,7 @@ def _later(program: Program) -> dict[str, frozenset[str]]:
 def _with_called(machines: dict[str, Machine], programs: Mapping[str, Program]) -> dict[str, Machine]:
     """Events that a called saga waits for are ahead of every state from which the call can be reached."""
     waits = {n: m.later.get("START", frozenset()) for n, m in machines.items()}
-    calls = {n: {s.name for s in called(p)} for n, p in programs.items()}
+    calls = {n: {s.name for s in called(programs[n])} for n in machines}
     changed = True
     while changed:
         changed = False
@@ -323,6 +341,9 @@ def _with_called(machines: dict[str, Machine], programs: Mapping[str, Program]) 
     done: dict[str, Machine] = {}
     for name, machine in machines.items():
         program = programs[name]
+        if not calls[name]:
+            done[name] = machine
+            continue
         following = ahead(program)
         by_index = {s.index: s for s in program.sites}
         later = dict(machine.later)

@@ -126,7 +126,7 @@ def free(node: ast.AST) -> tuple[str, ...]:
                         names.update(dict.fromkeys(part.names))
         body = list(node.body)
     else:
-        own, body = set(), [node]
+        own, body = set[str](), [node]
     for part in body:
         for name in reads(part):
             if name not in own:

@@ -9,17 +9,15 @@ import __future__
 
 import ast
 import copy
+import functools
 import linecache
 import types
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from contrapas.machine import Refusal
 
-_FUTURES = 0
-for _name in __future__.all_feature_names:
-    _FUTURES |= getattr(__future__, _name).compiler_flag
+_FUTURES: int = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +75,12 @@ def read(fn: Any, name: str) -> Source | Refusal:
     return Source(node=copy.deepcopy(found), file=code.co_filename, lines=plain, flags=flags)
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def _parse(text: str, file: str) -> ast.Module:
     return ast.parse(text, file)
 
 
-@lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=64)
 def _compiled(text: str, file: str, flags: int) -> types.CodeType:
     code: types.CodeType = compile(text, file, "exec", flags=flags, dont_inherit=True)
     return code

@@ -12,7 +12,8 @@ from contrapas.errors import Cancelled, StepFailed
 
 def matches(exc: BaseException, types: Any) -> bool:
     """Whether `except types:` takes an exception; by inheritance alone, as the interpreter asks."""
-    several = types if isinstance(types, tuple) else (types,)
+    given: Any = types
+    several: Any = given if isinstance(types, tuple) else (given,)
     for one in several:
         if not (isinstance(one, type) and BaseException in one.__mro__):
             raise TypeError("catching classes that do not inherit from BaseException is not allowed")

@@ -133,6 +133,8 @@ class UndoSite:
     column: int
     reply: Any = None
     """Type of the parameter: the success reply, or the step's result."""
+    around: tuple[ast.comprehension, ...] = ()
+    """Comprehensions that it stands in, outermost first, as written: some captures are their variables."""
     label: str = ""
     of: str = ""
 

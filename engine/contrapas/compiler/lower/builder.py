@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -93,21 +93,21 @@ class Builder:
         self.start(block)
 
     @contextmanager
-    def within(self, context: Context) -> Iterator[None]:
+    def within(self, context: Context) -> Generator[None]:
         """Blocks made here belong to another exception context."""
         before, self.context = self.context, context
         yield
         self.context = before
 
     @contextmanager
-    def leap(self, leap: Leap) -> Iterator[Leap]:
+    def leap(self, leap: Leap) -> Generator[Leap]:
         """A construct that jumps may leave."""
         self.leaps.append(leap)
         yield leap
         self.leaps.pop()
 
     @contextmanager
-    def at(self, step: str, region: str = "") -> Iterator[None]:
+    def at(self, step: str, region: str = "") -> Generator[None]:
         """One step of the control path, and the region that it opens."""
         self.path.append(step)
         if region:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from typing import Any
 
 from contrapas.machine.ir import Exit
 
@@ -85,8 +86,8 @@ class Natives(ast.NodeTransformer):
     def _several(self, body: list[ast.stmt]) -> list[ast.stmt]:
         done: list[ast.stmt] = []
         for stmt in body:
-            made = self.visit(stmt)
-            if isinstance(made, list):
+            made: Any = self.visit(stmt)
+            if made.__class__ is list:
                 done.extend(made)
             elif made is not None:
                 done.append(made)

@@ -48,8 +48,8 @@ class Statements(Comprehensions):
             returns=self.crosses("return"),
             loops=any(leap.kind == "loop" for leap in self.leaps),
         )
-        made = rewriting.visit(node)
-        stmts = made if isinstance(made, list) else [made]
+        made: Any = rewriting.visit(node)
+        stmts: list[ast.stmt] = made if made.__class__ is list else [made]
         if rewriting.left:
             self.block.exits = tuple(dict.fromkeys((*self.block.exits, *exits(stmts))))
         self.emit(*stmts)
@@ -98,9 +98,8 @@ class Statements(Comprehensions):
         assert node.value is not None
         if isinstance(node.target, ast.Name):
             self._assign([node.target], node.value, node)
-            if isinstance(node.target, ast.Name):
-                note = ast.AnnAssign(store(node.target.id), node.annotation, None, node.simple)
-                self.emit(place(note, node))
+            note = ast.AnnAssign(store(node.target.id), node.annotation, None, node.simple)
+            self.emit(place(note, node))
         else:
             self._assign([node.target], node.value, node)
 
@@ -312,14 +311,21 @@ class Statements(Comprehensions):
 
     def _failed_scope(self, landing: Block, exc: str, node: ast.AsyncWith) -> None:
         self.start(landing)
-        unwind, out = self.new(), self.new()
+        handled = self.context
+        other = self.hidden("exc", node, "cleanup")
+        cleanup = self.new(Context(handled.handler, (*handled.handling, other)))
+        cleanup.landing = other
+        cleanup.native = [leave_scope(self.program.saga_name)]
+        cleanup.term = Reraise()
+        guarded = Context(cleanup.id, handled.handling)
+        unwind, out = self.new(guarded), self.new()
         test = place(call("@unwinds", load(exc)), node)
         self.branch(test, unwind, out, kind="unwinds", slot=exc)
         self.start(unwind)
         site = Site(0, "unwind", "unwind", "unwind", "", node.lineno, node.col_offset)
         op = place(call("@Op", ast.Constant("unwind"), ast.Constant("unwind")), node)
         self.depth += 1
-        with self.at("scope", "scope"):
+        with self.within(guarded), self.at("scope", "scope"):
             self.issue(Found(site), op, "")
         self.depth -= 1
         self.goto(out)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import copy
 
 from contrapas.compiler import scopes
 from contrapas.compiler.lower.builder import call, load, place, placeholder
 from contrapas.compiler.operations import Found, Undoing
 from contrapas.machine.ir import Program, UndoSite
+
+
+Around = tuple[ast.comprehension, ...]
 
 
 def replace_undos(program: Program, found: dict[int, Found]) -> None:
@@ -25,16 +29,17 @@ def replace_undos(program: Program, found: dict[int, Found]) -> None:
                 continue
             number = len(program.undos)
             one.undo_numbers.append(number)
-            around = scoped.get(id(keyword), set())
+            around = scoped.get(id(keyword), ())
             site = _undo_site(program, number, undoing, around, keyword.value)
             program.undos.append(site)
             captures = ast.Dict([ast.Constant(n) for n in site.captures], [load(n) for n in site.captures])
             keyword.value = place(call("@UndoRef", placeholder(f"@undo{number}"), captures), keyword.value)
 
 
-def _undo_site(program: Program, number: int, undoing: Undoing, around: set[str], at: ast.expr) -> UndoSite:
+def _undo_site(program: Program, number: int, undoing: Undoing, around: Around, at: ast.expr) -> UndoSite:
     assert undoing.body is not None
-    known = set(program.locals) | around
+    inner = {n.id for c in around for n in ast.walk(c.target) if isinstance(n, ast.Name)}
+    known = set(program.locals) | inner
     names = dict.fromkeys(n for n in scopes.reads(undoing.body) if n in known and n != undoing.parameter)
     return UndoSite(
         index=number,
@@ -47,21 +52,22 @@ def _undo_site(program: Program, number: int, undoing: Undoing, around: set[str]
         line=at.lineno,
         column=at.col_offset,
         reply=undoing.reply,
+        around=copy.deepcopy(around),
         of=undoing.of,
     )
 
 
-def _comprehension_scopes(node: ast.AST) -> dict[int, set[str]]:
-    """Keyword argument (by id) -> comprehension variables that it sees."""
-    found: dict[int, set[str]] = {}
+def _comprehension_scopes(node: ast.AST) -> dict[int, Around]:
+    """Keyword argument (by id) -> the comprehensions whose variables it sees."""
+    found: dict[int, Around] = {}
 
-    def visit(inner: ast.AST, names: set[str]) -> None:
-        if isinstance(inner, ast.keyword) and names:
-            found[id(inner)] = names
+    def visit(inner: ast.AST, around: Around) -> None:
+        if isinstance(inner, ast.keyword) and around:
+            found[id(inner)] = around
         if isinstance(inner, scopes.COMPREHENSIONS):
-            names = names | scopes.comprehension_names(inner)
+            around = (*around, *inner.generators)
         for child in ast.iter_child_nodes(inner):
-            visit(child, names)
+            visit(child, around)
 
-    visit(node, set())
+    visit(node, ())
     return found
