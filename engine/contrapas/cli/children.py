@@ -71,6 +71,13 @@ class Child:
             if time.monotonic() > until or (self.pipe < 0 and not self.alive):
                 return ""
 
+    def failure(self) -> int:
+        """End it, and give the exit code that it named, else its own; never 0."""
+        self.look(0.1)
+        said = self.events.get("failed", {}).get("exit")
+        code = self.stop()
+        return said if isinstance(said, int) and said else (code if code > 0 else 1)
+
     def go(self) -> None:
         """Let it begin."""
         with contextlib.suppress(BrokenPipeError):

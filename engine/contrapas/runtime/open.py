@@ -25,7 +25,14 @@ async def open_log(url: str, namespace: str, *, partitions: int | None = None, m
     if scheme == "sqlite":
         from contrapas.log.sqlite import SqliteLog
 
-        return SqliteLog(sqlite_path(url), namespace, partitions or None, make=make)
+        path = sqlite_path(url)
+        try:
+            return SqliteLog(path, namespace, partitions or None, make=make)
+        except OSError as why:
+            words = f"{path} cannot be used: {why.strerror or why}"
+            raise Unreachable(
+                "CP516", words, again=False, fix="check the folder, its owner and mode"
+            ) from why
     if not rest or not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
         raise Refused(
             "CP501",

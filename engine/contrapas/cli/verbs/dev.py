@@ -68,7 +68,7 @@ class Dev:
             signal.signal(number, self._signal)
         child = Child(self.plan)
         if child.wait("prepared", "failed") != "prepared":
-            return child.stop() or exits.FAILED
+            return child.failure()
         self._header(child)
         if (code := self._begin(child)) is not None:
             return code
@@ -104,7 +104,7 @@ class Dev:
                 f"  ready  after {time.monotonic() - child.began:.2f}s, {child.events['ready']['owned']} partitions"
             )
             return None
-        return child.stop() or exits.FAILED
+        return child.failure()
 
     def _replaced(self, old: Child, saved: list[str]) -> Child:
         """The new code's process, or the old one when the new code cannot run."""
