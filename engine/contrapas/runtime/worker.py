@@ -35,6 +35,8 @@ from contrapas.runtime.sweep import sweep
 NAMES["revoke"] = "a partition is to be given up, its commit in flight has ended"
 NAMES["release.before"] = "the last commit of a partition is written, it is not released"
 INGRESS_WAIT_MS = 60_000
+TOPIC_PARTITIONS = 4
+"""Of a user's topic that we make ourselves: each costs a reader, and one file has one writer anyway."""
 COUNTED = tuple(f.name for f in fields(Counts))
 STUCK_MS = 30_000
 
@@ -394,6 +396,7 @@ async def create_topics(log: Log, definition: Definition, setting: Setting) -> N
         return
     names = {m.topic for m in setting.world.types.messages.values() if m.topic}
     names |= {m.topic for m in definition.topics} | {f"{setting.namespace}.dlq"}
-    missing = {n: log.partitions for n in sorted(names) if await log.topic(n) is None}
+    count = min(TOPIC_PARTITIONS, log.partitions)
+    missing = {n: count for n in sorted(names) if await log.topic(n) is None}
     if missing:
         await make(missing)
