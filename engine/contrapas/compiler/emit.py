@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from contrapas.compiler.leaves import Layout, Leaves, layout
@@ -258,7 +258,7 @@ def function(name: str, names: list[str], body: list[ast.stmt], at: ast.AST) -> 
     return node
 
 
-def _tree(numbers: list[int], body: Any) -> ast.stmt:
+def _tree(numbers: list[int], body: Callable[[int], list[ast.stmt]]) -> ast.stmt:
     """Binary decisions on `@pc`."""
     if not numbers:
         return ast.Pass()
