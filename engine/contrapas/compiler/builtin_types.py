@@ -9,6 +9,8 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, Final
 
+from contrapas.codec.kinds import generic
+
 Row = dict[str, Any]
 SELF: Final = "self"
 ITEM: Final = "item"
@@ -187,7 +189,9 @@ def method(origin: Any, args: tuple[Any, ...], tp: Any, name: str) -> Any:
         if origin is dict and name in VIEWS:
             key, value = args if len(args) == 2 else (Any, Any)
             view = VIEWS[name]
-            return view[key, value] if view is abc.ItemsView else view[key if name == "keys" else value]
+            if name == "items":
+                return generic(view, key, value)
+            return generic(view, key if name == "keys" else value)
         raise KeyError(name)
     given = row[name]
     if given == SELF:
@@ -199,7 +203,7 @@ def method(origin: Any, args: tuple[Any, ...], tp: Any, name: str) -> Any:
     if given == OPTIONAL_VALUE:
         return (args[1] if len(args) == 2 else Any) | types.NoneType if _joins(args) else Any
     if given == ITEMS:
-        return tuple[args[0], args[1]] if len(args) == 2 else Any
+        return generic(tuple, args[0], args[1]) if len(args) == 2 else Any
     return given
 
 

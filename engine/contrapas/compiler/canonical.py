@@ -50,7 +50,7 @@ def fingerprint(form: Any) -> str:
     """Six letters and digits of the SHA-256 of a canonical form."""
     text = json.dumps([FORMAT, form], ensure_ascii=True, separators=(",", ":"), sort_keys=True)
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
-    digits = []
+    digits: list[str] = []
     for _ in range(LENGTH):
         number, digit = divmod(number, 62)
         digits.append(DIGITS[digit])
@@ -58,7 +58,7 @@ def fingerprint(form: Any) -> str:
 
 
 def _names(classes: Iterable[Any]) -> list[str]:
-    return [getattr(c, "__contrapas_name__", None) or getattr(c, "__name__", str(c)) for c in classes]
+    return [str(getattr(c, "__contrapas_name__", None) or getattr(c, "__name__", c)) for c in classes]
 
 
 class _Form:
@@ -150,8 +150,9 @@ class _Form:
         """A syntax tree as plain data."""
         if node is None:
             return None
+        plain: Any = node
         if isinstance(node, list):
-            return [self.node(n) for n in node]
+            return [self.node(n) for n in plain]
         if isinstance(node, str):
             return self._text(node)
         if isinstance(node, Exit):
@@ -195,8 +196,9 @@ class _Form:
 
 def _constant(value: Any) -> list[Any]:
     """A constant by type and text."""
-    if isinstance(value, frozenset):
+    kind: Any = value.__class__
+    if kind is frozenset:
         return ["frozenset", sorted(json.dumps(_constant(v)) for v in value)]
-    if isinstance(value, tuple):
+    if kind is tuple:
         return ["tuple", [_constant(v) for v in value]]
     return [type(value).__name__, repr(value)]

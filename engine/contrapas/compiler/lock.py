@@ -144,12 +144,12 @@ def parse(text: str, place: str = NAME) -> LockFile:
                 place, number, "conflict marks: two branches changed it", "take either side, then rebuild it"
             )
     try:
-        data = json.loads(text, object_pairs_hook=_once)
+        data: Any = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as why:
         raise _damaged(place, why.lineno, f"no JSON: {why.msg}") from None
     except ValueError as why:
         raise _damaged(place, 1, str(why)) from None
-    if not isinstance(data, dict):
+    if data.__class__ is not dict:
         raise _damaged(place, 1, "it holds no object")
     if data.get("format") != FORMAT:
         text = f"its format is {data.get('format')!r}, this release reads {FORMAT}"
@@ -342,12 +342,13 @@ def _damaged(
 def _indented(data: Any, depth: int = 0) -> str:
     """JSON with one state per line: small diffs, and readable ones."""
     pad = " " * (depth + 1)
-    if isinstance(data, dict) and data and depth < 2:
+    kind: Any = data.__class__
+    if kind is dict and data and depth < 2:
         parts = [
             f"{pad}{json.dumps(k, ensure_ascii=False)}: {_indented(v, depth + 1)}" for k, v in data.items()
         ]
         return "{\n" + ",\n".join(parts) + "\n" + " " * depth + "}"
-    if isinstance(data, list) and data and depth == 2 and isinstance(data[0], dict):
+    if kind is list and data and depth == 2 and isinstance(data[0], dict):
         return (
             "[\n"
             + ",\n".join([f"{pad}{json.dumps(v, ensure_ascii=False)}" for v in data])

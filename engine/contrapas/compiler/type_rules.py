@@ -10,18 +10,16 @@ import ast
 import enum
 import functools
 import inspect
-import operator
 import types
 import typing
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, Literal, Never, TypeVar, Union, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any, Final, Literal, Never, Self, TypeVar, Union, get_args, get_origin
 
 from contrapas.codec.builder import item_type, substitute
 from contrapas.codec.cursor import Cursor
+from contrapas.codec.kinds import generic, is_kind, is_model, is_named_tuple, model_fields
 from contrapas.compiler import builtin_types as table
 
 
@@ -50,7 +48,7 @@ def iterated(tp: Any) -> Any:
             found.append(iterated(get_args(member)[0]))
         elif origin in table.ITERABLES or get_args(member):
             found.append(item_type(member))
-        elif isinstance(member, type) and issubclass(member, list | dict | set | tuple):
+        elif is_kind(member, list, dict, set, tuple):
             bases = [b for b in getattr(member, "__orig_bases__", ()) if get_args(b)]
             found.append(item_type(bases[0]) if bases else Any)
         elif isinstance(member, type) and issubclass(member, enum.Enum):
@@ -95,15 +93,15 @@ def merge(found: list[Any]) -> Any:
                 break
         else:
             kept.append(tp)
-    return (
-        functools.reduce(operator.or_, kept)
-        if len(kept) > 1 and all(_joinable(k) for k in kept)
-        else _union(kept)
-    )
+    return functools.reduce(_or, kept) if len(kept) > 1 and all(_joinable(k) for k in kept) else _union(kept)
+
+
+def _or(a: Any, b: Any) -> Any:
+    return a | b
 
 
 def _joinable(tp: Any) -> bool:
-    return hasattr(type(tp), "__or__") and not isinstance(tp, str)
+    return hasattr(tp.__class__, "__or__") and not isinstance(tp, str)
 
 
 def _union(kept: list[Any]) -> Any:
@@ -151,19 +149,23 @@ def part_type(tp: Any, place: int, elts: list[ast.expr]) -> Any:
     for member in members(tp):
         args = get_args(member)
         fixed = get_origin(member) is tuple and Ellipsis not in args
-        if isinstance(member, type) and issubclass(member, tuple) and hasattr(member, "_fields"):
+        if is_named_tuple(member):
             hints = typing.get_type_hints(member)
             args, fixed = tuple(hints.get(n, Any) for n in member._fields), True
         if not fixed:
             item = iterated(member)
-            found.append(if_known([item], lambda item=item: list[item]) if place == star else item)
-        elif place == star:
+            found.append(_list_of(item) if place == star else item)
+        elif star is not None and place == star:
             rest = list(args[star : len(args) - (len(elts) - star - 1)])
-            found.append(list[merge(rest)] if rest else list[Never])  # type: ignore[misc]
+            found.append(generic(list, merge(rest) if rest else Never))
         else:
             index = place if star is None or place < star else place - len(elts)
             found.append(args[index] if -len(args) <= index < len(args) else UNKNOWN)
     return merge(found)
+
+
+def _list_of(item: Any) -> Any:
+    return if_known([item], lambda: generic(list, item))
 
 
 def type_of_value(value: Any) -> Any:
@@ -172,15 +174,16 @@ def type_of_value(value: Any) -> Any:
         return types.ModuleType
     if isinstance(value, type):
         return type
-    if type(value) in (list, set, frozenset, tuple) and len(value) <= 1000:
+    kind: Any = value.__class__
+    if kind in (list, set, frozenset, tuple) and len(value) <= 1000:
         items = [type_of_value(v) for v in value]
-        if type(value) is tuple:
-            return if_known(items, lambda: tuple[tuple(items)] if items else tuple[()])
-        return if_known(items, lambda: type(value)[merge(items)])
-    if type(value) is dict and len(value) <= 1000:
+        if kind is tuple:
+            return if_known(items, lambda: generic(tuple, *items))
+        return if_known(items, lambda: generic(kind, merge(items)))
+    if kind is dict and len(value) <= 1000:
         keys, values = [type_of_value(k) for k in value], [type_of_value(v) for v in value.values()]
-        return if_known([*keys, *values], lambda: dict[merge(keys), merge(values)])  # type: ignore[misc]
-    return type(value)
+        return if_known([*keys, *values], lambda: generic(dict, merge(keys), merge(values)))
+    return kind
 
 
 def if_known(parts: list[Any], make: Callable[[], Any]) -> Any:
@@ -208,19 +211,19 @@ def arithmetic(a: Any, op: type[ast.operator], b: Any) -> Any:
         kept = b if left is int else a
         args = get_args(kept)
         if get_origin(kept) is tuple and Ellipsis not in args:
-            return tuple[merge(list(args)), ...]  # type: ignore[misc]
+            return generic(tuple, merge(list(args)), ...)
         return kept
     if op is ast.Add and left is right and left in (str, bytes):
         return left
     if op is ast.Add and left is right is tuple and Ellipsis not in (*get_args(a), *get_args(b)):
-        return tuple[(*get_args(a), *get_args(b))]  # type: ignore[misc]
+        return generic(tuple, *get_args(a), *get_args(b))
     if (
         left is right
         and left in (list, tuple, set, frozenset, dict)
         and op in (ast.Add, ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
     ):
         if left is tuple:
-            return tuple[merge([iterated(a), iterated(b)]), ...]  # type: ignore[misc]
+            return generic(tuple, merge([iterated(a), iterated(b)]), ...)
         return merge([a, b])
     if Decimal in (left, right) and {left, right} <= {Decimal, int, bool}:
         return Decimal
@@ -228,8 +231,8 @@ def arithmetic(a: Any, op: type[ast.operator], b: Any) -> Any:
 
 
 def _dunder(a: Any, op: type[ast.operator], b: Any) -> Any:
-    pair = (a, op, b)
-    moments = {
+    pair: Any = (a, op, b)
+    moments: dict[Any, Any] = {
         (datetime, ast.Sub, datetime): timedelta,
         (datetime, ast.Add, timedelta): datetime,
         (datetime, ast.Sub, timedelta): datetime,
@@ -245,8 +248,9 @@ def _dunder(a: Any, op: type[ast.operator], b: Any) -> Any:
     }
     if hashable(pair) and pair in moments:
         return moments[pair]
-    word = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.Mod: "mod", ast.FloorDiv: "floordiv",
-            ast.BitOr: "or", ast.BitAnd: "and", ast.BitXor: "xor", ast.Pow: "pow"}.get(op)  # fmt: skip
+    words: dict[Any, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.Mod: "mod", ast.FloorDiv: "floordiv",
+            ast.BitOr: "or", ast.BitAnd: "and", ast.BitXor: "xor", ast.Pow: "pow"}  # fmt: skip
+    word = words.get(op)
     if word is None:
         return UNKNOWN
     found = declared_method(a, f"__{word}__")
@@ -263,13 +267,14 @@ def field(tp: Any, name: str) -> Any:
         return row[name]
     if not isinstance(origin, type):
         return UNKNOWN
-    if issubclass(origin, enum.Enum) and name in ("value", "name"):
-        return str if name == "name" else merge([type(m.value) for m in origin])
-    if issubclass(origin, BaseModel) and name in origin.model_fields:
-        return origin.model_fields[name].annotation
-    if issubclass(origin, BaseException) and name == "args":
+    kind: Any = origin
+    if name in ("value", "name") and is_kind(origin, enum.Enum):
+        return str if name == "name" else merge([m.value.__class__ for m in kind])
+    if is_model(origin) and name in kind.model_fields:
+        return model_fields(origin)[name]
+    if name == "args" and is_kind(origin, BaseException):
         return tuple[Any, ...]
-    hint = _class_hints(origin).get(name)
+    hint = _class_hints(kind).get(name)
     if hint is not None:
         env = dict(zip(getattr(origin, "__parameters__", ()), get_args(tp), strict=False))
         return substitute(hint, env)
@@ -298,7 +303,7 @@ def item(tp: Any, index: ast.expr) -> Any:
         return int if tp is bytes and not isinstance(index, ast.Slice) else tp
     if origin is tuple:
         if isinstance(index, ast.Slice):
-            return tuple[iterated(tp), ...] if args else tuple[()]  # type: ignore[misc]
+            return generic(tuple, iterated(tp), ...) if args else generic(tuple)
         number = _number(index)
         if Ellipsis in args:
             return args[0]
@@ -307,11 +312,11 @@ def item(tp: Any, index: ast.expr) -> Any:
         return iterated(tp)
     if origin is list:
         return tp if isinstance(index, ast.Slice) else (args[0] if args else Any)
-    if origin is dict or (len(args) == 2 and isinstance(origin, type) and issubclass(origin, dict)):
+    if origin is dict or (len(args) == 2 and is_kind(origin, dict)):
         return args[1] if len(args) == 2 else Any
     if isinstance(tp, type) and hasattr(tp, "__required_keys__") and isinstance(index, ast.Constant):
         return typing.get_type_hints(tp).get(str(index.value), UNKNOWN)
-    if isinstance(tp, type) and issubclass(tp, tuple) and hasattr(tp, "_fields"):
+    if is_named_tuple(tp):
         return part_type(tp, _number(index) or 0, [])
     if origin is range:
         return range if isinstance(index, ast.Slice) else int
@@ -332,20 +337,21 @@ def _number(index: ast.expr) -> int | None:
 
 def declared_method(tp: Any, name: str) -> Any:
     origin = get_origin(tp) or tp
-    if not isinstance(origin, type):
+    if not is_kind(origin, object):
         return UNKNOWN
-    if issubclass(origin, BaseModel) and name in ("model_copy", "copy", "__copy__", "__deepcopy__"):
-        return tp
-    if issubclass(origin, BaseModel) and name == "model_dump_json":
-        return str
-    if issubclass(origin, BaseModel) and name == "model_dump":
-        return dict[str, Any]
-    found = inspect.getattr_static(origin, name, None)
-    if isinstance(found, staticmethod | classmethod):
+    if is_model(origin):
+        if name in ("model_copy", "copy", "__copy__", "__deepcopy__"):
+            return tp
+        if name == "model_dump_json":
+            return str
+        if name == "model_dump":
+            return dict[str, Any]
+    found: Any = inspect.getattr_static(origin, name, None)
+    if is_kind(found.__class__, staticmethod, classmethod):
         found = found.__func__
     result = returned(found, UNKNOWN, owner=origin)
     if isinstance(result, TypeVar):
-        env = dict(zip(getattr(origin, "__parameters__", ()), get_args(tp), strict=False))
+        env: dict[Any, Any] = dict(zip(getattr(origin, "__parameters__", ()), get_args(tp), strict=False))
         return env.get(result, UNKNOWN)
     return result
 
@@ -359,7 +365,7 @@ def returned(func: Any, otherwise: Any, owner: type | None = None) -> Any:
     if inspect.iscoroutinefunction(func) or "return" not in hints:
         return UNKNOWN
     found = hints["return"]
-    if found is typing.Self and owner is not None:
+    if found is Self and owner is not None:
         return owner
     return (
         UNKNOWN
