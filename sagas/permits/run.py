@@ -21,21 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from contrapas.core.decode import TopicMapping
+from contrapas.runtime import settings
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
 from sagas.permits import census
 
 TOPIC = "permits.events"
 SOURCE = "4TU.ResearchData, doi 10.4121/uuid:a07386a5-7be3-4367-9535-70bc9e77dbe6"
-MAPPING = TopicMapping(
-    topic=TOPIC,
-    type="concept:name",
-    id="concept:instance",
-    time="time:timestamp",
-    key="case:concept:name",
-    stale="accept",
-)
+FOLDER = Path(__file__).resolve().parent
 
 
 def recording(given: str | None = None) -> Path | None:
@@ -63,7 +56,7 @@ def produce(file: Path, url: str) -> None:
 async def follow(file: Path, url: str, *, timeout_s: float = 120) -> tuple[census.Census, float]:
     """Let a worker follow the recording until every event has met its fate; gives the census and the seconds it took."""
     app = find(f"{ROOT}/sagas/permits/saga.py:app")
-    definition = replace(app.definition(), topics=(MAPPING,))
+    definition = replace(app.definition(), topics=settings.topic_mappings(settings.load(cwd=FOLDER)))
     expected = sum(len(kinds) for kinds in census.recorded(file).values())
     async with Engine.opened(definition, url) as engine, engine.working(5_000) as worker:
         await asyncio.to_thread(produce, file, url)

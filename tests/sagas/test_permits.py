@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from contrapas.runtime.find import find
-from sagas.permits import census, events, run
+from sagas.permits import census, run
 
 ROOT = Path(__file__).parents[2]
-KINDS = {cls.__contrapas_name__ for cls in vars(events).values() if isinstance(cls, type) and cls is not events.PermitEvent
-         and issubclass(cls, events.PermitEvent)}  # fmt: skip
+PERMITS = find(f"{ROOT}/sagas/permits/saga.py:PermitEvent")
+KINDS = {cls.__contrapas_name__ for cls in PERMITS.__subclasses__()}
 
 
 @pytest.fixture
