@@ -50,6 +50,8 @@ def test_the_path_of_an_instance_is_laid_over_its_machine() -> None:
     )
     ended = path(order(), [("ChargeCard", "done"), ("ReserveStock", "failed")], outcome="OrderRejected")
     assert ended == "START ─ ChargeCard ✓ ─▶ ReserveStock ✗ ─▶ OrderRejected"
+    rounds = path(graph(shapes.many), [("hop", "done"), ("hop", "done"), ("hop#2", "now")])
+    assert rounds.startswith("START ─ hop ✓ ×2 ─▶ hop#2 ●")
 
 
 def test_the_same_machine_gives_the_same_bytes_in_every_form() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from contrapas.draw.graph import START, UNWINDS, Graph, shown
 from contrapas.machine import Edge
@@ -116,8 +117,9 @@ def path(
     outcome: of an ended instance. A failure on the way ahead gets a line of its own, under the arrow.
     """
     line = START
-    for index, (label, mark) in enumerate(travelled):
-        line += f" {'─' if index == 0 else '─▶'} {label} {MARKS.get(mark, mark)}"
+    for index, ((label, mark), again) in enumerate(_collapsed(travelled)):
+        times = f" ×{again}" if again > 1 else ""
+        line += f" {'─' if index == 0 else '─▶'} {label} {MARKS.get(mark, mark)}{times}"
     lines: list[str] = []
     if outcome:
         lines.append(f"{line} ─▶ {outcome}")
@@ -134,6 +136,11 @@ def path(
         for sign, plain in _PLAIN.items():
             drawn = drawn.replace(sign, plain)
     return drawn
+
+
+def _collapsed(travelled: Sequence[tuple[str, str]]) -> list[tuple[tuple[str, str], int]]:
+    """Equal neighbours once, with how many they are: a loop's rounds."""
+    return [(step, len(list(group))) for step, group in groupby(travelled)]
 
 
 def _next(graph: Graph, label: str) -> list[Edge]:
