@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from contrapas.codec.registry import Registry
 from contrapas.compiler import compile_all
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import Machine
+from contrapas.machine.invariants import broken
 from tests.compiler.driver import compiled, echo, every, log, machines_of, numbers, refusals_of, same
 
 
@@ -354,11 +356,56 @@ def test_every_valid_saga_gives_a_machine_or_refusals_and_at_most_three_blocks_a
                 assert done.machines or done.refusals
                 for machine in done.machines.values():
                     assert isinstance(machine, Machine)
+                    assert broken(machine.program) == []
                     lines = machine.program.node.end_lineno - machine.line + 1
                     assert len(machine.blocks) <= 3 * lines + 2 * len(machine.states)
                     assert all(refusal.line > 0 for refusal in done.warnings)
                     count += 1
     assert count > 60
+
+
+COUNTS: dict[str, int] = {}
+WHO: ContextVar[str] = ContextVar("who")
+
+
+@saga
+async def warned(s: Saga, n: int) -> int:
+    rate = n
+    await s.step(num(1), undo=lambda x: num(x + rate))
+    rate += len(prices)
+    WHO.set("x")
+    for i in range(n):
+        await s.step(num(i), undo=lambda x: num(x + i))
+    return await num(rate + len(COUNTS))
+
+
+prices = [1, 2]
+
+
+def test_what_is_probably_not_meant_is_a_warning() -> None:
+    found = refusals_of(warned)
+    assert [(r.code, r.warning, r.source.strip()[:16]) for r in found] == [
+        ("CP211", True, "await s.step(num"),
+        ("CP212", True, "rate += len(pric"),
+        ("CP212", True, 'WHO.set("x")'),
+    ]
+    assert not compile_all([warned], registry=Registry()).refusals
+
+
+@saga
+async def nested_loops(s: Saga, n: int) -> int:
+    for item in range(n):
+        for _ in [1, 2]:
+            await num(item)
+    return n
+
+
+def test_regions_name_their_loop_by_the_stable_name_of_its_cursor() -> None:
+    machine = machines_of(nested_loops)["nested_loops"]
+    [state] = machine.states.values()
+    cursors = [name for name, slot in machine.slots.items() if slot.role == "iter"]
+    assert state.regions == tuple(f"loop {name}" for name in cursors)
+    assert set(cursors) <= set(state.slots)
 
 
 def test_sagas_without_awaits_have_a_machine_without_states() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from contrapas.compiler.leaves import Layout, Leaves, layout
@@ -66,7 +66,7 @@ class Emitter:
         """Bind the slots of the state, before any exception is raised again (G2)."""
         sites = sorted(self.plan.sure)
         bodies = {site: self._bind(site) for site in sites}
-        return _tree(sites, lambda site: bodies[site] or [ast.Pass()])
+        return _tree(sites, {site: body or [ast.Pass()] for site, body in bodies.items()})
 
     def _bind(self, site: int) -> list[ast.stmt]:
         touched = self.plan.touches[site]
@@ -96,9 +96,9 @@ class Emitter:
         if handled:
             body.append(self._handled_now())
         body.append(self._throw(bool(handled)))
-        normal = _tree(sorted(plain), lambda pc: plain[pc])
+        normal = _tree(sorted(plain), plain)
         if handled:
-            inside = _tree(sorted(handled), lambda pc: handled[pc])
+            inside = _tree(sorted(handled), handled)
             body.append(ast.If(_is_not_none("@h"), self._inside(inside), [normal]))
         else:
             body.append(normal)
@@ -160,7 +160,10 @@ class Emitter:
         context = call("@linked", load("@thrown"), load("@h") if handled else ast.Constant(None), from_called)
         target = ast.Attribute(load("@e1"), "__context__", ast.Store())
         again = ast.Try(
-            [_tree(sites, throw)] if sites else [ast.Pass()], [], [], [ast.Assign([target], load("@c"))]
+            [_tree(sites, {site: throw(site) for site in sites})] if sites else [ast.Pass()],
+            [],
+            [],
+            [ast.Assign([target], load("@c")), _none("@e1")],
         )
         body: list[ast.stmt] = [
             ast.Assign([store("@c")], context),
@@ -187,7 +190,7 @@ class Emitter:
             ast.Store(),
         )
         restore = ast.Assign([back], load("@k"))
-        handler = ast.ExceptHandler(load("@BaseException"), None, [restore, tree])
+        handler = ast.ExceptHandler(load("@BaseException"), None, [restore, _none("@h"), _none("@k"), tree])
         return [
             ast.Assign([store("@k")], keep),
             ast.Try([ast.Raise(load("@h"), None)], [handler], [], []),
@@ -258,15 +261,15 @@ def function(name: str, names: list[str], body: list[ast.stmt], at: ast.AST) -> 
     return node
 
 
-def _tree(numbers: list[int], body: Callable[[int], list[ast.stmt]]) -> ast.stmt:
+def _tree(numbers: list[int], bodies: Mapping[int, list[ast.stmt]]) -> ast.stmt:
     """Binary decisions on `@pc`."""
     if not numbers:
         return ast.Pass()
     if len(numbers) == 1:
-        return ast.If(ast.Constant(True), body(numbers[0]), [])
+        return ast.If(ast.Constant(True), bodies[numbers[0]], [])
     half = len(numbers) // 2
     test = ast.Compare(load("@pc"), [ast.Lt()], [ast.Constant(numbers[half])])
-    return ast.If(test, [_tree(numbers[:half], body)], [_tree(numbers[half:], body)])
+    return ast.If(test, [_tree(numbers[:half], bodies)], [_tree(numbers[half:], bodies)])
 
 
 def _none(name: str) -> ast.stmt:

@@ -14,11 +14,12 @@ from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.service import Depends
 from contrapas.compiler import scopes, source
 from contrapas.compiler.accept import Accept, signature
-from contrapas.compiler.lower import lower
+from contrapas.compiler.lower import Unknown, lower
 from contrapas.compiler.operations import Operations, members
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.simplify import simplify
 from contrapas.compiler.summaries import functions_of
+from contrapas.compiler.warnings import warn
 from contrapas.machine import Refusal
 from contrapas.machine.ir import Program
 
@@ -75,8 +76,26 @@ class Front:
         if refusals.fatal:
             return
         _recreated(program)
-        lower(program, accept.found)
+        try:
+            lower(program, accept.found)
+        except Unknown as why:
+            refusals.add(
+                why.node,
+                "CP100",
+                f"await in a form the compiler does not know ({why})",
+                "name the awaited value first",
+            )
+            return
+        except RecursionError:
+            refusals.add(
+                node,
+                "CP100",
+                f"{self.saga.name} is nested too deeply",
+                "split it into several sagas or steps",
+            )
+            return
         simplify(program)
+        warn(program, refusals)
         self.program = program
 
     def _ambient(self, hint: Any) -> bool:

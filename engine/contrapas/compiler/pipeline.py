@@ -157,7 +157,11 @@ class _One:
     ) -> None:
         made = plan(program, self.summaries, facts, slots)
         emitter = Emitter(program, made, slots, _names(program), facts.live)
-        built = Built(program, emitter, flags)
+        try:
+            built = Built(program, emitter, flags)
+        except (SyntaxError, RecursionError) as why:  # more nested than CPython compiles
+            self.refusals.add(program.node, "CP100", f"{program.name} cannot be compiled: {why}", "split it")
+            return
         saga = self.saga
         states = _states(program, made, slots)
         by_index: list[State | None] = [None] * (len(program.sites) + 1)
@@ -208,6 +212,9 @@ def analyse(program: Program, summaries: Mapping[int, Summary]) -> Facts:
     for site, (sure, maybe) in assigned.whole(program, summaries).items():
         facts.sure[site], facts.bound[site] = sure, maybe
     params = frozenset(program.params)
+    for site in facts.live:  # behind what always raises nothing is ever bound
+        facts.sure.setdefault(site, frozenset())
+        facts.bound.setdefault(site, frozenset())
     facts.sure[0] = facts.bound[0] = params
     return facts
 
@@ -278,7 +285,7 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[Sta
                 needs=frozenset(slots[n].name for n in made.needs[site.index]),
                 handling=tuple(slots[n].name for n in handling[site.index] if n in slots),
                 shared=made.shared[site.index],
-                regions=site.regions,
+                regions=tuple(_region(text, program) for text in site.regions),
                 scope_depth=site.scope_depth,
                 into_type=_type_text(site.result),
                 within=site.within,
@@ -290,6 +297,13 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[Sta
             )
         )
     return states
+
+
+def _region(text: str, program: Program) -> str:
+    """A region with the stable name of its cursor."""
+    word, _, name = text.partition(" ")
+    hidden = program.hidden.get(name)
+    return text if hidden is None else f"{word} {hidden.slot or f'iter.{hidden.hint}'}"
 
 
 def _replies(site: Site) -> tuple[str, ...]:

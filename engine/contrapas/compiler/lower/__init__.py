@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contrapas.compiler import scopes
+from contrapas.compiler.lower.builder import Unknown
 from contrapas.compiler.lower.tries import Lowerer
 from contrapas.compiler.lower.undos import replace_undos
 from contrapas.compiler.operations import Found
@@ -10,11 +11,11 @@ from contrapas.machine.ir import Program
 
 
 def lower(program: Program, found: dict[int, Found]) -> None:
-    """Fill `program` with blocks, sites, hidden variables and undos."""
+    """Fill `program` with blocks, sites, hidden variables and undos. Raises `Unknown` for a form without a rule."""
     replace_undos(program, found)
     lowerer = Lowerer(program, found, scopes.rebound_inside(program.node.body))
     lowerer.body(program.node.body)
     lowerer.finish()
 
 
-__all__ = ["lower"]
+__all__ = ["Unknown", "lower"]

@@ -16,6 +16,14 @@ PLACEHOLDER: Final = "@"
 N = TypeVar("N", bound=ast.AST)
 
 
+class Unknown(Exception):
+    """A form that no rule of lowering knows, at `node`."""
+
+    def __init__(self, node: ast.AST) -> None:
+        super().__init__(type(node).__name__)
+        self.node = node
+
+
 @dataclass(slots=True)
 class Context:
     """Where exceptions go from here, and which are being handled."""

@@ -6,7 +6,7 @@ import ast
 from typing import Any
 
 from contrapas.compiler import scopes
-from contrapas.compiler.lower.builder import Builder, call, load, place
+from contrapas.compiler.lower.builder import Builder, Unknown, call, load, place
 from contrapas.machine.ir import Block
 
 
@@ -19,7 +19,7 @@ class Expressions(Builder):
             return node
         method = getattr(self, f"_x_{type(node).__name__.lower()}", None)
         if method is None:
-            raise NotImplementedError(type(node).__name__)
+            raise Unknown(node)
         return method(node, hint)  # type: ignore[no-any-return]
 
     def operands(self, nodes: list[ast.expr], hints: list[str]) -> list[ast.expr]:

@@ -9,6 +9,7 @@ from contrapas.compiler import scopes
 from contrapas.compiler.lower.builder import (
     Context,
     Leap,
+    Unknown,
     assign_constant,
     call,
     leave_scope,
@@ -39,7 +40,7 @@ class Statements(Comprehensions):
         else:
             method = getattr(self, f"_s_{type(node).__name__.lower()}", None)
             if method is None:
-                raise NotImplementedError(type(node).__name__)
+                raise Unknown(node)
             method(node)
 
     def _native(self, node: ast.stmt) -> None:
@@ -134,7 +135,7 @@ class Statements(Comprehensions):
         elif isinstance(target, ast.Tuple | ast.List):
             self._unpack(target, value, at)
         else:
-            raise NotImplementedError(type(target).__name__)
+            raise Unknown(target)
 
     def _unpack(self, target: ast.Tuple | ast.List, value: ast.expr, at: ast.AST) -> None:
         names: list[ast.expr] = []

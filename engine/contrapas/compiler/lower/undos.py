@@ -10,7 +10,6 @@ from contrapas.compiler.lower.builder import call, load, place, placeholder
 from contrapas.compiler.operations import Found, Undoing
 from contrapas.machine.ir import Program, UndoSite
 
-
 Around = tuple[ast.comprehension, ...]
 
 

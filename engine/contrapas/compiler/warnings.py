@@ -1,0 +1,86 @@
+"""What is allowed and probably not meant: an undo's name that changes later, mutable globals (CP211, CP212)."""
+
+from __future__ import annotations
+
+import ast
+from contextvars import ContextVar
+from typing import Any
+
+from contrapas.compiler import scopes
+from contrapas.compiler.refusals import Refusals
+from contrapas.machine.ir import Await, Program
+
+
+def warn(program: Program, refusals: Refusals) -> None:
+    """Add the warnings about a lowered program."""
+    _changed_captures(program, refusals)
+    _globals(program, refusals)
+
+
+def _changed_captures(program: Program, refusals: Refusals) -> None:
+    """CP211. A loop's own variable changes at every turn, and nobody expects otherwise."""
+    loops = {
+        n.id
+        for node in ast.walk(program.node)
+        if isinstance(node, ast.For | ast.comprehension)
+        for n in ast.walk(node.target)
+        if isinstance(n, ast.Name)
+    }
+    for undo in program.undos:
+        later = _bound_after(program, undo.site)
+        for name in undo.captures:
+            if name in later and name not in loops and not undo.around:
+                at = ast.Pass(lineno=undo.line, col_offset=undo.column)
+                refusals.add(
+                    at,
+                    "CP211",
+                    f"`{name}` is changed after the step is issued; its undo sees the value it has now",
+                    "use another name for the later value",
+                    warning=True,
+                )
+
+
+def _bound_after(program: Program, site: int) -> set[str]:
+    """Names that code after an await binds."""
+    stack = [
+        b.term.resume for b in program.blocks.values() if isinstance(b.term, Await) and b.term.site == site
+    ]
+    seen: set[int] = set()
+    names: set[str] = set()
+    while stack:
+        number = stack.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        block = program.blocks[number]
+        names.update(scopes.bound(block.native))
+        stack.extend(block.successors())
+        if block.handler is not None:
+            stack.append(block.handler)
+    return names
+
+
+def _globals(program: Program, refusals: Refusals) -> None:
+    """CP212: a mutable module global is read, or a context variable is set; neither is part of the state."""
+    own = {*program.locals, program.saga_name, *(n for n, _ in program.ambients)}
+    for node in ast.walk(program.node):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in own:
+            value: Any = program.namespace.get(node.id)
+            if value.__class__ in (list, dict, set, bytearray) and not node.id.isupper():
+                refusals.add(
+                    node,
+                    "CP212",
+                    f"`{node.id}` is a mutable global: it is not part of the state",
+                    "pass it as an argument, keep it in a local, or name it in capitals if it never changes",
+                    warning=True,
+                )
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "set":
+            base = node.func.value
+            if isinstance(base, ast.Name) and isinstance(program.namespace.get(base.id), ContextVar):
+                refusals.add(
+                    node,
+                    "CP212",
+                    f"`{base.id}` is a context variable: what is set is gone after the next await",
+                    "pass the value as an argument",
+                    warning=True,
+                )
