@@ -3,10 +3,11 @@ from importlib.resources import files
 
 import pytest
 
-from contrapas.cli import avro
-from contrapas.core import envelope_avro
+from contrapas.cli import avro, lanes, records
+from contrapas.core import envelope, envelope_avro
 from contrapas.core.envelope import InstanceRecord
 from contrapas.errors import Damaged
+from contrapas.log import sqlite_file
 
 
 def test_the_short_reader_reads_what_the_library_reads(
@@ -28,3 +29,9 @@ def test_cut_and_changed_bytes_are_damage(parked_record: InstanceRecord) -> None
     for bad in (value[:-1], value + b"x", b"\x00" + value[1:], b"", value[:10], value[:10] + b"\xff" * 40):
         with pytest.raises(Damaged):
             avro.decode(bad)
+
+
+def test_what_is_written_twice_for_speed_is_the_same() -> None:
+    assert lanes.SCHEMA == sqlite_file.SCHEMA
+    assert records.ENDED == envelope.ENDED
+    assert sorted(records.ORDER) == sorted(envelope.STATUSES)

@@ -44,7 +44,7 @@ def test_two_folders_may_hold_a_file_of_one_name(folder: Path) -> None:
 
 def test_the_longest_entry_of_the_path_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder / "src/deep/thing.py", APP)
-    monkeypatch.syspath_prepend(str(folder / "src"))
+    monkeypatch.setattr(sys, "path", [str(folder / "src"), *sys.path])
     assert find.load("src/deep/thing.py:app")[0].__name__ == "deep.thing"
 
 

@@ -26,14 +26,16 @@ def fits(value: Any, schema: dict[str, Any], at: str = "") -> None:
         assert words[type(value)] in ([kinds] if isinstance(kinds, str) else kinds), f"{at}: {value!r}"
     if "enum" in schema:
         assert value in schema["enum"], f"{at}: {value!r}"
-    if isinstance(value, dict) and "properties" in schema:
-        assert set(schema["required"]) <= set(value), at
+    if "properties" in schema:
+        found: dict[str, Any] = value
+        assert set(schema["required"]) <= set(found), at
         if not schema["additionalProperties"]:
-            assert set(value) <= set(schema["properties"]), f"{at}: {set(value) - set(schema['properties'])}"
-        for name, inner in value.items():
+            assert set(found) <= set(schema["properties"]), f"{at}: {set(found) - set(schema['properties'])}"
+        for name, inner in found.items():
             fits(inner, schema["properties"].get(name, {}), f"{at}/{name}")
-    if isinstance(value, list) and "items" in schema:
-        for number, inner in enumerate(value):
+    if "items" in schema:
+        listed: list[Any] = value
+        for number, inner in enumerate(listed):
             fits(inner, schema["items"], f"{at}/{number}")
 
 

@@ -231,9 +231,9 @@ def test_rows_of_a_file_become_events_once(run: Cli, folder: Path) -> None:
         "--time",
         "when",
     )
-    args = (*args, "--field", "refund_id=id", "--field", "cents=amount:int")
+    fields = ("--field", "refund_id=id", "--field", "cents=amount:int")
     for _ in range(2):
-        sent = run(*args)
+        sent = run(*args, *fields)
         assert sent.code == 0 and "2 records to refunds.events" in sent.err, sent.err
     until(run, "c-1", "wait(Approved)")
     until(run, "c-2", "wait(Approved)")

@@ -132,6 +132,13 @@ EXAMPLES: dict[str, Example] = {
     "CP322": _saga(
         'await s.step(work(e.id), label="first")\nawait s.step(work(e.id), label="first")\nreturn Done(id=e.id)'
     ),
+    "CP211": _saga(
+        'name = e.id\nawait s.step(Charge(id=e.id), undo=lambda ok: Refund(id=name, charge=ok.charge), within="30s")\n'
+        'name = "other"\nawait work(name)\nreturn Done(id=name)'
+    ),
+    "CP212": _saga(
+        "await work(e.id)\ntotals.append(e.id)\nreturn Done(id=e.id)", before="totals: list[str] = []"
+    ),
     "CP321": Example('<<<<<<< ours\n{"format": 1}\n=======\n{"format": 1}\n>>>>>>> theirs', "lock"),
     "CP703": _saga(
         'await s.step(Charge(id=e.id), within="30s")\nawait s.step(Reserve(id=e.id), undo=None, within="30s")\nreturn Done(id=e.id)'

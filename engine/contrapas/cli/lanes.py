@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -17,11 +16,13 @@ from contrapas.core.control import decode_control
 from contrapas.core.lane import Control, Headers, Record
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import Refused, Unreachable
-from contrapas.log.sqlite_file import check_wal, connect, explain, has_wal, marks
+from contrapas.log.sqlite_file import explain
 from contrapas.log.sqlite_rows import LOW, SHIFT, unpack_headers
 from contrapas.runtime import settings as config
 
 CHUNK = 2000
+SCHEMA = 1
+"""As `log.sqlite_file.SCHEMA`, which takes longer to import than a list may; a test compares."""
 
 
 class TopicInfo(NamedTuple):
@@ -63,17 +64,26 @@ def url_of(settings: config.Settings) -> str:
     namespace = settings.get("namespace")
     if namespace:
         return f"sqlite:///.contrapas/{namespace}.db"
-    found = sorted(Path(".contrapas").glob("*.db"))
+    found = _logs_here()
     if len(found) == 1:
         return f"sqlite:///{found[0]}"
     if found:
-        names = ", ".join(p.name for p in found)
+        names = ", ".join(os.path.basename(path) for path in found)
         raise Refused("CP817", f"there are several logs here: {names}", fix=f"--log sqlite:///{found[0]}")
     raise Refused(
         "CP817",
         "no log is named, and there is none in .contrapas",
         fix="contrapas dev MODULE:APP, or --log sqlite:///PATH",
     )
+
+
+def _logs_here() -> list[str]:
+    try:
+        return sorted(
+            os.path.join(".contrapas", name) for name in os.listdir(".contrapas") if name.endswith(".db")
+        )
+    except OSError:
+        return []
 
 
 def file_of(url: str) -> str:
@@ -119,15 +129,41 @@ class LogFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.conn = connect(path, read_only=True)
         try:
-            self.marks = marks(self.conn, path)
-            check_wal(self.conn, path, self.marks, has_wal(path))
-        except BaseException:
-            self.conn.close()
-            raise
+            self.conn = sqlite3.connect(
+                f"file:{_quoted(os.path.abspath(path))}?mode=ro", uri=True, isolation_level=None
+            )
+        except sqlite3.Error as error:
+            raise _explained(error, path) from error
+        self.marks = self._marks()
         self.namespace = self.marks["namespace"]
         self.partitions = int(self.marks["partitions"])
+
+    def _marks(self) -> dict[str, str]:
+        """The marker that every log of ours has; Refused CP505 for another file, CP516 for a newer one."""
+        try:
+            self.conn.execute("pragma busy_timeout=10000")
+            version: int = self.conn.execute("pragma user_version").fetchone()[0]
+            tables = {
+                row[0] for row in self.conn.execute("select name from sqlite_master where type='table'")
+            }
+            if not {"meta", "part", "lane_log"} <= tables:
+                raise Refused(
+                    "CP505", f"{self.path} is not a contrapas log", fix="name another file", place=self.path
+                )
+            if version > SCHEMA:
+                raise Refused(
+                    "CP516",
+                    f"{self.path} was written by a newer contrapas (schema {version})",
+                    fix="upgrade contrapas",
+                )
+            return dict(self.conn.execute("select name, value from meta"))
+        except sqlite3.Error as error:
+            self.conn.close()
+            raise _explained(error, self.path) from error
+        except Refused:
+            self.conn.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -281,7 +317,22 @@ class LogFile:
         try:
             return self.conn.execute(sql, args).fetchall()
         except sqlite3.Error as error:
-            raise explain(error, self.path) from error
+            raise _explained(error, self.path) from error
+
+
+def _quoted(path: str) -> str:
+    """A path inside of a `file:` URI."""
+    return "".join(
+        ch
+        if ch.isalnum() and ch.isascii() or ch in "/._-~"
+        else "".join(f"%{b:02X}" for b in os.fsencode(ch))
+        for ch in path
+    )
+
+
+def _explained(error: sqlite3.Error, path: str) -> Exception:
+
+    return explain(error, path)
 
 
 def _lane_record(row: Any) -> Record:

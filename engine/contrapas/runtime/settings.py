@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from contrapas.author.duration import duration_ms
 from contrapas.errors import DataError, Refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from contrapas.core.decode import TopicMapping
 
 KEYS: dict[str, str] = {
@@ -71,7 +71,7 @@ def load(
 ) -> Settings:
     """Merge the three sources; Refused CP801 lists every mistake with its source."""
     wrong: list[str] = []
-    file, topics = _from_file(cwd or Path.cwd(), wrong)
+    file, topics = _from_file(os.path.abspath(cwd or os.getcwd()), wrong)
     environ = _from_environment(os.environ if env is None else env, wrong)
     given = {name: Value(value, f"--{name}") for name, value in (flags or {}).items() if value is not None}
     if "namespace" in file and "namespace" in environ and "namespace" not in given:
@@ -104,14 +104,20 @@ def _from_environment(env: Mapping[str, str], wrong: list[str]) -> dict[str, Val
     return found
 
 
-def _from_file(cwd: Path, wrong: list[str]) -> tuple[dict[str, Value], dict[str, dict[str, str]]]:
+def _from_file(cwd: str, wrong: list[str]) -> tuple[dict[str, Value], dict[str, dict[str, str]]]:
     found: dict[str, Value] = {}
     topics: dict[str, dict[str, str]] = {}
-    for folder in (cwd, *cwd.parents):
-        path = folder / "pyproject.toml"
+    folder = cwd
+    while True:
+        path = os.path.join(folder, "pyproject.toml")
         try:
-            text = path.read_text(encoding="utf-8")
+            with open(path, encoding="utf-8") as file:
+                text = file.read()
         except FileNotFoundError:
+            above = os.path.dirname(folder)
+            if above == folder:
+                break
+            folder = above
             continue
         except (OSError, UnicodeDecodeError) as error:
             wrong.append(f"{path}: {error}")
@@ -123,7 +129,7 @@ def _from_file(cwd: Path, wrong: list[str]) -> tuple[dict[str, Value], dict[str,
 
 
 def _read(
-    path: Path, text: str, found: dict[str, Value], topics: dict[str, dict[str, str]], wrong: list[str]
+    path: str, text: str, found: dict[str, Value], topics: dict[str, dict[str, str]], wrong: list[str]
 ) -> None:
     import tomllib
 
@@ -133,7 +139,7 @@ def _read(
         wrong.append(f"{path}: {error}")
         return
     for name, value in table.items():
-        source = f"{path.name}:{_line(text, name)}"
+        source = f"{os.path.basename(path)}:{_line(text, name)}"
         if name == "topics":
             _read_topics(value, source, topics, wrong)
         elif name not in KEYS:
@@ -185,6 +191,8 @@ def _typed(name: str, value: Any) -> Any:
                 return int(value)
         case "duration":
             if isinstance(value, str):
+                from contrapas.author.duration import duration_ms
+
                 duration_ms(value)
                 return value
         case "yes or no":
@@ -202,6 +210,8 @@ def _times(values: Mapping[str, Value]) -> None:
     session, beat = values.get("session"), values.get("heartbeat")
     if session is None and beat is None:
         return
+    from contrapas.author.duration import duration_ms
+
     session_ms = duration_ms(session.value) if session else 10_000
     beat_ms = duration_ms(beat.value) if beat else 3_000
     if session_ms < 3 * beat_ms:
