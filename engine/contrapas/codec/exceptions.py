@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from os.path import basename
 from typing import Any, Final, cast
 
 from contrapas.codec.anything import Anything, Shapes
@@ -214,7 +213,7 @@ def trace_of(value: BaseException) -> str:
     step = value.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
-        lines.append(f"{basename(code.co_filename)}:{step.tb_lineno} in {code.co_name}")
+        lines.append(f"{_last(code.co_filename)}:{step.tb_lineno} in {code.co_name}")
         step = step.tb_next
     return "\n".join(lines[-FRAMES_MAX:])
 
@@ -230,6 +229,11 @@ def _any_exception(shape: Raised, value: BaseException) -> Raised:
         if isinstance(value, shape.cls)
         else Raised(BaseException, shape.book, shape.anything, shape.name_of)
     )
+
+
+def _last(path: str) -> str:
+    """The name of a file without its folders, whichever way they are written."""
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _message(value: BaseException) -> str:

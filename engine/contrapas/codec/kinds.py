@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 
 def generic(origin: Any, *args: Any) -> Any:
     """`origin[args]`."""
-    return types.GenericAlias(origin, args)
+    return origin[args[0] if len(args) == 1 else args]
 
 
 def is_kind(tp: Any, *of: Any) -> bool:

@@ -273,10 +273,14 @@ class Registry:
         return self._names.get(name)
 
     def subclasses(self, cls: type, /) -> None:
-        """Register the known subclasses of a message class, for a slot typed as `Event`."""
+        """Register the known subclasses of a message class, for a slot typed as `Event`.
+
+        A class whose name is taken belongs to something else that this process has loaded: it is left out.
+        """
         found: list[type[Any]] = cls.__subclasses__()
         for below in found:
-            if issubclass(below, Event) and below.__contrapas_key__:
+            name = getattr(below, "__contrapas_name__", "")
+            if issubclass(below, Event) and below.__contrapas_key__ and self._names.get(name, below) is below:
                 self.add_message(below)
             self.subclasses(below)
 

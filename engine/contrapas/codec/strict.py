@@ -200,6 +200,8 @@ def _refused(raw: bytes, why: str) -> DataError:
     """Which of the codes it is, once the fast parser has refused."""
     if (foreign := _foreign(raw)) is not None:
         return foreign
+    if raw[:2] == b"\xc3\x01":
+        return DataError("CP401", "Avro is not read here", expected="JSON", got="Avro", fix="send JSON in UTF-8")
     try:
         raw.decode()
     except UnicodeDecodeError:
