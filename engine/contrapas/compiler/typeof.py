@@ -9,22 +9,17 @@ from __future__ import annotations
 import ast
 import builtins
 import dataclasses
-import enum
-import functools
 import inspect
-import operator
 import types
 import typing
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Any, Final, Literal, Never, TypeVar, Union, get_args, get_origin
-
-from pydantic import BaseModel
+from typing import Any, Final, Never, TypeVar, get_args, get_origin
 
 from contrapas.author.op import Op
 from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
 from contrapas.codec.cursor import Backward, Cursor, Enumerated, Zipped
+from contrapas.codec.kinds import generic, is_kind
 from contrapas.compiler import builtin_types as table
 from contrapas.compiler.type_rules import (
     BOTTOM,
@@ -43,7 +38,6 @@ from contrapas.compiler.type_rules import (
     returned,
     type_of_value,
 )
-
 
 Env = Mapping[str, Any]
 _COMPOSED: Final[dict[str, Any]] = {"@enumerate": enumerate, "@zip": zip, "@reversed": reversed}
@@ -116,22 +110,23 @@ class Typing:
 
     def _tuple(self, node: ast.Tuple) -> Any:
         if any(isinstance(e, ast.Starred) for e in node.elts):
-            return self._many(node.elts, lambda element: tuple[element, ...])
+            return self._many(node.elts, lambda element: generic(tuple, element, ...))
         items = [self.of(e) for e in node.elts]
-        return if_known(items, lambda: tuple[tuple(items)] if items else tuple[()])
+        return if_known(items, lambda: generic(tuple, *items))
 
     def _list(self, node: ast.List) -> Any:
-        return self._many(node.elts, lambda element: list[element])
+        return self._many(node.elts, lambda element: generic(list, element))
 
     def _set(self, node: ast.Set) -> Any:
-        return self._many(node.elts, lambda element: set[element])
+        return self._many(node.elts, lambda element: generic(set, element))
 
     def _many(self, elts: list[ast.expr], make: Callable[[Any], Any]) -> Any:
         items = [self._iterated(e.value) if isinstance(e, ast.Starred) else self.of(e) for e in elts]
         return if_known(items, lambda: make(merge(items)))
 
     def _dict(self, node: ast.Dict) -> Any:
-        keys, values = [], []
+        keys: list[Any] = []
+        values: list[Any] = []
         for key, value in zip(node.keys, node.values, strict=True):
             if key is None:
                 mapping = self.of(value)
@@ -145,7 +140,7 @@ class Typing:
             else:
                 keys.append(self.of(key))
                 values.append(self.of(value))
-        return if_known([*keys, *values], lambda: dict[merge(keys), merge(values)])  # type: ignore[misc]
+        return if_known([*keys, *values], lambda: generic(dict, merge(keys), merge(values)))
 
     def _comprehended(self, node: Any, *parts: ast.expr) -> list[Any]:
         inner = Typing(dict(self.names), self.namespace, self.saga)
@@ -158,15 +153,15 @@ class Typing:
 
     def _listcomp(self, node: ast.ListComp) -> Any:
         (element,) = self._comprehended(node, node.elt)
-        return if_known([element], lambda: list[element])
+        return if_known([element], lambda: generic(list, element))
 
     def _setcomp(self, node: ast.SetComp) -> Any:
         (element,) = self._comprehended(node, node.elt)
-        return if_known([element], lambda: set[element])
+        return if_known([element], lambda: generic(set, element))
 
     def _dictcomp(self, node: ast.DictComp) -> Any:
         key, value = self._comprehended(node, node.key, node.value)
-        return if_known([key, value], lambda: dict[key, value])
+        return if_known([key, value], lambda: generic(dict, key, value))
 
     def _generatorexp(self, node: ast.GeneratorExp) -> Any:
         return types.GeneratorType
@@ -202,7 +197,9 @@ class Typing:
             return UNKNOWN
         if Any in (left, right):
             return Any
-        found = [arithmetic(a, op, b) for a in members(_without_none(left)) for b in members(_without_none(right))]
+        found = [
+            arithmetic(a, op, b) for a in members(_without_none(left)) for b in members(_without_none(right))
+        ]
         return merge(found) if found else UNKNOWN
 
     # -- access --------------------------------------------------------------------------------------------
@@ -241,11 +238,11 @@ class Typing:
             func = _COMPOSED.get(node.func.id) or self.value(node.func)
             inner = [self.iterable(a) for a in node.args]
             if func is enumerate and inner:
-                return if_known(inner[:1], lambda: Enumerated[inner[0]])  # type: ignore[misc, valid-type]
+                return if_known(inner[:1], lambda: generic(Enumerated, inner[0]))
             if func is reversed and inner:
-                return if_known(inner[:1], lambda: Backward[inner[0]])  # type: ignore[misc, valid-type]
+                return if_known(inner[:1], lambda: generic(Backward, inner[0]))
             if func is zip:
-                return if_known(inner, lambda: Zipped[tuple[tuple(inner)]])  # type: ignore[misc]
+                return if_known(inner, lambda: generic(Zipped, generic(tuple, *inner)))
             if func is iter and inner:
                 return inner[0]
         if isinstance(node, ast.GeneratorExp):
@@ -315,7 +312,7 @@ class Typing:
             return Op
         if isinstance(func, type) or isinstance(get_origin(func), type):
             return self._made(func, node)
-        if isinstance(func, staticmethod | classmethod):
+        if is_kind(func.__class__, staticmethod, classmethod):
             return returned(func.__func__, Any)
         found = table.FUNCTIONS.get(func, UNKNOWN) if hashable(func) else UNKNOWN
         if found is not UNKNOWN:
@@ -336,7 +333,7 @@ class Typing:
             return BOTTOM
         if func is sorted and node.args:
             element = self._iterated(node.args[0])
-            return if_known([element], lambda: list[element])
+            return if_known([element], lambda: generic(list, element))
         if func in (max, min):
             if len(node.args) == 1:
                 default = [self.of(k.value) for k in node.keywords if k.arg == "default"]
@@ -371,9 +368,11 @@ class Typing:
         """The type of `cls(...)`."""
         if cls in (list, set, frozenset, tuple) and node.args:
             element = self._iterated(node.args[0])
-            return if_known([element], lambda: tuple[element, ...] if cls is tuple else cls[element])
+            return if_known(
+                [element], lambda: generic(cls, *((element, ...) if cls is tuple else (element,)))
+            )
         if cls in (list, set, frozenset):
-            return cls[Never]
+            return generic(cls, Never)
         if cls is tuple:
             return tuple[()]
         if cls is dict:
@@ -398,7 +397,7 @@ class Typing:
                 return UNKNOWN
             keys.append(pair[0])
             values.append(pair[1])
-        return if_known([*keys, *values], lambda: dict[merge(keys), merge(values)])  # type: ignore[misc]
+        return if_known([*keys, *values], lambda: generic(dict, merge(keys), merge(values)))
 
     def _generic(self, cls: Any, node: ast.Call) -> Any:
         """`Box(1)` is a `Box[int]`."""

@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_origin
 from contrapas.author.op import Op
 from contrapas.author.step import StepDef
 from contrapas.codec.builder import type_text
+from contrapas.codec.kinds import generic, is_kind
 from contrapas.codec.registry import Registry
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.type_rules import BOTTOM, UNKNOWN, bind_target, iterated, members, merge, settle
@@ -133,8 +134,9 @@ def _check_operations(program: Program, registry: Registry, refusals: Refusals) 
                 for tp in (*one.arguments, *one.replies):
                     if tp is not Any:
                         registry.add(tp)
+                target: Any = one.target
                 if one.kind == "local" and isinstance(one.target, StepDef):
-                    registry.add_step(one.target)
+                    registry.add_step(target)
             except DataError as why:
                 code = "CP205" if why.code == "CP843" else why.code
                 fix = why.fix or "a model, a dataclass or a plain type"
@@ -170,8 +172,9 @@ def _exceptions(program: Program, typing_: Typing) -> list[type[BaseException]]:
             ]
         for one in named:
             value = typing_.value(one)
-            for cls in value if isinstance(value, tuple) else (value,):
-                if isinstance(cls, type) and issubclass(cls, BaseException):
+            several: Any = value if value.__class__ is tuple else (value,)
+            for cls in several:
+                if is_kind(cls, BaseException):
                     found.setdefault(cls)
     return list(found)
 
@@ -194,7 +197,11 @@ class _Inference:
         self.typing = Typing(self.names, program.namespace, program.saga_name)
         self.typing.own = self.own
         for node in ast.walk(program.node):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in self.own:
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and node.target.id in self.own
+            ):
                 self._declare(node.target.id, node.annotation)
         self.handlers = _handler_types(program, self.typing)
         for name, hidden in program.hidden.items():
@@ -205,8 +212,8 @@ class _Inference:
         scope = {**vars(typing), **dict(self.program.namespace)}
         try:
             source = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
-            hint = eval(compile(str(source), "<annotation>", "eval"), scope)  # noqa: S307  the author's own source
-        except Exception:
+            hint = eval(compile(str(source), "<annotation>", "eval"), scope)
+        except Exception:  # noqa: BLE001  an annotation is the author's code
             return
         if get_origin(hint) is typing.Final:
             hint = get_args(hint)[0]
@@ -226,6 +233,7 @@ class _Inference:
         self.names.update({name: BOTTOM for name in self.own})
         self.names.update(self.fixed)
         nodes = list(_statements(self.program))
+        before: dict[str, Any] = {}
         for _ in range(ROUNDS):
             before = dict(self.names)
             self.found: dict[str, list[Any]] = {}
@@ -272,9 +280,9 @@ class _Inference:
             if origin is dict:
                 key = self.typing.of(target.slice)
                 if key not in (BOTTOM, UNKNOWN):
-                    self._bind(target.value.id, dict[key, tp])
+                    self._bind(target.value.id, generic(dict, key, tp))
             elif origin is list and not isinstance(target.slice, ast.Slice):
-                self._bind(target.value.id, list[tp])
+                self._bind(target.value.id, generic(list, tp))
 
     def _statement(self, node: ast.AST) -> None:
         of = self.typing.of
@@ -288,9 +296,7 @@ class _Inference:
             self._target(
                 node.target, self.typing.binary(of(_loaded(node.target)), type(node.op), of(node.value))
             )
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            self._target(node.target, of(node.value))
-        elif isinstance(node, ast.NamedExpr):
+        elif isinstance(node, ast.AnnAssign) and node.value is not None or isinstance(node, ast.NamedExpr):
             self._target(node.target, of(node.value))
         elif isinstance(node, ast.For):
             self._target(node.target, iterated(self.typing.iterable(node.iter)))
@@ -335,7 +341,7 @@ class _Inference:
             if origin is dict and func.attr == "setdefault" and len(node.args) == 2:
                 key, value = self.typing.of(node.args[0]), self.typing.of(node.args[1])
                 if not {BOTTOM, UNKNOWN} & {_mark(key), _mark(value)}:
-                    self._bind(func.value.id, dict[key, value])
+                    self._bind(func.value.id, generic(dict, key, value))
             place = _GROWS.get(func.attr)
             if place is None or not node.args:
                 continue
@@ -349,7 +355,7 @@ class _Inference:
             argument = node.args[place] if place < len(node.args) else node.args[-1]
             item = iterated(self.typing.iterable(argument)) if place < 0 else self.typing.of(argument)
             if item not in (BOTTOM, UNKNOWN):
-                self._bind(func.value.id, origin[item])
+                self._bind(func.value.id, generic(origin, item))
 
 
 def _mark(tp: Any) -> Any:
@@ -397,8 +403,8 @@ def _caught(node: ast.expr | None, typing_: Typing) -> Any:
         return BaseException
     if isinstance(node, ast.Tuple):
         return merge([_caught(e, typing_) for e in node.elts])
-    value = typing_.value(node)
-    if isinstance(value, tuple):
+    value: Any = typing_.value(node)
+    if value.__class__ is tuple:
         return merge([v for v in value if isinstance(v, type)]) if value else BaseException
     return value if isinstance(value, type) and issubclass(value, BaseException) else BaseException
 
