@@ -3,6 +3,8 @@
     python benchmarks/bench_workloads.py                 # all, full size
     python benchmarks/bench_workloads.py w1 w2 --quick   # small, to see that it works
 
+    python benchmarks/bench_workloads.py w2 --profile /tmp/w2.txt   # and what the workers' time went into
+
 One JSON line per workload. Linux only: CPU and memory come from /proc. Every commit is synced to the disk.
 """
 
@@ -257,7 +259,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--workers", type=int, help="worker processes instead of the workload's own number")
+    parser.add_argument(
+        "--profile", metavar="PATH", help="append each worker's profile; figures are slower then"
+    )
     args = parser.parse_args()
+    if args.profile:
+        os.environ["BENCH_PROFILE"] = os.path.abspath(args.profile)
     names = args.workloads or list(WORKLOADS)
     if unknown := [name for name in names if name not in WORKLOADS]:
         parser.error(f"no workload {', '.join(unknown)}: {', '.join(WORKLOADS)}")

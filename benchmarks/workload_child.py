@@ -8,8 +8,10 @@ partitions that it owns.
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import json
 import os
+import pstats
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,11 +20,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from contrapas.runtime.engine import Engine
-
 from benchmarks import workload_sagas as w
 from contrapas.core.partition import partition
 from contrapas.errors import ContrapasError
+from contrapas.runtime.engine import Engine
 
 FAILURES = (ContrapasError, RuntimeError, OSError, ValueError, KeyError, AssertionError)
 
@@ -55,9 +56,7 @@ class Loader:
         while True:
             ident = f"{prefix}{number}"
             number += 1
-            if not own or (
-                self.worker is not None and self.worker.owns(partition(ident.encode(), self.partitions))
-            ):
+            if not own or self.worker.owns(partition(ident.encode(), self.partitions)):
                 yield ident
 
     async def execute(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +86,7 @@ class Loader:
             wall = time.perf_counter() - began
             return {"n": count, "wall_s": wall, "per_s": count / wall, "errors": {}}
         if command["op"] == "applied":
-            return {"applied": self.worker.counts().applied if self.worker is not None else 0}
+            return {"applied": self.worker.counts().applied}
         one = {"run": run, "start": start, "result": result, "signal": signal}[command["op"]]
         return await closed_loop(ids, n, int(command.get("conc", 1)), one, command.get("seconds"))
 
@@ -130,8 +129,7 @@ async def main() -> None:
     out = os.fdopen(int(os.environ["RESULT_FD"]), "w", buffering=1)
     loop = asyncio.get_running_loop()
     async with Engine.opened(w.app.definition(), os.environ["BENCH_LOG"]) as engine, engine.working(5_000):
-        if engine.worker is not None:
-            await engine.worker.ready.wait()
+        await engine.worker.ready.wait()
         loader = Loader(engine)
         reader = asyncio.StreamReader(limit=1 << 20)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -144,5 +142,18 @@ async def main() -> None:
             print(json.dumps(answer), file=out)
 
 
+def profiled(path: str) -> None:
+    """Run under the profiler; what took longest goes to `path`."""
+    profile = cProfile.Profile()
+    try:
+        profile.runcall(asyncio.run, main())
+    finally:
+        with open(path, "a") as out:
+            pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(45)
+
+
 if __name__ == "__main__":
-    asyncio.run(main())
+    if report := os.environ.get("BENCH_PROFILE"):
+        profiled(report)
+    else:
+        asyncio.run(main())
