@@ -5,15 +5,26 @@ from __future__ import annotations
 import ast
 
 from contrapas.compiler.lower.natives import exits
-from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program
+from contrapas.compiler.uses import State, Walk
+from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Return
 
 
 def simplify(program: Program) -> None:
     """Fewer blocks that do the same."""
+    _cut(program)
     _thread(program)
     _drop(program)
     _merge(program)
     _drop(program)
+
+
+def _cut(program: Program) -> None:
+    """Where native statements return or raise on every way, nothing follows."""
+    for block in program.blocks.values():
+        walk = Walk(State(set(), set(), set()))
+        walk.several(block.native)
+        if walk.state.dead:
+            block.term = Return(None)
 
 
 def _empty(block: Block) -> bool:
