@@ -200,8 +200,6 @@ def _refused(raw: bytes, why: str) -> DataError:
     """Which of the codes it is, once the fast parser has refused."""
     if (foreign := _foreign(raw)) is not None:
         return foreign
-    if raw[:2] == b"\xc3\x01":
-        return DataError("CP401", "Avro is not read here", expected="JSON", got="Avro", fix="send JSON in UTF-8")
     try:
         raw.decode()
     except UnicodeDecodeError:
@@ -227,6 +225,10 @@ def _refused(raw: bytes, why: str) -> DataError:
 
 
 def _foreign(raw: bytes) -> DataError | None:
+    if raw[:2] == b"\xc3\x01":
+        return DataError(
+            "CP401", "no JSON: it begins as Avro does", expected="JSON", got="Avro", fix="send JSON in UTF-8"
+        )
     pickled = raw[:1] == b"\x80" and raw[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     if not pickled and raw.lstrip()[:8] not in (b"!!python", b"!python/"):
         return None

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 
-from contrapas.core.decode import original_headers
+from contrapas.core.decode import original_headers, position_of
 from contrapas.core.lane import Draft, Headers, Record
 
-COPY_MAX = 880_000
+COPY_MAX = 1_000_000
+"""What fits on the inbound lane fits into a dead letter: its limit is 64 kB higher, and the context is smaller."""
 ERROR_MAX = 1000
 _PREFIX = "cp-dlq-"
 
@@ -33,10 +34,9 @@ def dead_letter(
         record.partition,
         record.offset,
     )
-    if (source := headers.get("cp-source", b"").decode(errors="replace")).count("@") >= 2:
-        place, _, off = source.rpartition("@")
-        name, _, part = place.rpartition("/")
-        topic, partition, offset = name.partition("@")[0], int(part), int(off)
+    place = position_of(headers.get("cp-source", b"").decode(errors="replace"))
+    if place is not None and "@" in place[0]:
+        topic, partition, offset = place[0].partition("@")[0], place[1], place[2]
     original = original_headers(record.headers)
     value = record.value
     digest = hashlib.sha256(value or b"").hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,7 +53,18 @@ _OURS = (
     ("cp-wait", "wait_id"),
     ("cp-delivery", "delivery"),
 )
-_BODILESS = frozenset({"query", "operate", "bind", "bound", "unbind", "delivered", "answer"})
+_OWN: Mapping[str, tuple[str, ...]] = {
+    "query": (),
+    "operate": ("verb",),
+    "bind": ("type", "wait_id", "instance"),
+    "unbind": ("type", "wait_id", "instance"),
+    "bound": ("type", "wait_id", "outcome"),
+    "delivered": ("type", "wait_id", "outcome"),
+}
+"""Messages of the engine's own that carry no event: kind -> fields of the body, each a text."""
+_POSITION = re.compile(r"([^/]+)/([0-9]{1,9})@([0-9]{1,18})")
+_SENT_ON = ("ce_", "cp-", "content-type", "traceparent", "tracestate")
+"""Names, or their beginnings, of headers that are read here or sent on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,13 +168,22 @@ def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
     for name, where in _OURS:
         if name in headers:
             setattr(arrival, where, _text(headers, name))
-    if kind in _BODILESS:
+    if kind in _OWN:
         arrival.id = _text(headers, "ce_id")
         arrival.value = record.value or b""
-        arrival.body = load_json(arrival.value) if arrival.value else {}
+        arrival.body = _own_body(kind, arrival.value)
         return arrival
     _event(arrival, doors)
     return arrival
+
+
+def _own_body(kind: str, value: bytes) -> dict[str, Any]:
+    """The body of one of our own messages: whoever sent it, it has the fields that are looked at, as text."""
+    body = object_of(load_json(value)) if value else {}
+    for name in _OWN[kind]:
+        if not isinstance(body.get(name), str):
+            raise DataError("CP403", f"{kind}/{name}: expected text", path=f"/{name}", expected="text")
+    return body
 
 
 def _event(a: Arrival, doors: Doors) -> None:
@@ -227,15 +248,17 @@ def _bounds(record: Record) -> None:
             "CP416", f"{len(record.headers)} headers, {HEADERS_MAX} are allowed", got=str(len(record.headers))
         )
     blob = b"\0".join([value for _, value in record.headers])
-    size = len(blob) + sum([len(name) for name, _ in record.headers])
-    if b"\n" in blob or b"\r" in blob or b"\x1b" in blob:
+    names = "".join([name for name, _ in record.headers])
+    if b"\n" in blob or b"\r" in blob or b"\x1b" in blob or not names.isprintable():
         for name, value in record.headers:
-            if name.startswith(("ce_", "cp-")) and (b"\r" in value or b"\n" in value or b"\x1b" in value):
+            bad = b"\r" in value or b"\n" in value or b"\x1b" in value
+            if (bad and name.lower().startswith(_SENT_ON)) or not name.isprintable():
                 raise DataError(
                     "CP416",
                     f"header {name[:80]!r} holds a line break or an escape code",
                     path=f"/{name[:80]}",
                 )
+    size = len(blob) + len(names)
     if size > HEADER_BYTES_MAX:
         raise DataError(
             "CP416", f"the headers have {size} bytes, {HEADER_BYTES_MAX} are allowed", got=str(size)
@@ -270,16 +293,21 @@ def _position(record: Record, headers: dict[str, bytes]) -> tuple[str, int, int]
     text = _text(headers, "cp-source")
     if not text:
         return "in", record.partition, record.offset
-    place, _, offset = text.rpartition("@")
-    source, _, part = place.rpartition("/")
-    if not source or not part.isdigit() or not offset.isdigit():
+    found = position_of(text)
+    if found is None:
         raise DataError(
             "CP419",
             f"cp-source {text[:80]!r} is no position",
             expected="topic@id/partition@offset",
             got=text[:80],
         )
-    return source, int(part), int(offset)
+    return found
+
+
+def position_of(text: str) -> tuple[str, int, int] | None:
+    """(source, partition, offset) of `topic@id/partition@offset`; None for any other text."""
+    found = _POSITION.fullmatch(text)
+    return None if found is None else (found[1], int(found[2]), int(found[3]))
 
 
 def _structured(a: Arrival) -> None:

@@ -10,9 +10,16 @@ import hashlib
 
 from contrapas.core.decode import Arrival
 from contrapas.core.envelope import InstanceRecord
-from contrapas.core.rendezvous import digest_of
+from contrapas.core.rendezvous import digest_of, hashes
 
 FRESH, DUPLICATE, CONFLICT = "fresh", "duplicate", "conflict"
+
+
+def conflict(record: InstanceRecord, a: Arrival) -> str:
+    """What a CP412 says: the id, and both hashes."""
+    digest = digest_of(a.event_source, a.id, a.value)
+    known = next((k for k in record.seen if k[:8] == digest[:8]), digest)
+    return f"{record.instance} knows the id {a.id[:80]!r} with other bytes: {hashes(digest, known)}"
 
 
 def judge(record: InstanceRecord, a: Arrival) -> str:

@@ -112,6 +112,7 @@ class Meeting:
     dead: tuple[Cause, ...] = ()
     """Events whose time or room ended (CP414)."""
     code: str = ""
+    reason: str = ""
 
 
 def wait_key(type_name: str, value: str) -> str:
@@ -131,6 +132,11 @@ def digest_of(source: str, event_id: str, value: bytes) -> bytes:
     return head + hashlib.sha256(value).digest()[:8]
 
 
+def hashes(now: bytes, before: bytes) -> str:
+    """The values of two digests, for people."""
+    return f"sha-256 {now[8:].hex()}, before {before[8:].hex()}"
+
+
 def event_arrives(r: Rendezvous, cause: Cause, *, identity: str, position: str, at: int) -> Meeting:
     """Keep an event, and deliver it if somebody waits. identity: `source\\0id`; position: `source/partition`, or empty
     for what comes a second way (a redrive), which only the id judges."""
@@ -142,9 +148,11 @@ def event_arrives(r: Rendezvous, cause: Cause, *, identity: str, position: str, 
         if known[:8] == digest[:8]:
             if known == digest:
                 return Meeting(False, "duplicate")
-            return Meeting(False, "dead", dead=(cause,), code="CP412")
+            words = f"the id {event_id[:80]!r} came with other bytes: {hashes(digest, known)}"
+            return Meeting(False, "dead", dead=(cause,), code="CP412", reason=words)
     if len(r.early) >= EARLY_MAX or _size(r) + len(cause.value) > EARLY_BYTES_MAX:
-        return Meeting(False, "dead", dead=(cause,), code="CP414")
+        words = f"{len(r.early)} events wait for somebody there, there is no room for more"
+        return Meeting(False, "dead", dead=(cause,), code="CP414", reason=words)
     _remember(r, digest, position, cause.offset)
     r.early.append(Early(id=digest.hex(), until=at + EARLY_TTL_MS, cause=cause))
     duties = _match(r, at)

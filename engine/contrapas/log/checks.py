@@ -22,11 +22,17 @@ def epoch_of(record: Record) -> int:
     return -1
 
 
-def check_size(draft: Draft, limit: int) -> None:
-    """DataError CP409 for a record above the limit; the caller should have asked before."""
+def size_of(draft: Draft) -> int:
+    """Bytes of a record, with its headers."""
     size = len(draft.key) + len(draft.value or b"")
     for name, value in draft.headers:
         size += len(name) + len(value)
+    return size
+
+
+def check_size(draft: Draft, limit: int) -> None:
+    """DataError CP409 for a record above the limit; the caller should have asked before."""
+    size = size_of(draft)
     if size > limit:
         raise DataError(
             "CP409",

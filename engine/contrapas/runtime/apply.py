@@ -1,7 +1,7 @@
 """From an addressed event to drafts: which record it meets, what the transition made of it, who is told.
 
 Every input ends applied, kept, parked at a rendezvous, in the dead letters or as a recorded no-op; duplicates and what is
-not for sagas only count. The sum of the counts is the number of inputs.
+not for sagas only count. The sum of these counts is `inputs + more`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import VERBS, Arrival, Rejected
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.lane import Record
-from contrapas.core.load import CONFLICT, DUPLICATE, judge, judge_start
+from contrapas.core.load import CONFLICT, DUPLICATE, conflict, judge, judge_start
 from contrapas.core.parking import parked
 from contrapas.core.rendezvous import digest_of
 from contrapas.core.timers import timers
@@ -105,10 +105,13 @@ def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
     waits = targets.waits
     live = any(p.standing(i) == 1 for i in targets.instances)
     if waits and not live and not met and (not targets.instances or meet.somebody(p, waits)):
-        meet.event(p, batch, a, waits)
+        done = meet.event(p, batch, a, waits)
+        verdict = done.verdict if done.verdict in ("duplicate", "dead") else "kept"
+        _tell(batch, a.headers, Answer("", "", a.to, verdict, done.code, done.reason))
         return
     for instance in targets.instances:
         _existing(p, batch, a, instance)
+    p.counts.more += len(targets.starts) + len(targets.instances) - 1
 
 
 def _start(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
@@ -153,10 +156,9 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         _tell(batch, a.headers, answer(record, "duplicate"))
         return
     if verdict == CONFLICT:
-        bury_input(
-            p, batch, a.record, "CP412", f"{instance} knows the id {a.id[:80]!r} with other bytes", instance
-        )
-        _tell(batch, a.headers, answer(record, "refused", "CP412"))
+        text = conflict(record, a)
+        bury_input(p, batch, a.record, "CP412", text, instance)
+        _tell(batch, a.headers, answer(record, "refused", "CP412", text))
         return
     if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
         bury_input(p, batch, a.record, "CP419", f"no such verb: {str(a.body.get('verb'))[:40]!r}", instance)

@@ -117,12 +117,16 @@ class Counts:
     """The census: what became of every input, and what was written."""
 
     inputs: int = 0
+    more: int = 0
+    """Of inputs that go to several instances: those beyond the first."""
     applied: int = 0
     kept: int = 0
     noop: int = 0
     duplicates: int = 0
     early: int = 0
     dead: int = 0
+    expired: int = 0
+    """Early events that nobody came for in time: dead letters too, and counted as early before."""
     ignored: int = 0
     skipped: int = 0
     """Messages of users' topics that no saga mentions."""

@@ -74,9 +74,14 @@ class Client:
 
     # ---- starts, signals, events
 
-    async def start(self, saga: str, event: Any, *, event_id: str = "", timeout_ms: int = 0) -> Told:
+    async def start(
+        self, saga: str, event: Any, *, event_id: str = "", timeout_ms: int = 0, raw: bytes = b""
+    ) -> Told:
         """Start an instance of `saga`. Returns once the log has acknowledged; with a time-out, once the owner has
-        answered: `duplicate` for the same payload, Refused CP412 for another one under the same key."""
+        answered: `duplicate` for the same payload, Refused CP412 for another one under the same key.
+
+        raw: the event as it came, stored as it is: with fields that its class does not know.
+        """
         message = self._message(event)
         if saga not in self.setting.routes.starts.get(message.name, ()):
             raise DataError(
@@ -87,7 +92,7 @@ class Client:
                 got=message.name,
             )
         key = key_of(message, event)
-        value = value_of(message, event)
+        value = value_of(message, event, raw)
         return await self._tell(f"{saga}/{key}", message, value, "start", event_id, timeout_ms)
 
     async def start_many(self, saga: str, events: Iterable[Any]) -> int:
@@ -121,13 +126,12 @@ class Client:
         return count + len(drafts)
 
     async def signal(
-        self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0
+        self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0, raw: bytes = b""
     ) -> Told:
-        """Hand an event to one instance."""
+        """Hand an event to one instance. raw: as in `start`."""
         message = self._message(event)
-        return await self._tell(
-            f"{saga}/{key}", message, value_of(message, event), "signal", event_id, timeout_ms
-        )
+        value = value_of(message, event, raw)
+        return await self._tell(f"{saga}/{key}", message, value, "signal", event_id, timeout_ms)
 
     async def send(self, event: Any, *, event_id: str = "") -> str:
         """Publish an event on the topic of its class, as any service may. Gives its id."""

@@ -8,6 +8,7 @@ crash is the same message.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 from contrapas.core.lane import Draft
@@ -20,6 +21,7 @@ from contrapas.runtime.clock import pause
 if TYPE_CHECKING:
     from contrapas.runtime.station import Station
 
+_PARTITION = re.compile("[0-9]{1,9}")
 NAMES["relay.read"] = "messages of a commit are in hand, none is published"
 NAMES["relay.published"] = "messages are published, nobody has noted it"
 NAMES["relay.marked"] = "messages are noted as published in memory, not on the log"
@@ -47,7 +49,7 @@ def tell(s: Station, answer: Answer) -> None:
         s.ears.answered(answer)
         return
     lane, _, number = answer.to.rpartition("/")
-    if lane.removeprefix(f"{s.setting.namespace}.") == "in" and number.isdigit():
+    if lane.removeprefix(f"{s.setting.namespace}.") == "in" and _PARTITION.fullmatch(number):
         at = int(number)
         if at < s.setting.doors.partitions:
             headers = (("cp-kind", b"answer"), ("cp-in-reply-to", answer.id.encode()))

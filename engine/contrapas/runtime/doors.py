@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from contrapas.core.decode import KEY_MAX, VALUE_MAX
 from contrapas.core.lane import Draft, Headers
 from contrapas.core.messages import time_text
 from contrapas.core.partition import partition as partition_of
@@ -16,27 +17,31 @@ from contrapas.core.world import MessageType
 from contrapas.errors import DataError
 from contrapas.runtime.batch import Setting
 
-VALUE_MAX = 900_000
-
 
 def key_of(message: MessageType, event: Any) -> str:
     """The key of an event: the text of its key field. DataError CP413 when it is none."""
     value = getattr(event, message.key)
     key = value if isinstance(value, str) else str(value)
-    if not 0 < len(key.encode()) <= 200 or "\0" in key:
-        raise DataError(
-            "CP413",
-            f"{message.name}.{message.key} is no key",
-            path=f"/{message.key}",
-            expected="1 to 200 bytes, no NUL",
-            got=f"{len(key.encode())} bytes",
-        )
+    _checked(key, f"{message.name}.{message.key}", f"/{message.key}")
     return key
 
 
-def value_of(message: MessageType, event: Any) -> bytes:
-    """Its JSON. DataError CP409 when it is too large to send."""
-    value: bytes = event.model_dump_json(by_alias=True).encode()
+def _checked(key: str, what: str, path: str = "") -> bytes:
+    raw = key.encode("utf-8", "surrogatepass")
+    if not 0 < len(raw) <= KEY_MAX or b"\0" in raw:
+        raise DataError(
+            "CP413",
+            f"{what} is no key",
+            path=path,
+            expected=f"1 to {KEY_MAX} bytes, no NUL",
+            got=f"{len(raw)} bytes",
+        )
+    return raw
+
+
+def value_of(message: MessageType, event: Any, raw: bytes = b"") -> bytes:
+    """Its JSON; `raw` as it came, if it came as text. DataError CP409 when it is too large to send."""
+    value: bytes = raw or event.model_dump_json(by_alias=True).encode()
     if len(value) > VALUE_MAX:
         raise DataError(
             "CP409",
@@ -61,7 +66,7 @@ def event_draft(
     reply_to: str = "",
 ) -> Draft:
     """A start or a signal for the instance `to`."""
-    raw = key.encode()
+    raw = _checked(key, f"{to[:80]!r}")
     headers: Headers = (
         ("ce_specversion", b"1.0"),
         ("ce_id", event_id.encode()),
@@ -83,7 +88,7 @@ def plain_draft(
     setting: Setting, kind: str, to: str, body: dict[str, str], *, event_id: str, reply_to: str = ""
 ) -> Draft:
     """`operate` or `query` for an instance."""
-    raw = to.partition("/")[2].encode()
+    raw = _checked(to.partition("/")[2], f"{to[:80]!r}")
     headers: Headers = (
         ("ce_id", event_id.encode()),
         ("ce_source", f"/contrapas/{setting.namespace}/door".encode()),

@@ -11,11 +11,13 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import mapped, mapped_type
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import Retriable
 from contrapas.failpoints import NAMES, failpoint
+from contrapas.log.checks import size_of
 from contrapas.runtime.batch import Setting
 from contrapas.runtime.clock import pause
 from contrapas.runtime.dispatch import send
@@ -80,7 +82,7 @@ async def ingest(s: Station, source: Source) -> None:
             except Retriable:
                 await pause(s.clock, 50 + 100 * s.chance())
                 continue
-            drafts = [d for r in records if (d := _draft(s.setting, source, r)) is not None]
+            drafts = [d for r in records if (d := _draft(s, source, r)) is not None]
             s.partition.counts.skipped += len(records) - len(drafts)
             failpoint("ingress.read")
             if drafts:
@@ -96,8 +98,9 @@ async def ingest(s: Station, source: Source) -> None:
         s.fail(why)
 
 
-def _draft(setting: Setting, source: Source, record: Record) -> Draft | None:
+def _draft(s: Station, source: Source, record: Record) -> Draft | None:
     """The message as it goes on the inbound lane; None: no saga mentions its type, or it is a deletion."""
+    setting = s.setting
     if not record.value:
         return None
     headers = dict(record.headers)
@@ -112,7 +115,21 @@ def _draft(setting: Setting, source: Source, record: Record) -> Draft | None:
     if key != record.key:
         own = (*own, ("cp-source-key", record.key))
     at = partition_of(key, setting.doors.partitions)
-    return Draft("in", at, key, record.value, (*record.headers, *own))
+    draft = Draft("in", at, key, record.value, (*record.headers, *own))
+    size, most = size_of(draft), setting.caps.max_record_bytes
+    if size <= most:
+        return draft
+    s.partition.counts.inputs += 1
+    s.partition.counts.dead += 1
+    words = f"the message has {size} bytes with its headers, {most} are allowed"
+    return dead_letter(
+        record,
+        namespace=setting.namespace,
+        code="CP409",
+        error=words,
+        at=record.timestamp_ms,
+        lane=source.topic,
+    )
 
 
 def _type_and_key(
@@ -136,5 +153,9 @@ def _type_and_key(
     if structured:
         return str(body.get("type", "")), record.key
     type_name = mapped_type(headers, body, topic, mapping, setting.doors)
-    key = mapped(mapping.key, headers, body).encode() if mapping is not None and mapping.key else record.key
-    return type_name, key
+    if mapping is None or not mapping.key:
+        return type_name, record.key
+    try:
+        return type_name, mapped(mapping.key, headers, body).encode()
+    except UnicodeEncodeError:  # the decoder says what is wrong with its text
+        return type_name, record.key

@@ -23,8 +23,8 @@ def somebody(p: Partition, key: str) -> bool:
     return found is not None and bool(found.binds)
 
 
-def event(p: Partition, batch: Batch, a: Arrival, key: str) -> None:
-    """An event that no live instance of its key takes."""
+def event(p: Partition, batch: Batch, a: Arrival, key: str) -> rv.Meeting:
+    """An event that no live instance of its key takes. Gives what became of it."""
     meeting = p.load_wait(key) or wait_of(key)
     cause = Cause(
         kind="event",
@@ -43,11 +43,12 @@ def event(p: Partition, batch: Batch, a: Arrival, key: str) -> None:
         case "duplicate":
             p.counts.duplicates += 1
         case "dead":
-            bury(p, batch, cause, done.code, f"no room, or another event of that id, at {key}", a.key)
+            bury(p, batch, cause, done.code, f"{key}: {done.reason}", a.key)
             p.counts.dead += 1
         case _:
             p.counts.early += 1
     _follow(p, batch, meeting, done)
+    return done
 
 
 def message(p: Partition, batch: Batch, a: Arrival) -> None:
@@ -78,7 +79,7 @@ def fire(p: Partition, batch: Batch, key: str) -> None:
     done = rv.timer(meeting, at=batch.at)
     for cause in done.dead:
         bury(p, batch, cause, done.code, f"nobody came for it at {key} within its time", meeting.value)
-        p.counts.dead += 1
+        p.counts.expired += 1
     _follow(p, batch, meeting, done)
 
 

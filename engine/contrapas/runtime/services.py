@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.lane import Draft, Record
-from contrapas.core.rendezvous import digest_of
+from contrapas.core.rendezvous import digest_of, hashes
 from contrapas.errors import DataError, Fenced, Indeterminate, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import pause
@@ -244,7 +244,8 @@ class Reader:
         if known is not None:
             if known[0] == digest:
                 return known[1]
-            return [self._dead(record, "CP412", f"the id {delivered.id[:80]!r} came with other bytes", 1)]
+            text = f"the id {delivered.id[:80]!r} came with other bytes: {hashes(digest, known[0])}"
+            return [self._dead(record, "CP412", text, 1)]
         drafts = await self._tried(handler, delivered, record)
         r.remember(identity, digest, drafts)
         return drafts

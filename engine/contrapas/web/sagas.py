@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from contrapas.author.sensitive import masked, sensitive_paths
 from contrapas.codec.strict import load_json, load_model
 from contrapas.core.world import MessageType
 from contrapas.errors import ContrapasError, DataError, Refused, Unreachable
@@ -29,9 +30,11 @@ class Doors(Protocol):
 
     setting: Setting
 
-    async def start(self, saga: str, event: Any, *, event_id: str = "", timeout_ms: int = 0) -> Told: ...
+    async def start(
+        self, saga: str, event: Any, *, event_id: str = "", timeout_ms: int = 0, raw: bytes = b""
+    ) -> Told: ...
     async def signal(
-        self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0
+        self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0, raw: bytes = b""
     ) -> Told: ...
     async def state(self, instance: str, *, timeout_ms: int = 5_000) -> Told: ...
     async def wait(self, instance: str, *, timeout_ms: int = 60_000) -> Told: ...
@@ -49,20 +52,27 @@ class Sagas:
         saga = request.path_params["saga"]
         try:
             message = self._start_type(saga, request)
-            event = self._event(message, await request.body())
-            return await self._started(request, saga, message, event)
+            raw = await request.body()
+            event = self._event(message, raw)
+            return await self._started(request, saga, message, event, raw)
         except _Misfit as misfit:
             return misfit.response
         except ContrapasError as error:
             return of_error(error)
 
-    async def _started(self, request: Request, saga: str, message: MessageType, event: Any) -> Response:
+    async def _started(
+        self, request: Request, saga: str, message: MessageType, event: Any, raw: bytes
+    ) -> Response:
         key = str(getattr(event, message.key))
         instance = f"{saga}/{key}"
         headers = {"location": f"/sagas/{instance}"}
         try:
             told = await self.doors.start(
-                saga, event, event_id=request.headers.get("idempotency-key", "")[:200], timeout_ms=PATIENCE_MS
+                saga,
+                event,
+                event_id=request.headers.get("idempotency-key", "")[:200],
+                timeout_ms=PATIENCE_MS,
+                raw=raw,
             )
         except Unreachable as late:
             if late.code != "CP507":
@@ -72,7 +82,7 @@ class Sagas:
         if wait and not told.ended:
             told = await self._waited(instance, wait, told)
         status = 200 if told.verdict == "duplicate" or told.ended else 202
-        return JSONResponse(_data(told, instance), status, headers=headers)
+        return JSONResponse(self._data(told, instance), status, headers=headers)
 
     async def state(self, request: Request) -> Response:
         """State, status, outcome; `?wait=30s` waits for the end; `Accept: text/event-stream` follows it."""
@@ -89,7 +99,7 @@ class Sagas:
             told = await self.doors.state(instance)
             if wait and not told.ended:
                 told = await self._waited(instance, _seconds(wait), told)
-            return JSONResponse(_data(told, instance))
+            return JSONResponse(self._data(told, instance))
         except ContrapasError as error:
             return of_error(error)
 
@@ -102,7 +112,8 @@ class Sagas:
             message = self.doors.setting.world.types.messages.get(name)
             if message is None or message.command:
                 raise Refused("CP813", f"{saga} takes no event {name[:80]}")
-            event = self._event(message, _with_key(await request.body(), message, key))
+            raw = _with_key(await request.body(), message, key)
+            event = self._event(message, raw)
             if str(getattr(event, message.key)) != key:
                 raise DataError(
                     "CP413",
@@ -116,6 +127,7 @@ class Sagas:
                 event,
                 event_id=request.headers.get("idempotency-key", "")[:200],
                 timeout_ms=PATIENCE_MS,
+                raw=raw,
             )
         except _Misfit as misfit:
             return misfit.response
@@ -125,7 +137,7 @@ class Sagas:
             return of_error(error)
         if told.ended and told.verdict in ("no-op", "finished"):
             return problem("CP815", f"{instance} has ended {told.outcome or told.status}")
-        return JSONResponse(_data(told, instance), 202)
+        return JSONResponse(self._data(told, instance), 202)
 
     def _known(self, saga: str) -> None:
         if saga not in self.doors.setting.world.modes:
@@ -176,32 +188,35 @@ class Sagas:
                 return
             if told.version != seen:
                 seen = told.version
-                yield f"id: {seen}\ndata: {json.dumps(_data(told, instance), ensure_ascii=False)}\n\n"
+                yield f"id: {seen}\ndata: {json.dumps(self._data(told, instance), ensure_ascii=False)}\n\n"
             if told.ended:
                 return
             await asyncio.sleep(0.2)
+
+    def _data(self, told: Told, instance: str) -> dict[str, Any]:
+        name = told.instance or instance
+        body: Any = json.loads(told.outcome_body) if told.outcome_body else None
+        message = self.doors.setting.world.types.messages.get(told.outcome)
+        if body is not None and message is not None and message.sensitive:
+            body = masked(body, sensitive_paths(message.cls))
+        return {
+            "instance": name,
+            "saga": name.partition("/")[0],
+            "key": name.partition("/")[2],
+            "verdict": told.verdict,
+            "status": told.status,
+            "state": told.state,
+            "version": told.version,
+            "outcome": told.outcome or None,
+            "body": body,
+            "error": told.reason or None,
+        }
 
 
 class _Misfit(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__()
         self.response = response
-
-
-def _data(told: Told, instance: str) -> dict[str, Any]:
-    name = told.instance or instance
-    return {
-        "instance": name,
-        "saga": name.partition("/")[0],
-        "key": name.partition("/")[2],
-        "verdict": told.verdict,
-        "status": told.status,
-        "state": told.state,
-        "version": told.version,
-        "outcome": told.outcome or None,
-        "body": json.loads(told.outcome_body) if told.outcome_body else None,
-        "error": told.reason or None,
-    }
 
 
 def _with_key(raw: bytes, message: MessageType, key: str) -> bytes:
