@@ -279,10 +279,17 @@ class Registry:
         """
         found: list[type[Any]] = cls.__subclasses__()
         for below in found:
-            name = getattr(below, "__contrapas_name__", "")
-            if issubclass(below, Event) and below.__contrapas_key__ and self._names.get(name, below) is below:
+            if issubclass(below, Event) and below.__contrapas_key__ and self._free(below):
                 self.add_message(below)
             self.subclasses(below)
+
+    def _free(self, cls: type[Event]) -> bool:
+        """Whether the names of a message and of its replies are its own."""
+        try:
+            kin = (cls, *message_spec(cls).replies)
+        except DataError:
+            return False
+        return all(self._names.get(each.__contrapas_name__, each) is each for each in kin)
 
     def tag(self, value: Any, marks: Marks | None, /) -> Json:
         """`{"$type": name, ...}` of a value of any registered class."""
