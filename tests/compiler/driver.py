@@ -49,10 +49,10 @@ class Run:
 
     result: Any = None
     error: Any = None
-    operations: list[Any] = field(default_factory=list)
-    logged: list[Any] = field(default_factory=list)
-    effects: list[Any] = field(default_factory=list)
-    states: list[str] = field(default_factory=list)
+    operations: list[Any] = field(default_factory=list[Any])
+    logged: list[Any] = field(default_factory=list[Any])
+    effects: list[Any] = field(default_factory=list[Any])
+    states: list[str] = field(default_factory=list[str])
 
 
 def told(op: Op[Any]) -> Any:
@@ -75,11 +75,8 @@ def outcome(op: Op[Any], number: int, script: Script, run: Run) -> Any:
 
 def _value(script: Script, op: Op[Any], number: int, position: int) -> Any:
     value = script(op, number)
-    return (
-        value[position]
-        if isinstance(value, list) and op.kind not in ("local",) and position < len(value)
-        else value
-    )
+    several: list[Any] = value if value.__class__ is list and op.kind != "local" else []
+    return several[position] if position < len(several) else value
 
 
 class Native:
@@ -117,7 +114,7 @@ def native(saga: SagaDef[..., Any], args: tuple[Any, ...], script: Script, sagas
     loop = asyncio.new_event_loop()
     try:
         run.result = loop.run_until_complete(go())
-    except BaseException as why:
+    except BaseException as why:  # noqa: BLE001  whatever it raises is what is compared
         run.error = chain(why)
     finally:
         loop.close()
@@ -179,7 +176,7 @@ def compiled(machines: Mapping[str, Machine], name: str, args: tuple[Any, ...], 
             if isinstance(value, BaseException):
                 value, thrown = None, value
         run.result = value
-    except BaseException as why:
+    except BaseException as why:  # noqa: BLE001  whatever it raises is what is compared
         run.error = chain(why)
     run.logged, run.effects = list(LOG), list(activation.effects)
     return run
@@ -204,7 +201,7 @@ def step(frames: list[Standing], value: Any, thrown: BaseException | None, s: Sa
                 context = outer.__context__
                 try:
                     raise outer
-                except BaseException:
+                except BaseException:  # noqa: BLE001
                     outer.__context__ = context
                     return function(*args)
     return function(*args)

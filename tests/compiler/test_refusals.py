@@ -1,3 +1,5 @@
+# mypy: ignore-errors
+# type: ignore
 """What the compiler refuses: code, place, and what to write instead. Every example stands in one function."""
 
 # ruff: noqa

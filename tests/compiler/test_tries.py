@@ -1,5 +1,9 @@
 """`try` with awaits inside, in every nesting (tricky cases 11 to 29)."""
 
+# The sagas here do on purpose what type checkers warn of: names perhaps unbound, types left open.
+# mypy: disable-error-code="misc, assignment"
+# pyright: reportPossiblyUnboundVariable=false
+
 from __future__ import annotations
 
 import sys
