@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, cast, get_args, get_origin
 
-from pydantic import BaseModel
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 MASK: Final = "•••"
 """What stands in an output instead of the value."""
@@ -51,6 +52,8 @@ def _inner(annotation: Any, path: str, inside: tuple[type, ...]) -> list[str]:
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:
+    from pydantic import BaseModel  # masking alone must not pay for it
+
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 

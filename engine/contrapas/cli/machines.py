@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contrapas.cli.lanes import file_of
+from contrapas.cli.mask import NONE, Masks, of_world
 
 if TYPE_CHECKING:
     from contrapas.draw.graph import Graph
@@ -30,9 +31,10 @@ class Note(NamedTuple):
     """Fingerprint -> graph."""
     attempts: Mapping[str, int]
     """Local step -> attempts it makes."""
+    masks: Masks
 
 
-EMPTY = Note({}, {}, {}, {}, {})
+EMPTY = Note({}, {}, {}, {}, {}, NONE)
 
 
 def limits(file: str, namespace: str) -> Mapping[str, int]:
@@ -65,6 +67,7 @@ def read(file: str, namespace: str) -> Note:
             {name: tuple(str(s) for s in saga["starts"]) for name, saga in sagas.items()},
             {str(g["graph"]): graph_from(g) for g in found["graphs"]},
             {name: int(number) for name, number in found["attempts"].items()},
+            Masks(found["sensitive"]["types"], found["sensitive"]["names"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return EMPTY
@@ -98,6 +101,7 @@ def write(url: str, namespace: str, world: Any) -> None:
             for s in world.types.steps.values()
             if s.retry is not None and s.retry.attempts
         },
+        "sensitive": of_world(world),
         "graphs": list(known.values()),
     }
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
+from contrapas.author.sensitive import masked, sensitive_paths
 from contrapas.cli.text import escape
 from contrapas.core.world import StepType, World
 from contrapas.errors import StepFailed
@@ -108,7 +109,11 @@ def user_file(path: str) -> bool:
 
 
 def _short(value: Any) -> str:
+    from pydantic import BaseModel
+
     try:
+        if isinstance(value, BaseModel) and (paths := sensitive_paths(type(value))):
+            return escape(f"{type(value).__name__}({masked(value.model_dump(mode='json'), paths)})", cut=60)
         return escape(repr(value), cut=60)
     except Exception:  # noqa: BLE001  a repr of the user's may raise anything
         return f"<{type(value).__name__}>"

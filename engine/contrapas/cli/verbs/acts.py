@@ -222,10 +222,11 @@ def instance_wait(run: Run, id: str, timeout: str) -> int:
                 )
             time.sleep(0.02)
         body = records.body_of(head.record)
+        masks = machines.read(log.path, log.namespace).masks
     good = body.status == "done"
     if run.look.form in ("json", "jsonl"):
         row = records.row(head, body, time.time_ns() // 1_000_000) | {
-            "outcome_body": json.loads(body.outcome_body or "null")
+            "outcome_body": json.loads(masks.message(body.outcome, body.outcome_body) or "null")
         }
         (screen.document if run.look.form == "json" else screen.stream)(row)
     elif body.status == "parked" and body.parked is not None:

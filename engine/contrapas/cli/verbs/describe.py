@@ -12,6 +12,7 @@ import click
 from contrapas.cli import exits, machines, records, screen, text, travel
 from contrapas.cli.hint import hint
 from contrapas.cli.lanes import LogFile, open_file
+from contrapas.cli.mask import NONE, Masks
 from contrapas.cli.options import Run, command, verb
 from contrapas.core.envelope import ENDED, InstanceRecord, UndoEntry
 from contrapas.core.lane import Record
@@ -45,7 +46,7 @@ def instance_describe(run: Run, id: str) -> int:
         name = f"{log.namespace}.log"
     if run.look.form in ("json", "jsonl"):
         (screen.document if run.look.form == "json" else screen.stream)(
-            _data(head, body, past, why, places, now)
+            _data(head, body, past, why, places, now, note.masks)
         )
     elif run.look.form == "id":
         screen.line(run.look, head.instance)
@@ -105,13 +106,16 @@ def _page(
             )
     for frame in body.root.frames:
         for name, value in frame.slots.items():
-            rows.append(("locals", f"{name} = {text.escape(value)}"))
+            rows.append(("locals", f"{name} = {text.escape(note.masks.value(value))}"))
     undo = [
         text_of(entry) for entry in reversed(body.root.undo) if entry.status in ("issued", "done", "unknown")
     ]
     if undo and body.status not in ENDED and not body.pivoted:
         rows.append(("would undo", "  then  ".join(undo)))
-    rows += [("owes", f"{text_of(e)}   until {screen.moment(look, e.owed_until, now)}") for e in body.owed]
+    rows += [
+        ("owes", f"{text_of(e, note.masks)}   until {screen.moment(look, e.owed_until, now)}")
+        for e in body.owed
+    ]
     if body.pivoted and body.status not in ENDED:
         rows.append(("past", "the point of no return: nothing is undone any more"))
     if body.parked is not None:
@@ -122,7 +126,9 @@ def _page(
             if line
         ]
     if body.outcome:
-        rows.append(("outcome", f"{body.outcome} {text.escape(body.outcome_body)}"))
+        rows.append(
+            ("outcome", f"{body.outcome} {text.escape(note.masks.message(body.outcome, body.outcome_body))}")
+        )
     elif body.error:
         rows.append(("error", text.escape(body.error)))
     size = text.count(len(head.record.value or b""))
@@ -141,11 +147,11 @@ def _page(
     return out
 
 
-def text_of(entry: UndoEntry) -> str:
+def text_of(entry: UndoEntry, masks: Masks = NONE) -> str:
     """`RefundCard(order_id=…)`, or `undo(ChargeCard)` where it is computed when it runs."""
     name = entry.name if entry.kind != "group" else entry.label
     if entry.body and entry.kind == "command":
-        inner = ", ".join(f"{k}={v!r}" for k, v in text.object_of(entry.body).items())
+        inner = ", ".join(f"{k}={v!r}" for k, v in text.object_of(masks.message(name, entry.body)).items())
         return text.escape(f"{name}({inner})")
     waits = " (when its reply is known)" if entry.needs_reply and entry.status == "unknown" else ""
     return text.escape(f"{name}{waits}")
@@ -205,6 +211,7 @@ def _data(
     why: str,
     places: dict[str, str],
     now: int,
+    masks: Masks,
 ) -> dict[str, Any]:
     row = records.row(head, body, now)
     row |= {
@@ -213,10 +220,15 @@ def _data(
         "epoch": body.epoch,
         "ended_ms": body.ended_at,
         "pivoted": body.pivoted,
-        "outcome_body": _json(body.outcome_body),
-        "locals": {name: _json(value) for frame in body.root.frames for name, value in frame.slots.items()},
+        "outcome_body": _json(masks.message(body.outcome, body.outcome_body)),
+        "locals": {
+            name: _json(masks.value(value))
+            for frame in body.root.frames
+            for name, value in frame.slots.items()
+        },
         "undo": [
-            {"label": e.label, "status": e.status, "undo": text_of(e)} for e in (*body.root.undo, *body.owed)
+            {"label": e.label, "status": e.status, "undo": text_of(e, masks)}
+            for e in (*body.root.undo, *body.owed)
         ],
         "parked": None
         if body.parked is None
@@ -275,6 +287,7 @@ def instance_trace(run: Run, id: str, follow: bool) -> int:
         stages = travel.stages(past)
         places = sent_places(log, stages)
         cut = past[0].version > 1
+        masks = machines.read(log.path, log.namespace).masks
         floor = log.parts()[head.record.partition].horizon
     if run.look.form in ("json", "jsonl"):
         value = {
@@ -292,7 +305,7 @@ def instance_trace(run: Run, id: str, follow: bool) -> int:
         else f"{body.status} in {body.state}"
     )
     out = [f"{text.escape(head.key)}  {body.saga}   {ended}   {took}"]
-    out += tree(stages, places, body)
+    out += tree(stages, places, body, masks)
     if cut:
         out.append(f"(what came before lies below the history floor {floor})")
     trace = next((dict(r.cause.headers).get("traceparent", b"").decode("ascii", "replace") for r in past), "")
@@ -302,7 +315,9 @@ def instance_trace(run: Run, id: str, follow: bool) -> int:
     return exits.DONE
 
 
-def tree(stages: Sequence[travel.Stage], places: dict[str, str], body: InstanceRecord) -> list[str]:
+def tree(
+    stages: Sequence[travel.Stage], places: dict[str, str], body: InstanceRecord, masks: Masks = NONE
+) -> list[str]:
     """The steps as a tree, one line each, and the outcome."""
     lines: list[tuple[str, ...]] = []
     for stage in stages:
@@ -323,7 +338,13 @@ def tree(stages: Sequence[travel.Stage], places: dict[str, str], body: InstanceR
         )
     if body.status in ENDED:
         lines.append(
-            ("▣", body.outcome or body.status, "", "", text.escape(body.outcome_body or body.error, cut=80))
+            (
+                "▣",
+                body.outcome or body.status,
+                "",
+                "",
+                text.escape(masks.message(body.outcome, body.outcome_body) or body.error, cut=80),
+            )
         )
     elif body.parked is not None:
         lines.append(("▣", f"parked {body.parked.code}", "", "", text.escape(body.parked.reason, cut=80)))

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from contrapas.cli import exits, positions, screen, text, where
+from contrapas.cli import exits, machines, positions, screen, text, where
 from contrapas.cli.lanes import LogFile, TopicInfo, open_file
+from contrapas.cli.mask import Masks
 from contrapas.cli.options import Run, command, verb
 from contrapas.core.lane import Record
 
@@ -98,8 +99,10 @@ def topic_read(
     shown: list[dict[str, Any]] = []
     with open_file(run.settings) as log:
         info = log.topic(topic)
+        masks = machines.read(log.path, log.namespace).masks
         count = 0
-        for record in _records(log, info, span, partition, follow):
+        for stored in _records(log, info, span, partition, follow):
+            record = _masked(stored, info, masks)
             if conditions and not where.holds(conditions, fields(info.name, record, now)):
                 continue
             if run.look.form == "json" and not run.look.format:
@@ -112,6 +115,20 @@ def topic_read(
     if run.look.form == "json" and not run.look.format:
         screen.document(shown)
     return exits.DONE
+
+
+def _masked(record: Record, info: TopicInfo, masks: Masks) -> Record:
+    """Without what may not be shown: fields of messages by their type; whole records of the log lane, which hold locals."""
+    if record.value is None or not masks.names:
+        return record
+    if info.number == -2:
+        return record._replace(value=f"({text.count(len(record.value))} B, sensitive)".encode())
+    try:
+        return record._replace(
+            value=masks.message(header(record, "ce_type"), record.value.decode("utf-8")).encode()
+        )
+    except UnicodeDecodeError:
+        return record
 
 
 def _records(

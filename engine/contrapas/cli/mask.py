@@ -1,0 +1,79 @@
+"""`Sensitive` fields in output: masked by the type of a message, and by name where only JSON is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from contrapas.author.sensitive import MASK, masked, sensitive_paths
+
+
+class Masks:
+    """types: registered name -> JSON pointers; names: field names that are masked wherever they stand."""
+
+    def __init__(self, types: Mapping[str, Collection[str]], names: Collection[str]) -> None:
+        self.types = types
+        self.names = frozenset(names)
+
+    def message(self, name: str, raw: str) -> str:
+        """JSON text of a message of this type; of an unknown type, by field names."""
+        paths = tuple(self.types.get(name, ()))
+        if not paths:
+            return raw if name in self.types else self.value(raw)
+        try:
+            return _dumped(masked(json.loads(raw), paths))
+        except ValueError:
+            return MASK
+
+    def value(self, raw: str) -> str:
+        """JSON text of a local."""
+        if not self.names or not any(name in raw for name in self.names):
+            return raw
+        try:
+            return _dumped(self._walk(json.loads(raw)))
+        except ValueError:
+            return MASK
+
+    def _walk(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            items: Mapping[str, Any] = value
+            return {k: MASK if k in self.names and v is not None else self._walk(v) for k, v in items.items()}
+        if isinstance(value, list):
+            listed: Collection[Any] = value
+            return [self._walk(item) for item in listed]
+        return value
+
+
+NONE = Masks({}, ())
+
+
+def of_world(world: Any) -> dict[str, Any]:
+    """What a note keeps: pointers of every registered message, names of every marked field that a step or message has."""
+    types: dict[str, list[str]] = {}
+    names: set[str] = set()
+    for message in world.types.messages.values():
+        types[message.name] = list(sensitive_paths(message.cls))
+    for step in world.types.steps.values():
+        for hint in _hints(step.fn):
+            types.setdefault(f"step {step.name}", []).extend(sensitive_paths(hint))
+    for paths in types.values():
+        names |= {part for path in paths for part in path.split("/")[-1:] if part != "*"}
+    return {"types": {name: paths for name, paths in types.items()}, "names": sorted(names)}
+
+
+def _hints(fn: Any) -> list[Any]:
+    from typing import get_args, get_type_hints
+
+    from pydantic import BaseModel
+
+    try:
+        found = list(get_type_hints(getattr(fn, "__wrapped__", fn)).values())
+    except (NameError, TypeError):
+        return []
+    flat = [part for hint in found for part in (hint, *get_args(hint))]
+    return [one for one in flat if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
