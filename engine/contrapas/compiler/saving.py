@@ -60,6 +60,8 @@ def plan(program: Program, summaries: Mapping[int, Summary], facts: Facts, slots
         )  # hidden slots only while they are needed; locals always, for the sake of migration
     kept = {site: frozenset(names) for site, names in stored.items()}
     sure = {s: bound[0] & kept[s] for s, bound in assigned.whole(program, summaries, kept).items()}
+    for number in stored:
+        sure.setdefault(number, frozenset())
     sure[0] = frozenset(program.params)
     touches = dict(facts.touches)
     touches[0] = touches[0] | frozenset(program.params)
@@ -144,4 +146,6 @@ def _leaving(
         done[to] = Leaving(
             always=tuple(always), after=tuple(after), perhaps=tuple(perhaps), exceptions=tuple(exceptions)
         )
+    for number in stored:
+        done.setdefault(number, Leaving(always=(), after=(), perhaps=(), exceptions=()))
     return done

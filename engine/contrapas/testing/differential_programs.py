@@ -436,8 +436,8 @@ class Programs:
             (f"{i}, {v}", lambda: f"zip(xs, {self.list(2)})"),
             (f"{i}, ({v}, b)", lambda: f"enumerate(zip({self.list(1)}, range(3)), {self.var()})"),
             (v, lambda: f"reversed({self.list(1)}[:3])"),
-            (f"t, {v}", lambda: "m.items()"),
-            (v, lambda: f"{self.dict(1)}.values()"),
+            (f"t, {v}", lambda: "dict(m).items()"),
+            (v, lambda: f"dict({self.dict(1)}).values()"),
             (v, lambda: f"({self.int(2)}, {self.int(2)})"),
             (v, lambda: "sorted({3, 1, 2})"),
         )

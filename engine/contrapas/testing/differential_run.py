@@ -96,7 +96,7 @@ def least(failure: Failure, limit_s: float = 120) -> str:
 
 def _kind(text: str) -> str:
     """What is the same in every form of one failure."""
-    return re.sub(r"[0-9]+", "0", text.partition("\n")[0])[:60]
+    return re.sub(r"[0-9]+", "0", "\n".join([line[:45] for line in text.split("\n")]))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -140,10 +140,17 @@ class logging_to:
 
 
 class _Park:
-    """What a line of execution waits on."""
+    """What a line of execution waits on.
+
+    A failure is raised here, not thrown into the coroutine from outside: so the interpreter chains it to what is being
+    handled, in whichever of the callers' frames that is.
+    """
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield self)
+        value, error = yield self
+        if error is not None:
+            raise error
+        return value
 
 
 class CutOff(BaseException):
@@ -295,6 +302,7 @@ class _Coroutine(Line):
         self.result: Any = None
         self.error: BaseException | None = None
         self.started = False
+        self.begun = False
 
     def due(self, time: int, value: Any, error: BaseException | None) -> None:
         generation = self.generation
@@ -330,12 +338,10 @@ class _Coroutine(Line):
         """One stretch."""
         self.generation += 1
         self.waits = None
+        first, self.begun = not self.begun, True
         before, self.runner.line = self.runner.line, self
         try:
-            if error is not None:
-                self.coroutine.throw(error)
-            else:
-                self.coroutine.send(value)
+            self.coroutine.send(None if first else (value, error))
         except StopIteration as done:
             self.result = done.value
             self.end(done.value, None)
