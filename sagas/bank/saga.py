@@ -10,7 +10,7 @@ from sagas.bank.ledger import Books, Refusal
 AGAIN = Retry(20, backoff="50ms..1s")
 
 
-class TransferAsked(Event, key="transfer_id"):
+class TransferAsked(Event, topic="bank.requests", key="transfer_id"):
     transfer_id: str
     source: str
     target: str

@@ -26,6 +26,8 @@ from tests.scenarios.supervisor import Supervisor, Worker, newest, unfinished
 TARGET = "sagas/bank/saga.py:app"
 ACCOUNTS, CENTS = 40, 10_000
 QUIET_S = 120.0
+LEAVING = frozenset({"revoke", "release.before"})
+"""Places that a worker passes when it is asked to leave."""
 POINTS = NAMES
 """Importing the engine names every place."""
 
@@ -128,8 +130,14 @@ async def kill_at(folder: Path, point: str, *, instances: int, seed: int, nth: i
         under.start()  # makes the topics
         async with under.outside() as engine:
             under.workers.pop().stop()
-            await engine.client.start_many("transfer", asked)
-            doomed = under.start(failpoint=f"{point}=kill@{nth}", wait=False)
+            if point.startswith("ingress"):
+                for transfer in asked:
+                    await engine.client.send(transfer)
+            else:
+                await engine.client.start_many("transfer", asked)
+            doomed = under.start(failpoint=f"{point}=kill@{nth}", wait=point in LEAVING)
+            if point in LEAVING:
+                doomed.process.terminate()
             died = await asyncio.to_thread(_died, doomed)
             if not died:
                 doomed.stop()
