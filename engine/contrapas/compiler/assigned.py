@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from contrapas.compiler.summaries import Names, Summary, captured
@@ -36,9 +37,11 @@ def _flow(
     stop: bool,
 ) -> dict[int, Bound]:
     awaits: dict[int, Bound] = {}
-    work = list(entering)
+    work = deque(entering)
+    waiting = set(work)
     while work:
-        number = work.pop()
+        number = work.popleft()
+        waiting.discard(number)
         block = program.blocks[number]
         summary = summaries[number]
         sure, maybe = entering[number]
@@ -65,7 +68,9 @@ def _flow(
             now = bound if before is None else _meet(before, bound)
             if now != before:
                 entering[to] = now
-                work.append(to)
+                if to not in waiting:
+                    waiting.add(to)
+                    work.append(to)
     return awaits
 
 

@@ -7,7 +7,6 @@ code is; everything else carries the line of the `def`.
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from contrapas.compiler.leaves import Layout, Leaves, layout
 from contrapas.compiler.leaves import numbers as constants
 from contrapas.compiler.lower.builder import call, load, store
 from contrapas.compiler.saving import Plan
+from contrapas.compiler.scopes import clone
 from contrapas.machine import Slot
 from contrapas.machine.ir import Program, UndoSite
 
@@ -82,7 +82,7 @@ class Emitter:
                 body.append(ast.If(ast.Compare(key, [ast.In()], [load("@slots")]), [bind], []))
         for name, again in {**self.program.aliases, **self.program.recreated}.items():
             if site and name in touched and name in self.live.get(site, ()):
-                body.append(copy.deepcopy(again))
+                body.append(clone(again))
         return body
 
     # -- one turn of the loop ------------------------------------------------------------------------------

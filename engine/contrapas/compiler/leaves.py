@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from contrapas.compiler.lower.builder import PLACEHOLDER, call, load, place, store
 from contrapas.compiler.saving import Leaving, Plan
+from contrapas.compiler.scopes import clone
 from contrapas.machine import Slot
 from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Raise, Reraise, Return
 
@@ -87,7 +87,7 @@ class Leaves:
             pc = mine
         native = _Native(self.layout.pcs, self.labels)
         for stmt in block.native:
-            made: Any = native.visit(copy.deepcopy(stmt))
+            made: Any = native.visit(clone(stmt))
             stmts.extend(made if made.__class__ is list else [made])
         stmts.extend(self._term(block, pc, depth))
         return stmts
@@ -104,14 +104,14 @@ class Leaves:
         if isinstance(term, Jump):
             return self._go(term.to, pc, depth)
         if isinstance(term, Branch):
-            test = self._named(copy.deepcopy(term.test))
+            test = self._named(clone(term.test))
             return [ast.If(test, self._go(term.yes, pc, depth + 1), self._go(term.no, pc, depth + 1))]
         if isinstance(term, Return):
-            value = copy.deepcopy(term.value) or ast.Constant(None)
+            value = ast.Constant(None) if term.value is None else clone(term.value)
             made = ast.Return(ast.Tuple([ast.Constant(0), value], ast.Load()))
             return [_at(made, term.line)]
         if isinstance(term, Raise):
-            return [copy.deepcopy(term.stmt)]
+            return [clone(term.stmt)]
         if isinstance(term, Reraise):
             return [ast.Raise(None, None)]
         return self._await(term)
@@ -123,7 +123,7 @@ class Leaves:
 
     def _await(self, term: Await) -> list[ast.stmt]:
         leaving = self.plan.leaving[term.site]
-        op = self._named(copy.deepcopy(term.op))
+        op = self._named(clone(term.op))
         out: ast.expr = ast.Dict(
             [ast.Constant(self.slots[n].name) for n in leaving.always], [load(n) for n in leaving.always]
         )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
+N = TypeVar("N", bound=ast.AST)
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
@@ -230,3 +231,19 @@ def rebound_inside(body: list[ast.stmt]) -> frozenset[str]:
             if isinstance(inner, ast.Nonlocal):
                 names.update(inner.names)
     return frozenset(names)
+
+
+def clone(node: N) -> N:
+    """A copy of a tree that shares nothing that could be changed; much faster than `copy.deepcopy`."""
+    fields = node.__dict__
+    if not fields:
+        return node  # `Load()`, operators
+    made = node.__class__.__new__(node.__class__)
+    into = made.__dict__
+    for name, value in fields.items():
+        if isinstance(value, ast.AST):
+            value = clone(value)
+        elif value.__class__ is list:
+            value = [clone(v) if isinstance(v, ast.AST) else v for v in value]
+        into[name] = value
+    return made

@@ -8,13 +8,13 @@ from __future__ import annotations
 import __future__
 
 import ast
-import copy
 import functools
 import linecache
 import types
 from dataclasses import dataclass
 from typing import Any
 
+from contrapas.compiler import scopes
 from contrapas.machine import Refusal
 
 _FUTURES: int = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
@@ -72,7 +72,7 @@ def read(fn: Any, name: str) -> Source | Refusal:
     if not _same(text, code, flags):
         return _stale(name, code)
     plain = tuple(line.rstrip("\r\n") for line in lines)
-    return Source(node=copy.deepcopy(found), file=code.co_filename, lines=plain, flags=flags)
+    return Source(node=scopes.clone(found), file=code.co_filename, lines=plain, flags=flags)
 
 
 @functools.lru_cache(maxsize=64)

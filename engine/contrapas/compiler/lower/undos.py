@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 
 from contrapas.compiler import scopes
 from contrapas.compiler.lower.builder import call, load, place, placeholder
@@ -51,7 +50,7 @@ def _undo_site(program: Program, number: int, undoing: Undoing, around: Around, 
         line=at.lineno,
         column=at.col_offset,
         reply=undoing.reply,
-        around=copy.deepcopy(around),
+        around=tuple(scopes.clone(c) for c in around),
         of=undoing.of,
     )
 
