@@ -13,17 +13,17 @@ __all__ = [
     "Cancelled",
     "CompileError",
     "ContrapasError",
-    "DataError",
     "Damaged",
+    "DataError",
     "Fenced",
     "Indeterminate",
     "LogError",
+    "OpaqueError",
     "Refused",
     "Retriable",
     "StepFailed",
     "StoreError",
     "Unreachable",
-    "OpaqueError",
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from contrapas.author.event import Event
-from contrapas.codec.exceptions import OpaqueValue
+from contrapas.codec.exceptions import OWN, OpaqueValue, relink
 from contrapas.codec.registry import Registry
 from contrapas.errors import Cancelled, DataError, OpaqueError, StepFailed
 
@@ -59,7 +59,7 @@ def there_and_back(exc: BaseException) -> BaseException:
 def raised(exc: BaseException) -> BaseException:
     try:
         raise exc
-    except BaseException as caught:
+    except BaseException as caught:  # noqa: BLE001  whatever was given
         return caught
 
 
@@ -69,7 +69,7 @@ def test_type_arguments_and_attributes_come_back() -> None:
     back = there_and_back(odd)
     assert type(back) is Odd
     assert back.args == ("1-x",)
-    assert vars(back) == {"a": 1, "b": ["x", "y"]}
+    assert {k: v for k, v in vars(back).items() if k not in OWN} == {"a": 1, "b": ["x", "y"]}
 
 
 def test_the_constructor_is_never_called() -> None:
@@ -138,7 +138,8 @@ def test_groups_come_back_with_their_members() -> None:
     back = there_and_back(ExceptionGroup("outer", [ValueError(1), inner]))
     assert isinstance(back, ExceptionGroup)
     assert back.message == "outer"
-    assert repr(back.exceptions) == "(ValueError(1), ExceptionGroup('inner', [KeyError('k')]))"
+    members: Any = getattr(back, "exceptions", ())
+    assert repr(members) == "(ValueError(1), ExceptionGroup('inner', [KeyError('k')]))"
 
 
 def test_an_exception_in_its_own_chain_comes_back_as_a_circle() -> None:
