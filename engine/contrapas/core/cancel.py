@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contrapas.core import unwind
 from contrapas.core.envelope import Pending
-from contrapas.core.undo import edit, group, settle, walk
+from contrapas.core.undo import group, settle
 from contrapas.core.waits import leave
 from contrapas.core.work import Line, Work
 from contrapas.errors import Cancelled
@@ -12,7 +12,7 @@ from contrapas.errors import Cancelled
 
 def drop(work: Work, pending: Pending) -> None:
     """An operation is given up: what it did is unknown, and its late reply will only settle its undo entry."""
-    settle(work, pending.undo, "unknown")
+    settle(work, pending.undo, "unknown", lost=pending.kind == "local" and pending.retry_at is not None)
     leave(work, pending)
 
 
@@ -41,9 +41,6 @@ def kill(work: Work) -> None:
     """Take everything back without asking the saga."""
     work.record.cancel = "kill"
     _collapse(work, work.root)
-    for path, entry in walk(work.root.node.undo):
-        if entry.status == "stuck":
-            edit(work.root.node.undo, path).status = "unknown" if entry.unknown_at is not None else "done"
     unwind.begin(work, work.root, 0, "end", cause="killed", whole=True)
 
 

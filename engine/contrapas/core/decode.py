@@ -25,6 +25,9 @@ VALUE_MAX = 900_000
 KEY_MAX = 200
 HEADERS_MAX = 100
 HEADER_BYTES_MAX = 64_000
+WORD_MAX = 2_000
+"""Characters of a text in one of our own messages: an idempotency key is the longest."""
+MEETING = frozenset({"bind", "unbind", "delivered"})
 DAY_MS = 24 * 3600 * 1000
 KINDS = frozenset(
     [
@@ -152,7 +155,7 @@ def decode(record: Record, doors: Doors) -> Arrival | Rejected:
 
 
 def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
-    _bounds(record)
+    bounded(record)
     kind = _text(headers, "cp-kind") if "cp-kind" in headers else "event"
     if kind not in KINDS:
         raise DataError(
@@ -171,18 +174,26 @@ def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
     if kind in _OWN:
         arrival.id = _text(headers, "ce_id")
         arrival.value = record.value or b""
-        arrival.body = _own_body(kind, arrival.value)
+        arrival.body = _own_body(kind, arrival.value, doors)
         return arrival
     _event(arrival, doors)
     return arrival
 
 
-def _own_body(kind: str, value: bytes) -> dict[str, Any]:
+def _own_body(kind: str, value: bytes, doors: Doors) -> dict[str, Any]:
     """The body of one of our own messages: whoever sent it, it has the fields that are looked at, as text."""
     body = object_of(load_json(value)) if value else {}
     for name in _OWN[kind]:
         if not isinstance(body.get(name), str):
             raise DataError("CP403", f"{kind}/{name}: expected text", path=f"/{name}", expected="text")
+        if len(body[name]) > WORD_MAX:
+            raise DataError("CP403", f"{kind}/{name} has {len(body[name])} characters", path=f"/{name}")
+    if "instance" in _OWN[kind] and not 0 < len(body["instance"].partition("/")[2].encode()) <= KEY_MAX:
+        raise DataError(
+            "CP413", f"{kind}/instance is no instance: {body['instance'][:80]!r}", path="/instance"
+        )
+    if kind in MEETING and body["type"] not in doors.types.messages:
+        raise DataError("CP402", f"event type {body['type'][:80]!r} is not known here", path="/type")
     return body
 
 
@@ -236,7 +247,8 @@ def _event(a: Arrival, doors: Doors) -> None:
             )
 
 
-def _bounds(record: Record) -> None:
+def bounded(record: Record) -> None:
+    """DataError CP409 or CP416 for a message that is too large, or whose headers would break what shows them."""
     if record.value is not None and len(record.value) > VALUE_MAX:
         raise DataError(
             "CP409",

@@ -191,6 +191,11 @@ class Cause:
     note: str = ""
     """What became of it when it moved nothing: `no-op: finished`, `late reply` …"""
 
+    @property
+    def size(self) -> int:
+        """Bytes it takes in a record, about: the value, and headers that a sender may have made large."""
+        return len(self.value) + sum([len(name) + len(value) for name, value in self.headers])
+
 
 @dataclass(slots=True, kw_only=True)
 class Message:

@@ -16,6 +16,8 @@ from contrapas.errors import DataError
 
 VALUE_MAX = 900_000
 """Bytes of one message; larger is CP409."""
+TRACE_MAX = 512
+"""Bytes of a trace header that is handed on: what the W3C asks to be kept, and no more in each of our messages."""
 _JSON = ("content-type", b"application/json")
 _SPEC = ("ce_specversion", b"1.0")
 
@@ -38,7 +40,7 @@ def _fixed(namespace: str, saga: str, type_name: str) -> Headers:
 
 def trace_headers(cause: Cause) -> Headers:
     """Trace context of the cause, handed on."""
-    return tuple(h for h in cause.headers if h[0] in ("traceparent", "tracestate"))
+    return tuple(h for h in cause.headers if h[0] in ("traceparent", "tracestate") and len(h[1]) <= TRACE_MAX)
 
 
 def _checked(value: bytes, name: str) -> bytes:

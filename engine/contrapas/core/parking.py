@@ -7,7 +7,7 @@ undo counts as undone, with the reason), `cancel` and `kill` unwind.
 
 from __future__ import annotations
 
-from contrapas.core import cancel, expire, settle, start, unwind
+from contrapas.core import cancel, expire, settle, start, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Cause, InstanceRecord, Parked, UndoEntry
 from contrapas.core.outcomes import trace_of, words_of
@@ -38,16 +38,19 @@ def verdict_on(why: BaseException) -> tuple[str, str, BaseException]:
 def parked(
     record: InstanceRecord, event: Input, why: BaseException, before: InstanceRecord | None
 ) -> InstanceRecord:
-    """`record` is the successor in which nothing happened; it stands still there, with the input."""
+    """`record` is the successor in which nothing happened; it stands still there, with the input. What an operator says is
+    no input: one that was parked already keeps its own."""
     code, reason, shown = verdict_on(why)
     cause = keepable(event)
+    earlier = before.parked if before is not None else None
+    held = earlier.input if earlier is not None else None
     record.parked = Parked(
         reason=reason,
         code=code,
         error=words_of(shown)[:8000],
         trace=trace_of(shown),
-        input=cause if cause.kind not in ("timer", "operate") else None,
-        status=before.status if before is not None else "",
+        input=cause if cause.kind not in ("timer", "operate") else held,
+        status=earlier.status if earlier is not None else before.status if before is not None else "",
     )
     record.status = "parked"
     return record
@@ -74,6 +77,10 @@ def retry(work: Work) -> None:
     """Go on: the stuck undos once more, or the input that could not be applied."""
     parked = _unpark(work)
     _unstick(work, "again", "")
+    if parked.code == "CP848":
+        for line in lines(work.root):
+            if line.node.pending is not None and line.node.pending.wait_id:
+                waits.bind(work, line.node.pending)
     if parked.input is not None:
         _again(work, parked.input, parked.code)
 
@@ -121,6 +128,7 @@ def stop(work: Work, verb: str) -> None:
         key = reread(parked.input, work.record, work.world, work.at).in_reply_to
         work.note(f"{verb}: parked input {parked.input.type} {key} dropped")
     if verb == "kill" or unborn:
+        _unstick(work, "again", "", drive=False)
         cancel.kill(work)
     else:
         work.record.cancel = "cancel"
@@ -129,17 +137,29 @@ def stop(work: Work, verb: str) -> None:
 
 
 def _unpark(work: Work) -> Parked:
-    """Let it go on. Local steps in progress are issued again: who parked it may have lost them."""
     parked = work.record.parked
     assert parked is not None
     work.record.parked = None
-    for pending in work.record.operations():
-        if pending.kind == "local" and pending.retry_at is None:
-            work.call_step(pending)
+    issue_again(work)
     return parked
 
 
-def _unstick(work: Work, how: str, reason: str) -> None:
+def issue_again(work: Work) -> None:
+    """Local steps in progress, as it goes on: who held it may have lost them; who still runs one adopts it."""
+    for pending in work.record.operations():
+        if pending.kind == "local" and pending.retry_at is None:
+            work.call_step(pending)
+
+
+def with_kept(record: InstanceRecord, cause: Cause, why: BaseException) -> None:
+    """Stop at an event that was kept and cannot be applied: it is the input now."""
+    code, reason, shown = verdict_on(why)
+    record.parked = Parked(
+        reason=reason, code=code, error=words_of(shown)[:8000], trace=trace_of(shown), input=cause
+    )
+
+
+def _unstick(work: Work, how: str, reason: str, *, drive: bool = True) -> None:
     for line in lines(work.root):
         for path, entry in list(walk(line.node.undo)):
             if entry.status == "stuck":
@@ -151,7 +171,8 @@ def _unstick(work: Work, how: str, reason: str) -> None:
             _move(work, changed, how, reason)
     if how == "skip":
         owed[:] = [entry for entry in owed if entry.status != "undone"]
-    expire.drive_all(work)
+    if drive:
+        expire.drive_all(work)
 
 
 def _move(work: Work, entry: UndoEntry, how: str, reason: str) -> None:

@@ -150,7 +150,7 @@ def event_arrives(r: Rendezvous, cause: Cause, *, identity: str, position: str, 
                 return Meeting(False, "duplicate")
             words = f"the id {event_id[:80]!r} came with other bytes: {hashes(digest, known)}"
             return Meeting(False, "dead", dead=(cause,), code="CP412", reason=words)
-    if len(r.early) >= EARLY_MAX or _size(r) + len(cause.value) > EARLY_BYTES_MAX:
+    if len(r.early) >= EARLY_MAX or _size(r) + cause.size > EARLY_BYTES_MAX:
         words = f"{len(r.early)} events wait for somebody there, there is no room for more"
         return Meeting(False, "dead", dead=(cause,), code="CP414", reason=words)
     _remember(r, digest, position, cause.offset)
@@ -189,16 +189,17 @@ def unbind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:
     return Meeting(True, "done", duties=duties)
 
 
-def delivered(r: Rendezvous, *, wait_id: str, outcome: str, at: int) -> Meeting:
-    """An instance answered a delivery: the wait is over; an event it refused is early again. One wait is handed one
-    event, so its id says which."""
+def delivered(r: Rendezvous, *, wait_id: str, outcome: str, at: int, event: str = "") -> Meeting:
+    """An instance answered a delivery: the wait is over; an event it refused is early again. event: the digest of the one
+    it means, if it says so. An old answer that comes again may find its wait bound again, and another event handed to it:
+    that one is early again too."""
     met = [b for b in r.binds if b.wait_id == wait_id and b.event]
     if not met:
         return Meeting(False, "done")
-    event = met[0].event
+    handed = met[0].event
     r.binds = [b for b in r.binds if b is not met[0]]
-    if outcome == "applied":
-        r.early = [e for e in r.early if e.id != event]
+    if outcome == "applied" and event[:16] in ("", handed[:16]):
+        r.early = [e for e in r.early if e.id != handed]
     duties = _match(r, at)
     _touch(r, at)
     return Meeting(True, "done", duties=duties)
@@ -273,4 +274,4 @@ def _touch(r: Rendezvous, at: int) -> None:
 
 
 def _size(r: Rendezvous) -> int:
-    return sum(len(e.cause.value) for e in r.early)
+    return sum(e.cause.size for e in r.early)

@@ -14,22 +14,22 @@ _SURE = LIMIT // 5
 
 def size_of(record: InstanceRecord) -> int:
     """Bytes, about; exact where it could matter."""
-    estimate = len(record.cause.value) + len(record.outcome_body) + _node(record.root)
+    estimate = record.cause.size + len(record.outcome_body) + _node(record.root)
     for message in record.out:
         estimate += len(message.value)
     if record.unsent:
         estimate += sum([len(message.value) for message in record.unsent])
     if record.kept:
-        estimate += sum([len(cause.value) for cause in record.kept])
+        estimate += sum([cause.size for cause in record.kept])
     if record.owed:
         estimate += _entries(record.owed)
     if record.parked is not None and record.parked.input is not None:
-        estimate += len(record.parked.input.value)
+        estimate += record.parked.input.size
     return estimate if estimate < _SURE else len(encode(record))
 
 
 def _node(node: Node) -> int:
-    size = len(node.result or "")
+    size = len(node.result or "") + len(node.error or "")
     for frame in node.frames:
         size += sum(map(len, frame.slots.values()))
     if node.pending is not None:

@@ -8,7 +8,7 @@ from contrapas.core.copies import copy_cause
 from contrapas.core.envelope import Frame, InstanceRecord, Node
 from contrapas.core.plans import START, plan_of
 from contrapas.core.waits import KEPT_BYTES_MAX, KEPT_MAX, ahead_of_start
-from contrapas.core.work import Unfit, Work, remember
+from contrapas.core.work import SEEN_MAX, Unfit, Work, remember
 from contrapas.core.world import Input, World
 
 
@@ -54,8 +54,8 @@ def collect(record: InstanceRecord, event: Input, world: World) -> list[str]:
     """Early events of this key that the saga will wait for move into its record; gives their ids."""
     taken: list[str] = []
     size = 0
-    for cause in event.early:
-        size += len(cause.value)
+    for number, cause in enumerate(event.early):
+        size += cause.size
         if len(taken) >= KEPT_MAX or size > KEPT_BYTES_MAX:
             break
         observed = record.mode == "observe" and any(
@@ -64,6 +64,7 @@ def collect(record: InstanceRecord, event: Input, world: World) -> list[str]:
         if observed or ahead_of_start(world, record.saga, cause.type):
             record.kept.append(cause)
             taken.append(cause.id)
+            record.seen = [*record.seen[1 - SEEN_MAX :], *event.early_digests[number : number + 1]]
     return taken
 
 

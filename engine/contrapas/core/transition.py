@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 
 from contrapas.core import cancel, expire, frames, parking, settle, start, undo, waits
-from contrapas.core.envelope import InstanceRecord
+from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.plans import plan_of
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT, size_of
@@ -87,6 +87,9 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
         except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
             if not last:
                 continue
+            if isinstance(why, _Unappliable) and (stopped := _stop_at(record, event, world, why)) is not None:
+                return stopped
+            why = why.why if isinstance(why, _Unappliable) else why
             return _parked(parking.parked(next_record(record, event), event, why, record))
         if verdict == "stale":
             return Transition(record=None, verdict="no-op", reason="the timer no longer counts")
@@ -202,6 +205,8 @@ def _verb(work: Work, event: Input) -> str:
             record.paused = True
         case "resume":
             record.paused = False
+            if record.parked is None:
+                parking.issue_again(work)
         case "retry":
             parking.retry(work)
         case "skip":
@@ -231,7 +236,7 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
     if record.ended_at is not None and not record.owed:
         return _nothing(record, event, "no-op: finished")
     cause = keepable(event)
-    if not waits.room(record, cause):
+    if kind != "result" and not waits.room(record, cause):
         return Transition(
             record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events"
         )
@@ -275,27 +280,61 @@ def fits(record: InstanceRecord, world: World) -> bool:
     return all(p.kind != "local" or p.name in world.types.steps for p in record.operations())
 
 
-def _drain(work: Work) -> None:
+class _Unappliable(Exception):
+    """A kept event could not be applied; those before it could."""
+
+    def __init__(self, at: int, why: Exception) -> None:
+        super().__init__(at, why)
+        self.at = at
+        self.why = why
+
+
+def _drain(work: Work, stop: _Unappliable | None = None) -> None:
     """What was kept while the instance was held, in order: applied, kept for a state ahead, or let go."""
     record = work.record
     if not record.kept or parking.held(record):
         return
     causes, record.kept = record.kept, []
-    for cause in causes:
+    for at, cause in enumerate(causes):
         if parking.held(record):
             record.kept.append(cause)
             continue
-        again = reread(cause, record, work.world, work.at)
-        if not settle.incoming(work, again):
-            if (
-                record.ended_at is None
-                and cause.kind != "result"
-                and waits.ahead(work.world, record, cause.type)
-            ):
-                record.kept.append(cause)
-            else:
-                work.note(f"no-op: {cause.type} {cause.id}")
+        if stop is not None and at == stop.at:
+            parking.with_kept(record, cause, stop.why)
+            continue
+        try:
+            _apply_kept(work, cause)
+        except (*FATAL, Damaged):
+            raise
+        except Exception as why:
+            raise _Unappliable(at, why) from why
+
+
+def _apply_kept(work: Work, cause: Cause) -> None:
+    record = work.record
+    again = reread(cause, record, work.world, work.at)
+    if not settle.incoming(work, again):
+        ahead = record.ended_at is None and waits.ahead(work.world, record, cause.type)
+        if ahead and cause.kind != "result":
+            record.kept.append(cause)
+        else:
+            work.note(f"no-op: {cause.type} {cause.id}")
+    frames.run(work)
+
+
+def _stop_at(record: InstanceRecord, event: Input, world: World, stop: _Unappliable) -> Transition | None:
+    """The same once more, up to the kept event that cannot be applied: the instance parks with that one."""
+    work = Work(next_record(record, event), event, world)
+    try:
+        _apply(work, record, event)
         frames.run(work)
+        _drain(work, stop)
+        _check(work.record)
+    except FATAL:
+        raise
+    except Exception:  # noqa: BLE001  the caller parks the instance where it stood
+        return None
+    return _finish(work, verdict="parked")
 
 
 def _nothing(record: InstanceRecord, event: Input, note: str) -> Transition:

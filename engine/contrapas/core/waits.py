@@ -23,10 +23,7 @@ _LAST_RESEND_MS = 60_000
 
 def room(record: InstanceRecord, cause: Cause) -> bool:
     """May one more event be kept: at most 100, at most 256 kB."""
-    return (
-        len(record.kept) < KEPT_MAX
-        and sum(len(c.value) for c in record.kept) + len(cause.value) <= KEPT_BYTES_MAX
-    )
+    return len(record.kept) < KEPT_MAX and sum(c.size for c in record.kept) + cause.size <= KEPT_BYTES_MAX
 
 
 def ahead(world: World, record: InstanceRecord, type_name: str) -> bool:

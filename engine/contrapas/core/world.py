@@ -81,6 +81,8 @@ class Input:
     """Of a `timer`: its name as `Timer.name` said."""
     early: tuple[Cause, ...] = ()
     """Of a start: events of its key that were parked before it, oldest first; those it takes are collected."""
+    early_digests: tuple[bytes, ...] = ()
+    """`digest_of` each of them: those it takes are remembered as seen."""
     epoch: int = 0
     """Epoch of the owner that writes."""
     writer: str = ""

@@ -135,7 +135,8 @@ def _start(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         return
     event = input_of(a, instance, "start")
     early = meet.early(p, instance)
-    event.early = tuple(cause for _, cause, _ in early)
+    event.early = tuple(cause for _, cause, _, _ in early)
+    event.early_digests = tuple(digest for _, _, _, digest in early)
     _account(p, batch, a, instance, transition_of(p, batch, event), early)
 
 

@@ -13,8 +13,8 @@ from contrapas.core.partition import partition as partition_of
 from contrapas.runtime.batch import Batch
 from contrapas.runtime.partition import Partition, wait_of
 
-EarlyEvents = tuple[tuple[str, Cause, rv.Early], ...]
-"""(record key of the rendezvous, the event as a start sees it, the event as it is kept)."""
+EarlyEvents = tuple[tuple[str, Cause, rv.Early, bytes], ...]
+"""(record key of the rendezvous, the event as a start sees it, the event as it is kept, its digest there)."""
 
 
 def somebody(p: Partition, key: str) -> bool:
@@ -64,7 +64,8 @@ def message(p: Partition, batch: Batch, a: Arrival) -> None:
         done = rv.unbind(meeting, wait_id=wait_id, instance=instance, at=batch.at)
     else:
         outcome = str(body.get("outcome", ""))
-        done = rv.delivered(meeting, wait_id=wait_id, outcome=outcome, at=batch.at)
+        meant = str(body.get("event", ""))
+        done = rv.delivered(meeting, wait_id=wait_id, outcome=outcome, event=meant, at=batch.at)
     _follow(p, batch, meeting, done)
 
 
@@ -86,7 +87,7 @@ def fire(p: Partition, batch: Batch, key: str) -> None:
 def early(p: Partition, instance: str) -> EarlyEvents:
     """Events of its key that came before an instance, oldest first."""
     saga, _, key = instance.partition("/")
-    found: list[tuple[str, Cause, rv.Early]] = []
+    found: list[tuple[str, Cause, rv.Early, bytes]] = []
     for type_name in p.setting.routes.early.get(saga, ()):
         where = rv.wait_key(type_name, key)
         meeting = p.load_wait(where)
@@ -106,7 +107,7 @@ def early(p: Partition, instance: str) -> EarlyEvents:
                 headers=tuple(h for h in again.record.headers if not h[0].startswith("cp-")),
                 value=again.value,
             )
-            found.append((where, cause, kept))
+            found.append((where, cause, kept, rv.digest_of(again.event_source, again.id, again.value)))
     found.sort(key=lambda f: f[2].until)
     return tuple(found)
 
@@ -114,7 +115,7 @@ def early(p: Partition, instance: str) -> EarlyEvents:
 def collected(p: Partition, batch: Batch, events: EarlyEvents, taken: list[str]) -> None:
     """A start took these (by `Cause.id`): they leave their rendezvous in the same commit."""
     ids = frozenset(taken)
-    for where in dict.fromkeys(w for w, cause, _ in events if cause.id in ids):
+    for where in dict.fromkeys(w for w, cause, _, _ in events if cause.id in ids):
         meeting = p.load_wait(where)
         if meeting is not None and rv.collect(meeting, ids, at=batch.at):
             p.write_wait(batch, meeting)
