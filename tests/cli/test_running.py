@@ -292,3 +292,24 @@ def test_lists_name_what_the_worker_does(run: Cli) -> None:
     rows = run("log", "describe").out.splitlines()
     assert rows[0].startswith("refunds   sqlite:///")
     assert all(":" in row.split()[2] for row in rows[2:])
+
+
+def test_a_step_that_outlives_the_drain_is_a_warning(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "refunds.py").write_text(APP)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "contrapas", "worker", "refunds.py:app", "--drain", "5s"],
+        cwd=tmp_path,
+        env=plain(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stderr is not None
+    said = ""
+    while "ready" not in said:
+        line = worker.stderr.readline()
+        assert line, said
+        said += line
+    worker.terminate()
+    assert worker.wait(20) == 0
+    worker.stderr.close()
+    assert "warning CP806  step note may take 30s, --drain is 5s" in said

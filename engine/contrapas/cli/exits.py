@@ -33,6 +33,7 @@ _BY_CODE = {
     "CP821": FORBIDDEN,
     "CP822": FORBIDDEN,
     "CP823": FORBIDDEN,
+    "CP844": FAILED,
 }
 
 

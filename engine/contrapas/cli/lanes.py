@@ -5,6 +5,7 @@ Only a SQLite file is read here, synchronously and read-only: a command that onl
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from contrapas.core.control import decode_control
 from contrapas.core.lane import Control, Headers, Record
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import Refused, Unreachable
-from contrapas.log.sqlite_file import explain
 from contrapas.log.sqlite_rows import LOW, SHIFT, unpack_headers
 from contrapas.runtime import settings as config
 
@@ -46,6 +46,7 @@ class Part(NamedTuple):
     partition: int
     epoch: int
     owner: str
+    """Who holds it now, empty: nobody."""
     log_head: int
     in_head: int
     in_start: int
@@ -53,7 +54,7 @@ class Part(NamedTuple):
     relayed: int
     control: Control
     beat_ms: int | None
-    """When its owner last said that it lives, as the lock file tells; None: nobody holds it."""
+    """When its owner last said that it lives, as the lock file tells."""
 
 
 def url_of(settings: config.Settings) -> str:
@@ -136,6 +137,7 @@ class LogFile:
         except sqlite3.Error as error:
             raise _explained(error, path) from error
         self.marks = self._marks()
+        self._whole()
         self.namespace = self.marks["namespace"]
         self.partitions = int(self.marks["partitions"])
 
@@ -164,6 +166,28 @@ class LogFile:
         except Refused:
             self.conn.close()
             raise
+
+    def _whole(self) -> None:
+        """Refused CP516 when the newest commits are missing: the file was copied without its `-wal`.
+
+        `log.sqlite_file.check_wal` decides; it is asked only where the number beside the file gives a reason to.
+        """
+        try:
+            with open(f"{self.path}.lock", "rb") as file:
+                data = file.read(8)
+            noted = int.from_bytes(data, "little", signed=True) if len(data) == 8 else 0
+            lanes = self._all("select coalesce(sum(log_head + in_head + epoch), 0) from part", ())[0][0]
+            doubt = noted > lanes + self._all("select coalesce(sum(head), 0) from topic_part", ())[0][0]
+        except FileNotFoundError:
+            doubt = self.marks.get("wal") == "1"
+        if doubt:
+            from contrapas.log.sqlite_file import check_wal, has_wal
+
+            try:
+                check_wal(self.conn, self.path, self.marks, has_wal(self.path))
+            except BaseException:
+                self.conn.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -218,21 +242,25 @@ class LogFile:
     def parts(self) -> list[Part]:
         """Every partition of the lanes."""
         sql = "select p, epoch, owner, log_head, in_head, in_start, horizon, relayed, control from part order by p"
-        return [
-            Part(
-                partition=row[0],
-                epoch=row[1],
-                owner=row[2],
-                log_head=row[3],
-                in_head=row[4],
-                in_start=row[5],
-                horizon=row[6],
-                relayed=row[7],
-                control=decode_control(row[8], place=f"{self.namespace}.log/{row[0]}"),
-                beat_ms=_beat(f"{self.path}.p{row[0]}", row[2]),
+        found: list[Part] = []
+        for p, epoch, owner, log_head, in_head, in_start, horizon, relayed, control in self._all(sql, ()):
+            beat = _beat(f"{self.path}.p{p}")
+            place = f"{self.namespace}.log/{p}"
+            found.append(
+                Part(
+                    partition=p,
+                    epoch=epoch,
+                    owner=owner if beat is not None else "",
+                    log_head=log_head,
+                    in_head=in_head,
+                    in_start=in_start,
+                    horizon=horizon,
+                    relayed=relayed,
+                    control=decode_control(control, place=place),
+                    beat_ms=beat,
+                )
             )
-            for row in self._all(sql, ())
-        ]
+        return found
 
     def topics(self) -> list[TopicInfo]:
         """Every topic, by name."""
@@ -331,8 +359,9 @@ def _quoted(path: str) -> str:
 
 
 def _explained(error: sqlite3.Error, path: str) -> Exception:
+    from contrapas.log import sqlite_file
 
-    return explain(error, path)
+    return sqlite_file.explain(error, path)
 
 
 def _lane_record(row: Any) -> Record:
@@ -347,10 +376,16 @@ def _headers(data: bytes) -> Headers:
         return (("cp-damaged", b"headers"),)
 
 
-def _beat(path: str, owner: str) -> int | None:
-    if not owner:
-        return None
+def _beat(path: str) -> int | None:
+    """When the holder of a partition's lock file last said that it lives, in ms; None when nobody holds it."""
     try:
-        return os.stat(path).st_mtime_ns // 1_000_000
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.fstat(fd).st_mtime_ns // 1_000_000
+    finally:
+        os.close(fd)
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from contrapas.author.sensitive import MASK, masked, sensitive_paths
 
@@ -37,11 +37,10 @@ class Masks:
 
     def _walk(self, value: Any) -> Any:
         if isinstance(value, dict):
-            items: Mapping[str, Any] = value
+            items = cast("dict[str, Any]", value)
             return {k: MASK if k in self.names and v is not None else self._walk(v) for k, v in items.items()}
         if isinstance(value, list):
-            listed: Collection[Any] = value
-            return [self._walk(item) for item in listed]
+            return [self._walk(item) for item in cast("Collection[Any]", value)]
         return value
 
 
