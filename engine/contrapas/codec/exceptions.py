@@ -8,8 +8,11 @@ does not know becomes an `OpaqueError`; an argument or attribute that cannot be 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from typing import Any, Final, cast
+
+from pydantic_core import to_json
 
 from contrapas.codec.anything import Anything, Shapes
 from contrapas.codec.marks import ANYTHING, Packing
@@ -19,6 +22,10 @@ from contrapas.errors import Cancelled, OpaqueError, StepFailed
 NEVER: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
 """They abort the transition and are never stored."""
 TRACE: Final = "__contrapas_trace__"
+IDENTITY: Final = "__contrapas_id__"
+"""By which a copy of an exception is known: a called saga keeps one of what its caller handles, in a chain of its own."""
+OWN: Final = frozenset({"__notes__", TRACE, IDENTITY})
+"""What is kept in an exception's `__dict__` and is no attribute of the author's."""
 FRAMES_MAX: Final = 12
 _HEAP_TYPE: Final = 1 << 9
 _NAMED: Final = ("name", "path", "value", "code")
@@ -96,7 +103,9 @@ class Raised(Shape):
             self._facts(opaque, data, marks)
         else:
             self._facts(value, data, marks)
+        own = to_json(data, inf_nan_mode="strings")
         self._chain(value, data, marks)
+        data["id"] = _identity(value, own)
         return marks.mark(value, data) if marks is not None else data
 
     def _facts(self, value: BaseException, data: dict[str, Json], marks: Marks | None) -> None:
@@ -109,7 +118,7 @@ class Raised(Shape):
         if names:
             data["files"] = [self._loose(f, marks) for f in names]
         attributes = {
-            k: self._loose(v, marks) for k, v in vars(value).items() if k not in ("__notes__", TRACE)
+            k: self._loose(v, marks) for k, v in vars(value).items() if k not in OWN
         }
         for word in _NAMED:
             if word not in attributes and type(getattr(value, word, None)) is str and _slotted(value, word):
@@ -179,6 +188,8 @@ class Raised(Shape):
         notes = [*data.get("notes", ()), *([_note(trace)] if trace else ())]
         if trace:
             vars(made)[TRACE] = trace
+        if "id" in data:
+            vars(made)[IDENTITY] = data["id"]
         if notes:
             vars(made)["__notes__"] = notes
         if "cause" in data:
@@ -198,7 +209,7 @@ class Raised(Shape):
             for item in value.args:
                 self.anything.visit(item, met)
         for name, item in vars(value).items():
-            if name != "__notes__":
+            if name not in OWN:
                 self.anything.visit(item, met)
         self.visit(value.__cause__, met)
         self.visit(value.__context__, met)
@@ -216,6 +227,40 @@ def trace_of(value: BaseException) -> str:
         lines.append(f"{_last(code.co_filename)}:{step.tb_lineno} in {code.co_name}")
         step = step.tb_next
     return "\n".join(lines[-FRAMES_MAX:])
+
+
+def relink(values: Iterable[Any], outer: BaseException) -> None:
+    """Put `outer`, which a caller handles, in place of its copies in the chains of a called saga's exceptions."""
+    identity = vars(outer).get(IDENTITY)
+    if identity is None:
+        return
+    met = {id(outer)}
+    stack = [v for v in values if isinstance(v, BaseException)]
+    while stack:
+        exc = stack.pop()
+        if id(exc) in met:
+            continue
+        met.add(id(exc))
+        for word in ("__cause__", "__context__"):
+            inner: BaseException | None = getattr(exc, word)
+            if inner is None or inner is outer:
+                continue
+            if vars(inner).get(IDENTITY) == identity:
+                suppress = exc.__suppress_context__
+                setattr(exc, word, outer)
+                exc.__suppress_context__ = suppress
+            else:
+                stack.append(inner)
+
+
+def _identity(value: BaseException, own: bytes) -> str:
+    """Given once, from what it is and what it was raised in: so it differs from all that its chain holds."""
+    known = vars(value).get(IDENTITY)
+    if known is None:
+        chain = [vars(e).get(IDENTITY, "") if e is not None else "" for e in (value.__cause__, value.__context__)]
+        text = b"\0".join([own, trace_of(value).encode(), *[str(c).encode() for c in chain]])
+        known = vars(value)[IDENTITY] = blake2b(text, digest_size=6).hexdigest()
+    return str(known)
 
 
 def _note(trace: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
+from contrapas.codec.exceptions import relink
 from contrapas.core import ends, issue, joins, messages, settle, undo, unwind
 from contrapas.core.copies import copy_frame
 from contrapas.core.envelope import Frame, Node
@@ -95,6 +96,7 @@ def _stretch(
         if outer is None:
             result = plan.function(pc, value, thrown, loaded, work.saga, *ambients)
         else:
+            relink(loaded.values(), outer)
             result = _inside(outer, plan.function, (pc, value, thrown, loaded, work.saga, *ambients))
     except FATAL:
         raise

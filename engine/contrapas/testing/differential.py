@@ -13,6 +13,7 @@ from typing import Any
 
 from contrapas.author.op import Op, UndoRef
 from contrapas.author.saga import Activation, Saga, SagaDef
+from contrapas.codec.exceptions import relink
 from contrapas.codec.registry import Registry, hints_of
 from contrapas.codec.slots import dump_slots, load_slots
 from contrapas.compiler import compile_all
@@ -222,6 +223,7 @@ class Driver:
         handled = self._handled(frames[:-1])
         if handled is None:
             return function(*arguments)
+        relink(arguments[3].values(), handled)
         context, trace = handled.__context__, handled.__traceback__
         try:
             raise handled

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from contrapas.author.event import Event
 from contrapas.author.op import MISSING, Op, UndoRef
-from contrapas.codec.exceptions import TRACE
+from contrapas.codec.exceptions import OWN
 
 WORDS: Final = ("", "a", "mug", "zoë", "$x", "x/y")
 Undoing = Callable[[Any, Any], Any]
@@ -69,7 +69,7 @@ def describe(exc: BaseException | None, seen: dict[int, int] | None = None) -> A
     if id(exc) in seen:
         return ("again", seen[id(exc)])
     seen[id(exc)] = len(seen)
-    attributes = {k: v for k, v in vars(exc).items() if k not in ("__notes__", TRACE)}
+    attributes = {k: v for k, v in vars(exc).items() if k not in OWN}
     notes = [n for n in getattr(exc, "__notes__", ()) if not str(n).startswith("raised at ")]
     inner: tuple[BaseException, ...] = ()
     if isinstance(exc, BaseExceptionGroup):

@@ -6,6 +6,7 @@ and `first` are coroutines of their own, as tasks are under asyncio: they do not
 
 from __future__ import annotations
 
+import copy
 import heapq
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
@@ -260,7 +261,9 @@ class NativeRunner:
         line = self.line
         assert line is not None
         if op.kind == "frame":
-            args, kwargs = op.value
+            # What an operation is given shares nothing with the caller's locals, nor one argument with another.
+            args = [copy.deepcopy(a) for a in op.value[0]]
+            kwargs = {name: copy.deepcopy(a) for name, a in op.value[1].items()}
             return await self.sagas[op.name].fn(self.s, *args, **kwargs)
         number = issued(self.run, line, op, lambda undo, reply: undo(reply), self.script)
         if op.kind in ("all", "first"):
