@@ -135,6 +135,7 @@ def _local(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     elif policy is not None and policy.allows(pending.attempt):
         again(work, line.node, pending, policy, words_of(why))
     else:
+        work.note(f"CP841: attempt {pending.attempt} was the last")
         thrown = failed(pending.label, words_of(why), unknown=True)
         thrown.__cause__ = why
         _over(work, line, pending, "unknown", thrown=thrown, lost=True)

@@ -294,13 +294,16 @@ class SqliteLog:
         return break_lock(self.path, partition)
 
     async def close(self) -> None:
-        """Release everything; the last process to close leaves one whole file."""
+        """Let go of everything; the last process to close leaves one whole file.
+
+        A partition that was not released is given up as by a crash: who owns it next counts a takeover.
+        """
         if self._closed:
             return
         for member in self._members:
             await member.leave()
         for lease in list(self._leases):
-            await lease.release()
+            lease.lose()
         self._closed = True
         if self._beating is not None:
             self._beating.cancel()

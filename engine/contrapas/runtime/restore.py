@@ -12,7 +12,7 @@ from typing import NamedTuple
 from contrapas.core.correlate import ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
 from contrapas.core.envelope_avro import decode
-from contrapas.core.fold import Fold, Verdict, damage
+from contrapas.core.fold import Fold, Verdict, damage, text_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.resume import reissue
 from contrapas.core.world import StepCall
@@ -41,6 +41,8 @@ class Takeover(NamedTuple):
     """End of the inbound lane as of the takeover."""
     timestamp_ms: int
     """Newest timestamp seen."""
+    alarms: list[str]
+    """Records of strangers on the log lane: they change nothing, and are said aloud."""
 
 
 async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
@@ -52,22 +54,32 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     p = Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start)
     steps: list[StepCall] = []
     out: list[Draft] = []
+    alarms: list[str] = []
     newest = 0
     judge = Fold(f"{setting.namespace}.log", floor=end)
     async for records in log.latest(number, upto=end):
         for record in records:
             newest = max(newest, record.timestamp_ms)
-            if judge.judge(record) is Verdict.APPLIED:
+            verdict = judge.judge(record)
+            if verdict is Verdict.APPLIED:
                 _restore(p, setting, record, steps, out)
             elif judge.error is not None:
                 raise judge.error
+            elif verdict is Verdict.LOSER and not any(name == "cp-epoch" for name, _ in record.headers):
+                alarms.append(_stranger(record, setting.namespace))
     p.restored()
     p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
     if lease.control.takeovers >= CAREFUL_FROM:
         p.care = Care(lease.control.trying, end_in)
         p.care.steps, steps = steps, []
     failpoint("takeover.read")
-    return Takeover(p, steps, out, end_in, newest)
+    return Takeover(p, steps, out, end_in, newest, alarms)
+
+
+def _stranger(record: Record, namespace: str) -> str:
+    code, what = ("CP411", "an empty value") if record.value is None else ("CP509", "a record")
+    place = f"{namespace}.log/{record.partition}@{record.offset}"
+    return f"{place} {code} {what} that no owner wrote, for {text_of(record.key)!r}: ours is written again"
 
 
 def _restore(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]) -> None:

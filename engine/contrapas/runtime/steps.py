@@ -15,13 +15,15 @@ from typing import Any, Final
 
 from contrapas.core.envelope import Cause
 from contrapas.core.world import Input, StepCall, StepType, Types
-from contrapas.errors import DataError, StepFailed
+from contrapas.errors import Cancelled, ContrapasError, DataError, StepFailed
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import Clock, Handle
 
 NAMES["step.done"] = "a local step has ended, its result is not queued yet"
 NAMES["step.started"] = "a local step was issued by a commit and is about to run"
 RESULT_MAX: Final = 900_000
+_FAILURES: Final = (Exception, asyncio.CancelledError, Cancelled)
+"""What a step raises is its outcome; anything else ends the process."""
 _CALL: ContextVar[StepCall | None] = ContextVar("contrapas_step", default=None)
 
 
@@ -109,8 +111,11 @@ class StepRunner:
         except StopIteration as stop:
             self._deliver(partition, epoch, self._result(call, step, stop.value))
             return
-        except Exception as why:  # noqa: BLE001  whatever a step raises is its outcome
+        except _FAILURES as why:
             self._deliver(partition, epoch, self._failed(call, why))
+            return
+        except SystemExit as why:
+            self._fatal(call, why)
             return
         self._spare = None
         one = Running(partition, epoch, call)
@@ -134,9 +139,17 @@ class StepRunner:
         self._end(one)
         if why is None:
             self._deliver(one.partition, one.epoch, self._result(one.call, step, value))
-        elif isinstance(why, (Exception, asyncio.CancelledError)):
+        elif isinstance(why, _FAILURES):
             self._deliver(one.partition, one.epoch, self._failed(one.call, why))
-        elif self.on_fatal is not None:
+        else:
+            self._fatal(one.call, why)
+
+    def _fatal(self, call: StepCall, why: BaseException) -> None:
+        """A step that ends the process: it stays pending, and counts against it when the next owner comes (CP844)."""
+        if isinstance(why, SystemExit):
+            words = f"step {call.step} of {call.instance} ended the worker: sys.exit({why.code!r})"
+            why = ContrapasError("CP844", words, fix="raise an exception: a step must not end its process")
+        if self.on_fatal is not None:
             self.on_fatal(why)
 
     def _end(self, one: Running) -> None:

@@ -8,6 +8,7 @@ steps end for a while, writes cursor and `relayed`, and releases.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import socket
@@ -31,6 +32,7 @@ from contrapas.runtime.services import Runner
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import StepRunner
 from contrapas.runtime.sweep import sweep
+from contrapas.runtime.watchdog import Watchdog
 
 NAMES["revoke"] = "a partition is to be given up, its commit in flight has ended"
 NAMES["release.before"] = "the last commit of a partition is written, it is not released"
@@ -39,6 +41,7 @@ TOPIC_PARTITIONS = 4
 """Of a user's topic that we make ourselves: each costs a reader, and one file has one writer anyway."""
 COUNTED = tuple(f.name for f in fields(Counts))
 STUCK_MS = 30_000
+_logger = logging.getLogger("contrapas.runtime")
 
 
 @dataclass(slots=True)
@@ -77,6 +80,9 @@ class Worker:
         self.retired = Counts()
         """Counts of stations that are gone."""
         self.troubles: dict[int, str] = {}
+        self.stopped: set[int] = set()
+        """Partitions that do not move again by themselves."""
+        self.watchdog = Watchdog()
         self.answers: dict[str, asyncio.Future[Answer]] = {}
         self.waiting: dict[str, list[asyncio.Future[InstanceRecord]]] = {}
         self.ready = asyncio.Event()
@@ -98,12 +104,15 @@ class Worker:
         self._finished = loop.create_future()
         await create_topics(self.log, self.definition, self.setting)
         self._membership = self.log.membership(f"{self.setting.namespace}.workers", ("in",))
+        if isinstance(self.clock, RealClock):
+            self.watchdog.start()
         follow = loop.create_task(self._follow(self._membership))
         self._besides = [self.spawn(service.run()) for service in self.services]
         try:
             await self._finished
         finally:
             self._stopping = True
+            self.watchdog.stop()
             follow.cancel()
             for task in (*self._besides, *self._tenures.values()):
                 task.cancel()
@@ -150,6 +159,7 @@ class Worker:
         for number in self._assigned:
             task = self._tenures.get(number)
             if task is None or task.done():
+                self.stopped.discard(number)
                 self._tenures[number] = asyncio.get_running_loop().create_task(self._tenure(number))
         self._look_ready()
 
@@ -164,10 +174,22 @@ class Worker:
             self._fatal(why)
 
     def _fatal(self, why: BaseException) -> None:
+        if isinstance(why, SystemExit):
+            words = f"the app's code ended the worker: sys.exit({why.code!r})"
+            why = ContrapasError("CP844", words, fix="raise an exception instead")
         if self._finished is not None and not self._finished.done():
             self._finished.set_exception(
                 why if not isinstance(why, StopIteration) else RuntimeError("StopIteration")
             )
+
+    def _stops(self, number: int, why: ContrapasError) -> None:
+        """A partition that cannot go on is said aloud; the others go on. None left: the process ends with the reason."""
+        self.troubles[number] = str(why)
+        self.stopped.add(number)
+        _logger.error("partition %d of %s stops: %s", number, self.setting.namespace, why)
+        if self._assigned <= self.stopped:
+            self._fatal(why)
+        self._look_ready()
 
     # ---- one partition
 
@@ -192,16 +214,17 @@ class Worker:
                 if lease is not None:
                     await self._release(lease)
                 await pause(self.clock, 200 + 800 * self.chance())
-            except (ContrapasError, LogError) as why:
-                self.troubles[number] = str(why)
+            except ContrapasError as why:
                 if lease is not None:
                     await self._release(lease)
-                self._look_ready()
+                self._stops(number, why)
                 return
             except asyncio.CancelledError:
                 raise
             except BaseException as why:
                 self._fatal(why)
+                if isinstance(why, SystemExit):
+                    return
                 raise
 
     async def _epoch(self, number: int, lease: Lease) -> None:
@@ -219,6 +242,8 @@ class Worker:
         )
         if taken.timestamp_ms:
             s.log_clock.saw(taken.timestamp_ms)
+        for alarm in taken.alarms:
+            _logger.warning("%s", alarm)
         if taken.out:
             await dispatch.send(s, taken.out)
         p.relayed = max(p.relayed, 0)
@@ -334,8 +359,11 @@ class Worker:
         return total
 
     def health(self) -> Health:
-        """Red when a partition that should be ours cannot move."""
+        """Red when a partition that should be ours cannot move, or the loop stood still for long."""
         found = Health(owned=tuple(sorted(self.stations)), steps=self.runner.busy())
+        found.colour, blocked = self.watchdog.colour()
+        if blocked:
+            found.reasons.append(blocked)
         for number in sorted(self._assigned):
             if (why := self.troubles.get(number)) is not None:
                 found.colour = "red"
