@@ -72,7 +72,11 @@ def read(fn: Any, name: str) -> Source | Refusal:
     if not _same(text, code, flags):
         return _stale(name, code)
     plain = tuple(line.rstrip("\r\n") for line in lines)
-    return Source(node=scopes.clone(found), file=code.co_filename, lines=plain, flags=flags)
+    node = scopes.clone(found)
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.JoinedStr):  # 3.12 puts empty texts into some of them
+            inner.values = [v for v in inner.values if not (isinstance(v, ast.Constant) and v.value == "")]
+    return Source(node=node, file=code.co_filename, lines=plain, flags=flags)
 
 
 @functools.lru_cache(maxsize=64)
