@@ -162,14 +162,21 @@ def test_every_trace_is_a_path_of_the_explorer(name: str, seed: int) -> None:
     path = [(stage.record.status, stage.record.state)]
     assert follower.follow(stage.record), path
     for _ in range(INPUTS):
-        if stage.value is None or stage.record.status in (*ENDED, "parked"):
-            break
         version = stage.record.version
         act(stage, chance)
-        if stage.value is None or stage.record.version == version:
+        if gone(stage):
+            break
+        if stage.record.version == version:
             continue
         path.append((stage.record.status, stage.record.state))
         assert follower.follow(stage.record), (path, stage.record)
+        if stage.record.status in (*ENDED, "parked"):
+            break
+
+
+def gone(stage: Stage) -> bool:
+    """The instance's retention is over: there is no record any more."""
+    return stage.value is None
 
 
 def test_the_default_policy_of_a_step_is_the_one_the_explorer_assumes() -> None:
