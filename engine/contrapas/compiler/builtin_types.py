@@ -168,6 +168,7 @@ ATTRIBUTES: Final[dict[type, Row]] = {
     int: dict.fromkeys(["real", "imag", "numerator", "denominator"], int),
     float: dict.fromkeys(["real", "imag"], float),
     range: dict.fromkeys(["start", "stop", "step"], int),
+    type: dict.fromkeys(["__name__", "__qualname__", "__module__"], str),
 }
 FUNCTIONS: Final[dict[Any, Any]] = {
     **dict.fromkeys((len, hash, id, ord, int.from_bytes), int),

@@ -265,6 +265,18 @@ async def handled(s: Saga, go: Go) -> int:
 
 
 @saga
+async def else_raises(s: Saga, go: Go) -> int:
+    for i in range(4):
+        try:
+            await num(i)
+        except Odd as why:
+            log("of the body", why.n)
+        else:
+            log("else", boom(await num(i, i)))
+    return 1
+
+
+@saga
 async def chained(s: Saga, go: Go) -> int:
     try:
         boom(3)
@@ -565,6 +577,7 @@ ALL: tuple[tuple[SagaDef[..., int], tuple[SagaDef[..., int], ...]], ...] = (
     (returned, ()),
     (nested, ()),
     (handled, ()),
+    (else_raises, ()),
     (chained, ()),
     (caught_types, ()),
     (odd_loop, ()),

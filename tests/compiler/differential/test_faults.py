@@ -1,0 +1,142 @@
+"""Faults planted in the compiler, one at a time: the comparison must see each of them, or it proves nothing (T4)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contrapas.codec import cursor, marks
+from contrapas.compiler import liveness, saving, scopes, sharing
+from contrapas.compiler.lower import builder, expressions, tries
+from contrapas.compiler.support import CONSTANTS
+from contrapas.errors import CompileError
+from contrapas.testing import differential, native
+from contrapas.testing.differential import compare, pair_of
+from contrapas.testing.differential_prelude import EXCEPTIONS, Go
+from contrapas.testing.differential_run import program
+from tests.compiler.differential.cases import ALL
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def siblings_not_spilled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(expressions.Expressions, "hold", lambda self, value, later, hint: value)
+
+
+def walrus_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(scopes, "rebinds", lambda nodes: set())
+
+
+def copies_for_shared_objects(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(marks, "may_share", lambda left, right: False)
+    patch.setattr(sharing, "may_share", lambda left, right: False)
+
+
+def no_implicit_context(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(CONSTANTS, "@linked", lambda thrown, handled: thrown.__context__)
+
+
+def callee_without_the_callers_exception(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(differential.Driver, "_handled", lambda self, callers: None)
+
+
+def handler_name_kept(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(builder, "unbind", lambda name: [])
+
+
+def else_inside_the_try(patch: pytest.MonkeyPatch) -> None:
+    real = tries.Tries._except
+
+    def moved(self: Any, node: ast.Try) -> None:
+        node.body, node.orelse = [*node.body, *node.orelse], []
+        real(self, node)
+
+    patch.setattr(tries.Tries, "_except", moved)
+
+
+def finally_exit_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(builder.Builder, "_exit_name", lambda self, kind, loop: "through")
+
+
+def dict_display_by_item(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        expressions, "_chunks", lambda node: [[pair] for pair in zip(node.keys, node.values, strict=True)]
+    )
+
+
+def cursor_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cursor.SequenceCursor, "more", lambda self: self.position < len(self.sequence) - 1)
+
+
+def positions_swapped_in_all(patch: pytest.MonkeyPatch) -> None:
+    real = differential.Compiled.due
+
+    def swapped(self: Any, time: int, value: Any, error: BaseException | None) -> None:
+        real(self, time, tuple(reversed(value)) if type(value) is tuple and self.waits else value, error)
+
+    patch.setattr(differential.Compiled, "due", swapped)
+
+
+def stale_bytes_for_a_touched_slot(patch: pytest.MonkeyPatch) -> None:
+    real = liveness.touches
+
+    def fewer(*args: Any) -> Any:
+        return {site: names - {"a", "n", "out"} for site, names in real(*args).items()}
+
+    patch.setattr(liveness, "touches", fewer)
+
+
+def undo_not_captured_at_issue(patch: pytest.MonkeyPatch) -> None:
+    real = native.issued
+
+    def late(run: Any, line: Any, op: Any, undoing: Any, script: Any) -> int:
+        return real(run, line, op, lambda undo, reply: None, script)
+
+    patch.setattr(differential, "issued", late)
+
+
+PLANTS: tuple[Plant, ...] = (
+    siblings_not_spilled,
+    walrus_ignored,
+    copies_for_shared_objects,
+    no_implicit_context,
+    callee_without_the_callers_exception,
+    handler_name_kept,
+    else_inside_the_try,
+    finally_exit_lost,
+    dict_display_by_item,
+    cursor_off_by_one,
+    positions_swapped_in_all,
+    stale_bytes_for_a_touched_slot,
+    undo_not_captured_at_issue,
+)
+
+
+def seen() -> str:
+    """The first sign that something is wrong, over the hand-written sagas; empty when there is none."""
+    for saga, others in ALL:
+        try:
+            pair = pair_of(saga, *others, exceptions=EXCEPTIONS)
+        except CompileError:
+            continue
+        except Exception as why:
+            return f"{saga.name}: {type(why).__name__}"
+        try:
+            compare(pair, lambda: (Go(k="k", n=4),), range(12), fails=0.12)
+        except Exception as why:
+            return f"{saga.name}: {type(why).__name__}"
+    return ""
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=[p.__name__ for p in PLANTS])
+def test_a_planted_fault_is_seen(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    assert seen()
+
+
+def test_without_a_fault_nothing_is_seen() -> None:
+    assert not seen()
+    assert saving and program
