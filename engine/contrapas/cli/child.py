@@ -1,13 +1,14 @@
 """The process that runs an app under `dev`, `demo` and `worker`: prepare, wait for the word, work and serve, drain.
 
-Its standard input is its leash: `go` lets it begin, the end of input stops it, so that no worker outlives a command
-that was killed. It reports on a pipe, one JSON object a line: `failed`, `prepared`, `ready`, `gone`.
+Its standard input is its leash: `load` lets it import the user's module, `go` lets it begin, the end of input stops it,
+so that no worker outlives a command that was killed; a spare one has everything of ours imported and waits. It reports on a pipe, one JSON object a line: `failed`, `prepared`, `ready`, `gone`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ class Plan(NamedTuple):
     report: int = -1
     """File descriptor of the pipe to the parent, -1: none."""
     leash: bool = False
+    spare: bool = False
+    """It waits for its turn: import what will be needed then."""
     check: bool = False
     tell: bool = False
     drain_ms: int = 30_000
@@ -53,6 +56,10 @@ class Plan(NamedTuple):
 def main(plan: Plan) -> int:
     """Run the plan; the exit code of the process."""
     said = Report(plan.report)
+    if plan.spare:
+        warm()
+    if plan.leash and sys.stdin.readline().strip() != "load":
+        return exits.DONE
     look = screen.Look(color=plan.color, ascii=plan.ascii)
     try:
         ready = prepared(plan, look)
@@ -73,6 +80,22 @@ def main(plan: Plan) -> int:
         return code
     except KeyboardInterrupt:
         return exits.INTERRUPTED
+
+
+def warm() -> None:
+    """What every child needs sooner or later, before it is waited for."""
+    import contrapas
+
+    for name in (
+        "uvicorn",
+        "contrapas.check.report",
+        "contrapas.cli.verbs.check",
+        "contrapas.log.sqlite",
+        "contrapas.web.server",
+    ):
+        importlib.import_module(name)
+    for name in contrapas.__all__:
+        getattr(contrapas, name)
 
 
 class Report:
@@ -242,4 +265,7 @@ def logs(verbose: bool) -> None:
 if __name__ == "__main__":
     chosen = Plan(**json.loads(sys.argv[1]))
     logs(chosen.verbose)
-    sys.exit(main(chosen))
+    ended = main(chosen)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)  # everything is closed; taking the interpreter apart would only delay the next child

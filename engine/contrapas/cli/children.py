@@ -78,11 +78,19 @@ class Child:
         code = self.stop()
         return said if isinstance(said, int) and said else (code if code > 0 else 1)
 
+    def load(self) -> Child:
+        """Let it import and compile the user's module."""
+        self._tell(b"load\n")
+        return self
+
     def go(self) -> None:
         """Let it begin."""
+        self._tell(b"go\n")
+
+    def _tell(self, word: bytes) -> None:
         with contextlib.suppress(BrokenPipeError):
             assert self.process.stdin is not None
-            self.process.stdin.write(b"go\n")
+            self.process.stdin.write(word)
             self.process.stdin.flush()
 
     def stop(self) -> int:

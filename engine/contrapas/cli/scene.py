@@ -98,11 +98,11 @@ class Scene:
         self.worker = self._started(self.plan(check=True))
         self.log = LogFile(".contrapas/shop.db")
         self.teller = teller.Teller(self.log)
-        self.server = Child(self.plan(work=False, serve=self.listening.fileno()))
+        self.server = Child(self.plan(work=False, serve=self.listening.fileno())).load()
         self.server.go()
 
     def _started(self, plan: dict[str, Any]) -> Child:
-        child = Child(plan)
+        child = Child(plan).load()
         if child.wait("prepared", "failed") == "prepared":
             child.go()
             if child.wait("ready", "failed") == "ready":
@@ -129,7 +129,7 @@ class Scene:
 
     def reload(self) -> bool:
         """Worker and server with the code as it was saved; False when it cannot run."""
-        fresh = Child(self.plan(check=True))
+        fresh = Child(self.plan(check=True)).load()
         if fresh.wait("prepared", "failed") != "prepared":
             fresh.stop()
             return False
@@ -142,7 +142,7 @@ class Scene:
             fresh.stop()
         if self.server is not None:
             self.server.stop()
-        self.server = Child(self.plan(work=False, serve=self.listening.fileno()))
+        self.server = Child(self.plan(work=False, serve=self.listening.fileno())).load()
         self.server.go()
         return True
 

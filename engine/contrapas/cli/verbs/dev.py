@@ -61,17 +61,19 @@ class Dev:
         self.files = Files()
         self.stopped = 0
         self.crashes: list[float] = []
+        self.spare: Child
 
     def run(self) -> int:
         """Until a signal."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signal)
-        child = Child(self.plan)
+        child = Child(self.plan).load()
         if child.wait("prepared", "failed") != "prepared":
             return child.failure()
         self._header(child)
         if (code := self._begin(child)) is not None:
             return code
+        self.spare = Child({**self.plan, "spare": True})
         try:
             while not self.stopped:
                 time.sleep(0.05)
@@ -82,6 +84,7 @@ class Dev:
                     child = self._again(child)
         finally:
             child.stop()
+            self.spare.kill()
         return exits.INTERRUPTED if self.stopped == signal.SIGINT else exits.DONE
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
@@ -109,7 +112,7 @@ class Dev:
     def _replaced(self, old: Child, saved: list[str]) -> Child:
         """The new code's process, or the old one when the new code cannot run."""
         began = time.monotonic()
-        fresh = Child(self.plan)
+        fresh = self._next()
         names = ", ".join(near(path) for path in saved[:3])
         if fresh.wait("prepared", "failed") != "prepared":
             fresh.stop()
@@ -121,6 +124,14 @@ class Dev:
         fresh.go()
         if fresh.wait("ready", "failed") == "ready":
             self._say(f"{_clock()}  {names} changed, read again in {time.monotonic() - began:.1f}s")
+        return fresh
+
+    def _next(self) -> Child:
+        """The spare, told to load; another one takes its place."""
+        fresh = self.spare if self.spare.alive else Child(self.plan)
+        fresh.began = time.monotonic()
+        fresh.load()
+        self.spare = Child({**self.plan, "spare": True})
         return fresh
 
     def _again(self, child: Child) -> Child:
@@ -138,7 +149,7 @@ class Dev:
                 return child
         else:
             time.sleep(0.3)
-        fresh = Child(self.plan)
+        fresh = self._next()
         if fresh.wait("prepared", "failed") == "prepared":
             fresh.go()
             fresh.wait("ready", "failed")
