@@ -16,7 +16,7 @@ from contrapas.core.decode import VERBS, Arrival, Rejected
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.lane import Record
 from contrapas.core.load import CONFLICT, DUPLICATE, conflict, judge, judge_start
-from contrapas.core.parking import parked
+from contrapas.core.parking import fitting, parked
 from contrapas.core.rendezvous import digest_of
 from contrapas.core.timers import timers
 from contrapas.core.transition import transition
@@ -33,7 +33,7 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
     record = p.load(event.instance)
     event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
     if record is not None:
-        event.published = p.published(event.instance)
+        event.published = p.published(event.instance, batch)
     elif event.cause.kind != "start":
         return None
     if record is not None and event.reason.startswith("CP843"):
@@ -52,9 +52,8 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
 
 def _unfit(record: InstanceRecord, event: Input) -> Transition:
     """A step returned what cannot be stored: trying again gives the same, so the instance parks with it."""
-    stopped = parked(
-        next_record(record, event), event, DataError("CP843", event.reason.removeprefix("CP843 ")), record
-    )
+    why = DataError("CP843", event.reason.removeprefix("CP843 "))
+    stopped = fitting(parked(next_record(record, event), event, why, record))
     return Transition(record=stopped, verdict="parked", code="CP843", reason=event.reason)
 
 

@@ -83,6 +83,8 @@ class Batch:
     size: int = 0
     trying: str = ""
     """Careful mode: what is in hand, written before it is tried."""
+    counts: Counts | None = None
+    """The census before it, for an abort."""
 
     @property
     def empty(self) -> bool:

@@ -14,7 +14,7 @@ from contrapas.core import start
 from contrapas.core.decode import Rejected, decode
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.lane import Record
-from contrapas.core.parking import parked
+from contrapas.core.parking import fitting, parked
 from contrapas.core.status import status_of
 from contrapas.core.work import next_record
 from contrapas.core.world import Input, StepCall
@@ -43,7 +43,14 @@ class Care:
         """What the control record names now: it may be tried."""
         self.in_hand = ""
         """Key of the step that runs."""
+        self.trying = ""
+        """What every commit says while it runs."""
         self.steps: list[StepCall] = []
+
+    @property
+    def parks_step(self) -> bool:
+        """The step that the last owners had in hand is to blame."""
+        return self.blamed.startswith("step ") and self.deaths >= DEATHS
 
     def name(self, what: str, instance: str) -> str:
         """What goes into the control record before `what` is tried."""
@@ -53,14 +60,14 @@ class Care:
 
 def decide(p: Partition, care: Care, now: int) -> Batch | None:
     """One batch with one thing in it; None: nothing special, take the next thing as usual."""
-    if care.blamed.startswith("step ") and care.deaths >= DEATHS:
+    if care.parks_step:
         return _park_step(p, care, now)
     if care.in_hand:
         return None
     if care.steps:
         call = care.steps.pop(0)
         batch = p.open(now)
-        batch.trying = care.name(f"step {call.key}", call.instance)
+        batch.trying = care.trying = care.name(f"step {call.key}", call.instance)
         batch.steps = [call]
         care.in_hand = call.key
         return batch
@@ -86,15 +93,11 @@ def took(care: Care, batch: Batch) -> None:
     """A batch was decided: its steps are issued one at a time, and what was in hand is through."""
     for work in batch.taken:
         if isinstance(work, Input) and work.in_reply_to == care.in_hand:
-            care.in_hand = ""
+            care.in_hand = care.trying = ""
     if batch.taken:
+        care.named = ""
         care.steps.extend(batch.steps)
         batch.steps = []
-    if care.in_hand:
-        call = next((c for c in batch.steps if c.key == care.in_hand), None)
-        batch.trying = batch.trying or care.name(
-            f"step {care.in_hand}", call.instance if call is not None else ""
-        )
 
 
 def what_of(record: Record) -> str:
@@ -161,6 +164,6 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
 def _stopped(
     record: InstanceRecord, event: Input, why: DataError, before: InstanceRecord | None
 ) -> InstanceRecord:
-    stopped = parked(record, event, why, before)
+    stopped = fitting(parked(record, event, why, before))
     stopped.status = status_of(stopped)
     return stopped

@@ -11,6 +11,7 @@ import heapq
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Any
 
 from contrapas.core.correlate import ABSENT, ENDED, LIVE
@@ -88,7 +89,8 @@ class Partition:
         """Owed: written first of all."""
         self._heap: list[tuple[int, str]] = []
         self._cache: dict[str, InstanceRecord] = {}
-        self._outgoing: deque[tuple[int, int, list[tuple[str, int]], int]] = deque()
+        self._outgoing: deque[tuple[int, int, list[tuple[str, int]] | None, int]] = deque()
+        """Commits whose messages have not left: position, `relayed`, who sent, bytes; without senders: none to wait for."""
         self.at = 0
 
     # ---- what comes in
@@ -120,7 +122,7 @@ class Partition:
         """Something can be decided."""
         if self.care is not None and self.care.in_hand:
             return bool(self.results)
-        if self.care is not None and (self.care.steps or self.care.blamed.startswith("step ")):
+        if self.care is not None and (self.care.steps or self.care.parks_step):
             return True
         if self.results or self.heal:
             return True
@@ -148,7 +150,7 @@ class Partition:
     def open(self, now: int) -> Batch:
         """Begin a batch at `now`, ms of log time; time never goes back within a partition."""
         self.at = max(self.at, now)
-        batch = self.inflight = Batch(self.at, position=self.position)
+        batch = self.inflight = Batch(self.at, position=self.position, counts=copy(self.counts))
         if self.heal:
             batch.log.extend(self.heal)
         return batch
@@ -216,9 +218,14 @@ class Partition:
         entry = self.entries.get(key)
         return None if entry is None else decode_rendezvous(entry.value)
 
-    def published(self, instance: str) -> bool:
-        """Whether everything this instance ever sent is known to have left."""
-        return instance not in self.unsent
+    def published(self, instance: str, batch: Batch | None = None) -> bool:
+        """Whether everything this instance ever sent is known to have left, or is stored with its record. In a batch that
+        is being decided, what it sent there already has not."""
+        if instance in self.unsent:
+            return False
+        if batch is None or not batch.senders or self.setting.caps.atomic_external:
+            return True
+        return all(sender != instance for sender, _ in batch.senders)
 
     def write(self, batch: Batch, record: InstanceRecord) -> None:
         """Draft an instance's new record, with its messages."""
@@ -319,7 +326,7 @@ class Partition:
         return self.control._replace(
             cursor=dict(self.settled),
             relayed=self.relayed,
-            trying=batch.trying if batch is not None else "",
+            trying=(batch.trying if batch is not None else "") or (self.care.trying if self.care else ""),
         )
 
     # ---- after it
@@ -341,7 +348,7 @@ class Partition:
                 self.settled[self.source] = batch.position
                 self.relayed = commit.last + 1
             else:
-                self._outgoing.append((batch.position, commit.last + 1, [], 0))
+                self._outgoing.append((batch.position, commit.last + 1, None, 0))
             out = []
         else:
             size = sum(len(d.value or b"") for d in out)
@@ -363,7 +370,7 @@ class Partition:
         """The oldest batch of messages that `committed` handed out is known to be published."""
         position, relayed, senders, size = self._outgoing.popleft()
         self.unsent_bytes -= size
-        for instance, count in senders:
+        for instance, count in senders or ():
             rest = self.unsent[instance] - count
             if rest:
                 self.unsent[instance] = rest
@@ -371,13 +378,15 @@ class Partition:
                 del self.unsent[instance]
         self.settled[self.source] = position
         self.relayed = relayed
-        while self._outgoing and not self._outgoing[0][2] and not self._outgoing[0][3]:
+        while self._outgoing and self._outgoing[0][2] is None:
             position, relayed, _, _ = self._outgoing.popleft()
             self.settled[self.source], self.relayed = position, relayed
 
     def abort(self, batch: Batch) -> None:
         """Nothing of the batch happened: previous bytes back, inputs and results back where they came from."""
         self.inflight = None
+        if batch.counts is not None:
+            self.counts = batch.counts
         for key, entry in batch.undo.items():
             self._cache.pop(key, None)
             if entry is None:

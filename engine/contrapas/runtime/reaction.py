@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from contrapas.author.service import Delivery, Depends
 from contrapas.codec.strict import load_model
+from contrapas.core.decode import bounded
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.messages import time_text
 from contrapas.core.partition import partition as partition_of
@@ -51,6 +52,7 @@ class Handler:
 
     def decode(self, record: Record, *, lane: str, source: str) -> Delivered:
         """The message of a record. DataError: what the strict door refuses."""
+        bounded(record)
         headers = dict(record.headers)
         body = load_model(self.message.cls, record.value or b"", name=self.message.name)
         ident = (
@@ -133,8 +135,12 @@ class Handler:
             return []
         first = types.messages[self.message.replies[0]]
         value = _reason(why)
+        attempt = d.headers.get("cp-attempt", b"1").decode(errors="replace")[:9]
+        number = f"gave-up-{attempt}"  # an answer to that attempt only: a later one is another message
         return [
-            self._draft("", first.topic, value, d.record.key, d, 0, True, "error", namespace, service, count)
+            self._draft(
+                "", first.topic, value, d.record.key, d, number, True, "error", namespace, service, count
+            )
         ]
 
     def _draft(
@@ -144,7 +150,7 @@ class Handler:
         value: bytes,
         key: bytes,
         d: Delivered,
-        number: int,
+        number: int | str,
         reply: bool,
         outcome: str,
         namespace: str,

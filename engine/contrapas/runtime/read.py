@@ -31,7 +31,7 @@ async def read(s: Station) -> bool:
     while True:
         if s.failure is not None:
             raise s.failure
-        if s.stopping:
+        if s.stopping and not p.results:
             return False
         now = s.log_clock.now()
         if p.ready(now):

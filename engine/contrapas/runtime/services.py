@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from contrapas.core.deadletter import dead_letter
+from contrapas.core.decode import VALUE_MAX
 from contrapas.core.lane import Draft, Record
 from contrapas.core.rendezvous import digest_of, hashes
 from contrapas.errors import DataError, Fenced, Indeterminate, Retriable
@@ -191,7 +192,8 @@ class Reader:
 
     def _take(self, record: Record) -> None:
         handler = read_message(self.runner.handlers, record)
-        if handler is None:
+        if handler is None or not record.value:
+            self.runner.worker.retired.skipped += handler is not None
             self.runner.slots.release()
             return
         self.open[record.offset] = None
@@ -246,34 +248,42 @@ class Reader:
                 return known[1]
             text = f"the id {delivered.id[:80]!r} came with other bytes: {hashes(digest, known[0])}"
             return [self._dead(record, "CP412", text, 1)]
-        drafts = await self._tried(handler, delivered, record)
-        r.remember(identity, digest, drafts)
+        drafts, answered = await self._tried(handler, delivered, record)
+        if answered:
+            r.remember(identity, digest, drafts)
         return drafts
 
-    async def _tried(self, handler: Handler, delivered: Delivered, record: Record) -> list[Draft]:
+    async def _tried(
+        self, handler: Handler, delivered: Delivered, record: Record
+    ) -> tuple[list[Draft], bool]:
+        """What it emits, and whether that is an answer. Giving up is none: who sends it again wants another try."""
         r = self.runner
         said = ""
         code = "CP841"
+        attempt = 0
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 events = await handler.call(delivered, attempt)
-                return handler.drafts(
+                drafts = handler.drafts(
                     events, delivered, r.types, r.namespace, r.name, r.worker.setting.doors.partitions
                 )
+                large = next((d for d in drafts if len(d.value or b"") > VALUE_MAX), None)
+                if large is None:
+                    return drafts, True
+                said, code = f"it returned {len(large.value or b'')} bytes, {VALUE_MAX} are allowed", "CP409"
+                break
             except Unfit as why:
                 said, code = str(why), "CP604"
                 break
-            except Exception as why:  # noqa: BLE001  whatever a reaction raises is an attempt that failed
+            except (Exception, SystemExit) as why:  # noqa: BLE001  whatever a reaction raises is an attempt that failed
                 said = f"{type(why).__name__}: {why}"[:1000]
                 if attempt < ATTEMPTS:
                     await pause(r.worker.clock, 100.0 * 2 ** (attempt - 1) * (0.5 + r.worker.chance()))
-        dead = self._dead(record, code, f"{handler.name}: {said}", ATTEMPTS)
-        return [
-            dead,
-            *handler.gave_up(
-                delivered, said, r.types, r.namespace, r.name, r.worker.setting.doors.partitions
-            ),
-        ]
+        dead = self._dead(record, code, f"{handler.name}: {said}", attempt)
+        gave_up = handler.gave_up(
+            delivered, said, r.types, r.namespace, r.name, r.worker.setting.doors.partitions
+        )
+        return [dead, *gave_up], False
 
     def _dead(self, record: Record, code: str, text: str, attempts: int) -> Draft:
         return dead_letter(

@@ -103,8 +103,9 @@ class Station:
             self.on_caught_up()
 
     def stop(self) -> None:
-        """Take nothing new."""
+        """Take nothing new; results of steps that are here already are still written."""
         self.stopping = True
+        self.partition.draining = True
         self.wake.set()
 
     def fail(self, why: BaseException) -> None:

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
 from contrapas.core.envelope import Cause
 from contrapas.core.world import Input, StepCall, StepType, Types
-from contrapas.errors import Cancelled, ContrapasError, DataError, StepFailed
+from contrapas.errors import Cancelled, ContrapasError, DataError, OpaqueError, StepFailed
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import Clock, Handle
 
 NAMES["step.done"] = "a local step has ended, its result is not queued yet"
 NAMES["step.started"] = "a local step was issued by a commit and is about to run"
 RESULT_MAX: Final = 900_000
+ERROR_MAX: Final = 64_000
+"""Characters of an exception, beyond which only its words are kept."""
+_GOES_ON: Final = object()
 _FAILURES: Final = (Exception, asyncio.CancelledError, Cancelled)
 """What a step raises is its outcome; anything else ends the process."""
 _CALL: ContextVar[StepCall | None] = ContextVar("contrapas_step", default=None)
@@ -36,7 +39,7 @@ def idempotency_key() -> str:
 class Running:
     """One step in progress."""
 
-    __slots__ = ("call", "cancel", "epoch", "limit", "partition")
+    __slots__ = ("began", "call", "cancel", "epoch", "future", "limit", "partition")
 
     def __init__(self, partition: int, epoch: int, call: StepCall) -> None:
         self.partition = partition
@@ -44,6 +47,10 @@ class Running:
         self.call = call
         self.cancel: Callable[[], object] | None = None
         self.limit: Handle | None = None
+        self.future: Future[None] | None = None
+        """Of a plain function: its place in the queue for a thread."""
+        self.began: float | None = None
+        """ms: when a thread took it; what waits for one has not begun."""
 
 
 Deliver = Callable[[int, int, Input], None]
@@ -73,7 +80,7 @@ class StepRunner:
         step = self._types.steps[call.step]
         try:
             args, kwargs = step.args.load(call.body)
-        except DataError as why:
+        except Exception as why:  # noqa: BLE001  what was stored does not fit today's step: that attempt failed
             self._deliver(partition, epoch, self._failed(call, why))
             return
         if step.is_async:
@@ -82,11 +89,16 @@ class StepRunner:
             self._thread(Running(partition, epoch, call), step, args, kwargs)
 
     def drop(self, partition: int) -> None:
-        """The partition is not ours any more: async steps are cancelled, threads run out, results count for nobody."""
+        """The partition is not ours any more: async steps are cancelled, what waits for a thread does not start, threads
+        run out, results count for nobody."""
         for one in list(self.running.values()):
-            if one.partition == partition and one.cancel is not None:
+            if one.partition != partition:
+                continue
+            if one.cancel is not None:
                 self._end(one)
                 one.cancel()
+            elif one.future is not None and one.future.cancel():
+                self._end(one)
 
     def busy(self) -> int:
         """Steps in progress."""
@@ -105,17 +117,24 @@ class StepRunner:
         carrier = self._spare
         if carrier is None or carrier.spoiled():
             carrier = self._spare = _Carrier()
-        coro: Coroutine[Any, Any, Any] = step.fn(*args, **kwargs)
+        coro: Any = None
+        first: Any = None
+        value: Any = _GOES_ON
         try:
+            coro = step.fn(*args, **kwargs)
             first = carrier.begin(coro, call)
         except StopIteration as stop:
-            self._deliver(partition, epoch, self._result(call, step, stop.value))
-            return
+            value = stop.value
         except _FAILURES as why:
             self._deliver(partition, epoch, self._failed(call, why))
             return
         except SystemExit as why:
             self._fatal(call, why)
+            return
+        if (
+            value is not _GOES_ON
+        ):  # out here, where what is wrong with the value has no exception as its context
+            self._deliver(partition, epoch, self._result(call, step, value))
             return
         self._spare = None
         one = Running(partition, epoch, call)
@@ -127,6 +146,13 @@ class StepRunner:
     def _expire(self, one: Running) -> None:
         if self.running.get(one.call.key) is not one:
             return
+        if one.future is not None:  # its time began when a thread took it
+            left = one.call.timeout_ms
+            if one.began is not None:
+                left -= int(self._clock.ms() - one.began)
+            if left > 0:
+                one.limit = self._clock.call_later(left, lambda: self._expire(one))
+                return
         self._end(one)
         why = TimeoutError(f"{one.call.step} took longer than {one.call.timeout_ms / 1000:g} s (CP842)")
         self._deliver(one.partition, one.epoch, self._failed(one.call, why))
@@ -168,6 +194,7 @@ class StepRunner:
         call = one.call
 
         def work() -> None:
+            one.began = self._clock.ms()
             _CALL.set(call)
             value: Any = None
             why: BaseException | None = None
@@ -178,7 +205,7 @@ class StepRunner:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._ended, one, step, value, why)
 
-        self._pool.submit(copy_context().run, work)
+        one.future = self._pool.submit(copy_context().run, work)
 
     # ---- results
 
@@ -209,10 +236,11 @@ class StepRunner:
     def _failed(self, call: StepCall, why: BaseException) -> Input:
         failpoint("step.done")
         definite = isinstance(why, StepFailed)
-        reason = (why.reason if isinstance(why, StepFailed) else "") or f"{type(why).__name__}: {why}"[:1000]
-        if isinstance(why, DataError):
-            reason = f"{why.code} {why.text}"[:1000]
+        reason = words_of(why)
         error = self._types.dump_exception(why)
+        if len(error) > ERROR_MAX:
+            short = StepFailed(reason) if definite else OpaqueError(type(why).__name__, reason)
+            error = self._types.dump_exception(short)
         cause = Cause(kind="result", type=call.step, source="local", id=call.key, note=reason)
         return Input(
             cause=cause,
@@ -225,6 +253,18 @@ class StepRunner:
             error=error,
             reason=reason,
         )
+
+
+def words_of(why: BaseException) -> str:
+    """What a step raised, in one line of at most 1000 characters; its own text may raise anything."""
+    try:
+        if isinstance(why, StepFailed) and why.reason:
+            return str(why.reason)[:1000]
+        if isinstance(why, DataError):
+            return f"{why.code} {why.text}"[:1000]
+        return f"{type(why).__name__}: {why}"[:1000]
+    except Exception:  # noqa: BLE001
+        return type(why).__name__
 
 
 def _unfit(call: StepCall, why: Exception) -> DataError:

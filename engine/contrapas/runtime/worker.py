@@ -252,6 +252,8 @@ class Worker:
         s.behind = set(sources)
         s.on_caught_up = self._look_timers
         self.stations[number] = s
+        if not self._wanted(number):  # taken away, or to be stopped, while it was restored
+            s.stop()
         tasks = [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
         tasks += [loop.create_task(ingress.ingest(s, source)) for source in sources]
         tasks += [loop.create_task(self._watch(s)), loop.create_task(sweep(s))]

@@ -1,0 +1,254 @@
+"""Corners where a partition could send too little or do too much: two records in one batch, empty letters, old copies."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from contrapas import failpoints
+from contrapas.app import App
+from contrapas.author.event import Command, Event
+from contrapas.author.retry import Retry
+from contrapas.author.saga import Saga, saga
+from contrapas.author.service import Delivery, Service
+from contrapas.author.step import step
+from contrapas.core.envelope_avro import decode
+from contrapas.core.lane import Record
+from contrapas.core.world import Input, StepCall
+from contrapas.runtime.build import build
+from contrapas.runtime.careful import Care
+from contrapas.runtime.clock import JumpClock
+from contrapas.runtime.steps import StepRunner
+from tests.runtime.machines import Began, Go
+from tests.runtime.rig import rig_of
+from tests.runtime.test_partition import NOW, Stage
+
+LOG: list[str] = []
+
+
+class Ordered(Event, topic="twice.events", key="id"):
+    id: str
+
+
+class Paid(Event, topic="twice.events", key="id"):
+    id: str
+
+
+class Charge(Command[Paid], topic="twice.commands", key="id"):
+    id: str
+
+
+@saga
+async def buys(s: Saga, order: Ordered) -> None:
+    await s.step(Charge(id=order.id), undo=None, retry=Retry(3, backoff="1s"))
+
+
+@step(undo=None, timeout="1s")
+def holds(name: str) -> str:
+    LOG.append(name)
+    GATE.wait(10)
+    return name
+
+
+@saga
+async def held(s: Saga, order: Ordered) -> None:
+    await holds(order.id)
+
+
+GATE = threading.Event()
+BUYING = App("t")
+BUYING.orchestrate(buys)
+HOLDING = App("t")
+HOLDING.orchestrate(held)
+
+
+@pytest.fixture(autouse=True)
+def _calm() -> Iterator[None]:
+    LOG.clear()
+    GATE.clear()
+    yield
+    GATE.set()
+    failpoints.disarm()
+
+
+def test_a_message_of_the_same_batch_rides_in_the_newest_record() -> None:
+    """After a crash only the newest record of an instance is read: it must hold everything that has not left."""
+    stage = Stage(fence="order")
+    stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.feed("operate", "pay/a", verb="pause")
+    batch = stage.decide()
+    assert len(batch.log) == 2
+    newest = decode(batch.log[-1].value or b"")
+    assert [m.to for m in newest.unsent] == ["pay.commands"]
+
+
+def test_where_the_log_stores_messages_with_the_commit_none_rides_along() -> None:
+    stage = Stage()
+    stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.feed("operate", "pay/a", verb="pause")
+    newest = decode(stage.decide().log[-1].value or b"")
+    assert newest.unsent == []
+
+
+def test_a_dead_letter_without_a_value_leaves_in_its_turn() -> None:
+    stage = Stage(fence="order")
+    stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.go()
+    stage.p.feed([Record(0, stage.offset, b"x", b"", (), 0)], stage.offset + 1)
+    (letter,) = stage.go().out
+    assert letter.value == b""
+    stage.p.left()
+    assert stage.p.settled[("in", 0)] == 1
+    stage.p.left()
+    assert stage.p.settled[("in", 0)] == 2
+
+
+def test_a_batch_that_was_taken_back_counts_nothing() -> None:
+    stage = Stage()
+    stage.feed("start", "wait/a", Began(id="a", n=1))
+    stage.p.abort(stage.decide())
+    assert (stage.p.counts.inputs, stage.p.counts.transitions) == (0, 0)
+    stage.go()
+    assert (stage.p.counts.inputs, stage.p.counts.transitions) == (1, 1)
+
+
+def test_an_early_event_that_comes_again_after_its_start_is_a_duplicate() -> None:
+    """The same id from another place: positions do not know it, ids must."""
+    stage = Stage()
+    stage.feed("signal", "wait/a", Go(id="a"), ident="g1")
+    stage.feed("start", "wait/a", Began(id="a", n=1))
+    stage.go()
+    assert stage.p.counts.early == 1
+    stage.feed("signal", "wait/a", Go(id="a"), ident="g1")
+    stage.go()
+    assert stage.p.counts.duplicates == 1
+
+
+def test_careful_mode_waits_for_the_rest_of_the_lane_instead_of_deciding_nothing() -> None:
+    stage = Stage()
+    stage.p.care = Care('{"what":"step x/1","instance":"seq/a","deaths":0}', 5)
+    assert not stage.p.ready(NOW)
+
+
+def test_careful_mode_keeps_the_name_of_a_step_in_hand_in_every_commit() -> None:
+    stage = Stage()
+    stage.feed("start", "seq/a", Began(id="a", n=1))
+    (call,) = stage.go().steps
+    stage.p.care = Care("", 1)
+    stage.p.care.steps = [call]
+    stage.go()
+    assert stage.p.care.in_hand == call.key
+    assert call.key in stage.p.next_control(stage.p.open(NOW)).trying
+
+
+async def test_a_command_is_really_tried_again_after_its_handler_gave_up() -> None:
+    """`retry=` repeats unknown outcomes: the answer of the first attempt is not the answer to all."""
+    bank = Service("bank")
+
+    @bank.on(Charge)
+    async def charge(c: Charge, d: Delivery) -> Paid:
+        LOG.append(d.idempotency_key)
+        if len(LOG) <= 5:
+            raise RuntimeError("the database is away")
+        return Paid(id=c.id)
+
+    app = App("t")
+    app.orchestrate(buys)
+    app.serve(bank)
+    definition = app.definition()
+    async with rig_of(definition, build(definition)) as rig:
+        await rig.worker()
+        await rig.client().start("buys", Ordered(id="a"))
+        await rig.until(lambda: rig.status("buys/a") == "done", ms=20)
+        assert len(LOG) == 6 and len(set(LOG)) == 1
+
+
+def _runner(threads: int) -> tuple[StepRunner, list[Input], JumpClock]:
+    world = build(HOLDING.definition())
+    told: list[Input] = []
+    clock = JumpClock()
+    return (
+        StepRunner(world.types, lambda p, e, event: told.append(event), clock, threads=threads),
+        told,
+        clock,
+    )
+
+
+def _call(n: int) -> StepCall:
+    return StepCall("held/a", f"k{n}", "holds", 1, f'{{"args":["{n}"]}}', 1_000, "holds", 1)
+
+
+async def test_a_step_that_waits_for_a_thread_does_not_start_after_its_partition_is_lost() -> None:
+    """I-14: no local step starts after the loss."""
+    runner, _, _ = _runner(1)
+    for n in (1, 2):
+        runner.start(0, 1, _call(n))
+    while not LOG:
+        await asyncio.sleep(0.001)
+    runner.drop(0)
+    GATE.set()
+    await asyncio.sleep(0.05)
+    runner.close()
+    assert LOG == ["1"] and runner.busy() <= 1
+
+
+async def test_the_time_of_a_step_begins_when_it_runs_and_one_given_up_never_starts_later() -> None:
+    """What was given up may have been taken back already."""
+    runner, told, clock = _runner(1)
+    for n in (1, 2):
+        runner.start(0, 1, _call(n))
+    while not LOG:
+        await asyncio.sleep(0.001)
+    clock.advance(1_001)
+    assert [t.in_reply_to for t in told] == ["k1"]
+    GATE.set()
+    while len(told) < 2:
+        await asyncio.sleep(0.001)
+    runner.close()
+    assert [(t.in_reply_to, t.outcome) for t in told] == [("k1", "error"), ("k2", "ok")]
+
+
+async def test_a_partition_taken_away_while_it_is_restored_is_given_back() -> None:
+    definition = BUYING.definition()
+    async with rig_of(definition, build(definition), partitions=1) as rig:
+        gate = asyncio.Event()
+        log: Any = rig.log.peer()
+        original = log.topic
+
+        async def slow(lane: str) -> Any:
+            await gate.wait()
+            return await original(lane)
+
+        w: Any = await rig.worker(log)
+        w._assigned = frozenset()
+        w._settle()
+        await rig.until(lambda: not w.stations)
+        log.topic = slow
+        w._assigned = frozenset({0})
+        w._settle()
+        await rig.turn(1, 50)
+        w._assigned = frozenset()
+        w._settle()
+        gate.set()
+        await rig.turn(1, 200)
+        assert not w.stations and all(t.done() for t in w._tenures.values())
+
+
+async def test_a_result_that_came_before_the_stop_is_written_before_the_release() -> None:
+    """I-43: an orderly stop repeats nothing."""
+    definition = HOLDING.definition()
+    async with rig_of(definition, build(definition), partitions=1) as rig:
+        w = await rig.worker()
+        await rig.client().start("held", Ordered(id="a"))
+        await rig.until(lambda: bool(LOG))
+        (station,) = w.stations.values()
+        GATE.set()
+        while not station.partition.results:
+            await asyncio.sleep(0)
+        station.stop()
+        await rig.until(lambda: not w.stations)
+        assert rig.status("held/a") == "done"
