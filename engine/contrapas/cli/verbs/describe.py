@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -88,49 +88,7 @@ def _page(
         "",
     ]
     out += [f"  {line}" for line in path_lines(look, body, past, note, graph)]
-    rows: list[tuple[str, str]] = []
-    for pending in body.operations():
-        limit = f"   deadline {screen.moment(look, pending.deadline, now)}" if pending.deadline else ""
-        at = f" correlate {pending.correlate}" if pending.correlate else f" key {head.key}"
-        tries = f"   attempt {records.attempts_of(pending, note.attempts)}" if pending.attempt > 1 else ""
-        retry = f"   next try {screen.moment(look, pending.retry_at, now)}" if pending.retry_at else ""
-        rows.append(("waits for", f"{' | '.join(pending.types) or pending.name}  {at}{limit}{tries}{retry}"))
-        if pending.error:
-            rows.append(("last error", text.escape(pending.error)))
-        if pending.key in places:
-            rows.append(
-                (
-                    "sent",
-                    f"{pending.name}   {places[pending.key]}   {screen.moment(look, pending.since or None, now)}",
-                )
-            )
-    for frame in body.root.frames:
-        for name, value in frame.slots.items():
-            rows.append(("locals", f"{name} = {text.escape(note.masks.value(value))}"))
-    undo = [
-        text_of(entry) for entry in reversed(body.root.undo) if entry.status in ("issued", "done", "unknown")
-    ]
-    if undo and body.status not in ENDED and not body.pivoted:
-        rows.append(("would undo", "  then  ".join(undo)))
-    rows += [
-        ("owes", f"{text_of(e, note.masks)}   until {screen.moment(look, e.owed_until, now)}")
-        for e in body.owed
-    ]
-    if body.pivoted and body.status not in ENDED:
-        rows.append(("past", "the point of no return: nothing is undone any more"))
-    if body.parked is not None:
-        rows.append(("parked", f"{body.parked.code} {text.escape(body.parked.reason)}"))
-        rows += [
-            ("", text.escape(line))
-            for line in (body.parked.error, *body.parked.trace.splitlines()[-6:])
-            if line
-        ]
-    if body.outcome:
-        rows.append(
-            ("outcome", f"{body.outcome} {text.escape(note.masks.message(body.outcome, body.outcome_body))}")
-        )
-    elif body.error:
-        rows.append(("error", text.escape(body.error)))
+    rows = [*_waits(look, body, note, places, now), *_holds(look, body, note, graph, now)]
     size = text.count(len(head.record.value or b""))
     rows.append(
         (
@@ -147,11 +105,64 @@ def _page(
     return out
 
 
-def text_of(entry: UndoEntry, masks: Masks = NONE) -> str:
+def _waits(
+    look: screen.Look, body: InstanceRecord, note: machines.Note, places: dict[str, str], now: int
+) -> Iterator[tuple[str, str]]:
+    """What it waits for, and what was sent for it."""
+    for pending in body.operations():
+        limit = f"   deadline {screen.moment(look, pending.deadline, now)}" if pending.deadline else ""
+        at = f" correlate {pending.correlate}" if pending.correlate else f" key {body.key}"
+        tries = f"   attempt {records.attempts_of(pending, note.attempts)}" if pending.attempt > 1 else ""
+        retry = f"   next try {screen.moment(look, pending.retry_at, now)}" if pending.retry_at else ""
+        yield (
+            "waits for",
+            text.escape(f"{' | '.join(pending.types) or pending.name}  {at}{limit}{tries}{retry}"),
+        )
+        if pending.error:
+            yield "last error", text.escape(pending.error)
+        if pending.key in places:
+            yield (
+                "sent",
+                f"{pending.name}   {places[pending.key]}   {screen.moment(look, pending.since or None, now)}",
+            )
+
+
+def _holds(
+    look: screen.Look, body: InstanceRecord, note: machines.Note, graph: str, now: int
+) -> Iterator[tuple[str, str]]:
+    """What it holds: locals, undos, why it stands, how it ended."""
+    for frame in body.root.frames:
+        for name, value in frame.slots.items():
+            yield "locals", f"{name} = {text.escape(note.masks.value(value))}"
+    names = dict(note.graphs[graph].undos) if graph in note.graphs else {}
+    standing = [e for e in reversed(body.root.undo) if e.status in ("issued", "done", "unknown")]
+    if standing and body.status not in ENDED and not body.pivoted:
+        yield "would undo", "  then  ".join(text_of(e, note.masks, names) for e in standing)
+    for entry in body.owed:
+        yield (
+            "owes",
+            f"{text_of(entry, note.masks, names)}   until {screen.moment(look, entry.owed_until, now)}",
+        )
+    if body.pivoted and body.status not in ENDED:
+        yield "past", "the point of no return: nothing is undone any more"
+    if body.parked is not None:
+        yield "parked", f"{body.parked.code} {text.escape(body.parked.reason)}"
+        for line in (body.parked.error, *body.parked.trace.splitlines()[-6:]):
+            if line:
+                yield "", text.escape(line)
+    if body.outcome:
+        yield "outcome", f"{body.outcome} {text.escape(note.masks.message(body.outcome, body.outcome_body))}"
+    elif body.error:
+        yield "error", text.escape(body.error)
+
+
+def text_of(entry: UndoEntry, masks: Masks = NONE, names: Mapping[str, str] | None = None) -> str:
     """`RefundCard(order_id=…)`, or `undo(ChargeCard)` where it is computed when it runs."""
-    name = entry.name if entry.kind != "group" else entry.label
+    name = (names or {}).get(entry.label, "") or (entry.name if entry.kind != "group" else entry.label)
     if entry.body and entry.kind == "command":
-        inner = ", ".join(f"{k}={v!r}" for k, v in text.object_of(masks.message(name, entry.body)).items())
+        inner = ", ".join(
+            f"{k}={v!r}" for k, v in text.object_of(masks.message(entry.name, entry.body)).items()
+        )
         return text.escape(f"{name}({inner})")
     waits = " (when its reply is known)" if entry.needs_reply and entry.status == "unknown" else ""
     return text.escape(f"{name}{waits}")
