@@ -186,10 +186,13 @@ def census(rig: Rig, worker: Worker) -> None:
     parked = c.kept + c.early + c.parked
     nothing = c.noop + c.duplicates + c.ignored
     assert c.inputs + c.more == c.applied + parked + c.dead + nothing, c
-    assert c.dead + c.expired == len(rig.records("desk.dlq")), c
+    letters = [r for r in rig.records("desk.dlq") if b".commands" not in dict(r.headers)["cp-dlq-topic"]]
+    assert c.dead + c.expired == len(letters), (
+        c
+    )  # besides those of services, which read their topics themselves
     stored = b"\0".join(r.value for r in rig.records() if r.value is not None)
-    letters = {(r.key, r.value) for r in rig.records("desk.dlq")}
-    lost = [r for r in rig.records("in") if not _is_kept(r, stored, letters)]
+    buried = {(r.key, r.value) for r in letters}
+    lost = [r for r in rig.records("in") if not _is_kept(r, stored, buried)]
     assert len(lost) <= c.duplicates + c.ignored + sum(_is_ours(r) for r in lost), lost
 
 

@@ -101,8 +101,11 @@ def failed(label: str, reason: str, reply: Any = None, *, unknown: bool = False)
 
 
 def words_of(why: BaseException) -> str:
-    """An exception in one line."""
-    text = str(why)
+    """An exception in one line; its own text may raise anything."""
+    try:
+        text = str(why)
+    except Exception:  # noqa: BLE001
+        text = ""
     return f"{type(why).__name__}: {text}"[:1000] if text else type(why).__name__
 
 

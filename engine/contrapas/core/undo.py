@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from contrapas.author.op import MISSING, Op, UndoRef
-from contrapas.author.retry import UNDO_RETRY, Retry
+from contrapas.author.retry import STEP_RETRY, UNDO_RETRY, Retry
 from contrapas.core.copies import copy_undo
 from contrapas.core.envelope import Node, UndoEntry
 from contrapas.core.outcomes import dump_body
@@ -86,6 +86,8 @@ def make_ready(work: Work, entry: UndoEntry, undo: Any) -> None:
         if undo.kind == "local":
             step = work.types.steps[undo.name]
             entry.kind, entry.name, entry.body = "local", undo.name, step.args.dump(undo.value)
+            if retry is None and step.retry is not STEP_RETRY:
+                retry = step.retry
         elif undo.kind == "command":
             entry.kind, entry.name, entry.body = "command", undo.name, dump_body(undo.value)
         else:

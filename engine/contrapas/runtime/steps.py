@@ -14,6 +14,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
 from contrapas.core.envelope import Cause
+from contrapas.core.outcomes import words_of
 from contrapas.core.world import Input, StepCall, StepType, Types
 from contrapas.errors import Cancelled, ContrapasError, DataError, OpaqueError, StepFailed
 from contrapas.failpoints import NAMES, failpoint
@@ -236,10 +237,11 @@ class StepRunner:
     def _failed(self, call: StepCall, why: BaseException) -> Input:
         failpoint("step.done")
         definite = isinstance(why, StepFailed)
-        reason = words_of(why)
+        reason = _reason(why)
         error = self._types.dump_exception(why)
         if len(error) > ERROR_MAX:
-            short = StepFailed(reason) if definite else OpaqueError(type(why).__name__, reason)
+            name = type(why).__name__
+            short = StepFailed(reason) if definite else OpaqueError(name, reason.removeprefix(f"{name}: "))
             error = self._types.dump_exception(short)
         cause = Cause(kind="result", type=call.step, source="local", id=call.key, note=reason)
         return Input(
@@ -255,16 +257,11 @@ class StepRunner:
         )
 
 
-def words_of(why: BaseException) -> str:
-    """What a step raised, in one line of at most 1000 characters; its own text may raise anything."""
-    try:
-        if isinstance(why, StepFailed) and why.reason:
-            return str(why.reason)[:1000]
-        if isinstance(why, DataError):
-            return f"{why.code} {why.text}"[:1000]
-        return f"{type(why).__name__}: {why}"[:1000]
-    except Exception:  # noqa: BLE001
-        return type(why).__name__
+def _reason(why: BaseException) -> str:
+    """What a step raised, in one line of at most 1000 characters."""
+    if isinstance(why, StepFailed) and why.reason:
+        return words_of(Exception(why.reason)).removeprefix("Exception: ")
+    return f"{why.code} {why.text}"[:1000] if isinstance(why, DataError) else words_of(why)
 
 
 def _unfit(call: StepCall, why: Exception) -> DataError:

@@ -46,8 +46,8 @@ class Watchdog:
         self.beat_s = beat_s
         self.blocked_s = blocked_s
         self.red_s = red_s
-        self.last: Block | None = None
-        """The newest time that the loop stood still, whether it is over or not."""
+        self.worst: Block | None = None
+        """The longest time within the last minute that the loop stood still, whether it is over or not."""
         self._beaten = time.monotonic()
         self._thread_id = 0
         self._end = threading.Event()
@@ -67,10 +67,10 @@ class Watchdog:
 
     def colour(self) -> tuple[str, str]:
         """(`green`, `amber` or `red`, why)."""
-        last = self.last
-        if last is None or time.monotonic() - last.ended > REMEMBERED_S:
+        worst = self.worst
+        if worst is None or time.monotonic() - worst.ended > REMEMBERED_S:
             return "green", ""
-        return ("red" if last.seconds >= self.red_s else "amber"), last.words()
+        return ("red" if worst.seconds >= self.red_s else "amber"), worst.words()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beaten = time.monotonic()
@@ -87,13 +87,15 @@ class Watchdog:
             frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
             if frame is None or self._beaten != beaten:
                 continue
-            self.last = Block(place_of(frame), seconds, now)
+            found, worst = Block(place_of(frame), seconds, now), self.worst
+            if worst is None or now - worst.ended > REMEMBERED_S or seconds >= worst.seconds:
+                self.worst = found
             if said != beaten:
                 said = beaten
-                _logger.warning("amber: %s", self.last.words())
+                _logger.warning("amber: %s", found.words())
             if seconds >= self.red_s and told != beaten:
                 told = beaten
-                _logger.error("red: %s", self.last.words())
+                _logger.error("red: %s", found.words())
 
 
 def place_of(frame: FrameType) -> str:
