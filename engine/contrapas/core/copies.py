@@ -164,4 +164,5 @@ def copy_record(old: InstanceRecord) -> InstanceRecord:
     new.binds = list(old.binds)
     new.parked = old.parked
     new.head = old.head
+    new.memory = old.memory
     return new

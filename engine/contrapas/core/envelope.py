@@ -281,6 +281,8 @@ class InstanceRecord:
     parked: Parked | None = None
     head: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of what never changes in an instance's life, once written."""
+    memory: bytes = field(default=b"", compare=False, repr=False)
+    """Avro bytes of `positions` and `seen`, once written; empty again when one of them is replaced."""
 
     def operations(self) -> Iterator[Pending]:
         """Every operation in flight, undos included, in order of position."""

@@ -27,7 +27,11 @@ from contrapas.core.envelope_read import read_instance
 from contrapas.errors import Damaged
 
 Parts = list[bytes]
-_WORDS_MAX: Final = 20_000
+_KEPT_MAX: Final = 20_000
+_BOOL: Final = (b"\x00", b"\x01")
+_NONE: Final = b"\x00"
+_SOME: Final = b"\x02"
+_EMPTY: Final = b"\x00"
 
 
 def _varint(n: int) -> bytes:
@@ -40,42 +44,43 @@ def _varint(n: int) -> bytes:
     return bytes(out)
 
 
-_SMALL: Final = [_varint(n) for n in range(16_384)]
-_BOOL: Final = (b"\x00", b"\x01")
-_NONE: Final = b"\x00"
-_EMPTY: Final = b"\x00"
+class _Longs(dict[int, bytes]):
+    """Numbers, encoded once: small ones recur, and so does the time of a batch."""
 
-
-def _long(n: int) -> bytes:
-    return _SMALL[n] if 0 <= n < 16_384 else _varint(n)
-
-
-def _maybe(n: int | None) -> bytes:
-    return _NONE if n is None else b"\x02" + _long(n)
-
-
-def _bytes(value: bytes) -> bytes:
-    return _long(len(value)) + value
-
-
-def _text(value: str) -> bytes:
-    if not value:
-        return _EMPTY
-    raw = value.encode()
-    return _long(len(raw)) + raw
+    def __missing__(self, n: int) -> bytes:
+        if len(self) >= _KEPT_MAX:
+            self.clear()
+        made = self[n] = _varint(n)
+        return made
 
 
 class _Words(dict[str, bytes]):
     """Texts that recur, encoded once."""
 
     def __missing__(self, word: str) -> bytes:
-        if len(self) >= _WORDS_MAX:
+        if len(self) >= _KEPT_MAX:
             self.clear()
         made = self[word] = _text(word)
         return made
 
 
+_LONG: Final = _Longs()
 _WORD: Final = _Words()
+
+
+def _maybe(n: int | None) -> bytes:
+    return _NONE if n is None else _SOME + _LONG[n]
+
+
+def _bytes(value: bytes) -> bytes:
+    return _LONG[len(value)] + value
+
+
+def _text(value: str) -> bytes:
+    if not value:
+        return _EMPTY
+    raw = value.encode()
+    return _LONG[len(raw)] + raw
 
 
 @cache
@@ -98,21 +103,23 @@ def encode(record: InstanceRecord) -> bytes:
         r.head = _head(r)
     parts: Parts = [
         r.head,
-        _long(r.version),
-        _long(r.epoch),
+        _LONG[r.version],
+        _LONG[r.epoch],
         _WORD[r.writer],
         _WORD[r.status],
-        _long(r.at),
+        _LONG[r.at],
     ]
     _node(r.root, parts)
     _cause(r.cause, parts)
-    _positions(r.positions, parts)
-    _seen(r.seen, parts)
-    _messages(r.out, parts)
-    _messages(r.unsent, parts)
-    parts.append(_long(r.undo_count))
-    parts.append(_maybe(r.deadline))
-    parts.append(_BOOL[r.pivoted])
+    if not r.memory:
+        r.memory = _memory(r)
+    parts.append(r.memory)
+    if r.out or r.unsent:
+        _messages(r.out, parts)
+        _messages(r.unsent, parts)
+    else:
+        parts.append(b"\x00\x00")
+    parts += (_LONG[r.undo_count], _NONE if r.deadline is None else _maybe(r.deadline), _BOOL[r.pivoted])
     _tail(r, parts)
     return b"".join(parts)
 
@@ -145,12 +152,26 @@ def _head(r: InstanceRecord) -> bytes:
             _text(r.run),
             _text(r.mode),
             _text(r.on_late),
-            _long(r.started_at),
+            _LONG[r.started_at],
             _text(r.start_id),
             _bytes(r.start_digest),
-            _long(r.late_replies_ms),
+            _LONG[r.late_replies_ms],
         )
     )
+
+
+def _memory(r: InstanceRecord) -> bytes:
+    """Positions and ids: most transitions come from within and change neither."""
+    parts: Parts = []
+    if r.positions:
+        parts.append(_LONG[len(r.positions)])
+        for name, offset in r.positions.items():
+            parts += (_WORD[name], _LONG[offset])
+    parts.append(_EMPTY)
+    if r.seen:  # digests of 16 bytes each: their length is the byte between them
+        parts += (_LONG[len(r.seen)], b"\x20", b"\x20".join(r.seen))
+    parts.append(_EMPTY)
+    return b"".join(parts)
 
 
 _NOTHING_MORE: Final = b"\x00" * 13
@@ -158,10 +179,12 @@ _NOTHING_MORE: Final = b"\x00" * 13
 
 
 def _tail(r: InstanceRecord, parts: Parts) -> None:
-    rare = r.ended_at, r.cancel, r.outcome, r.error, r.unwound, r.undone, r.paused, r.retain_until
-    if not any(rare) and not (r.kept or r.owed or r.binds) and r.parked is None:
-        parts.append(_NOTHING_MORE)
-        return
+    if r.ended_at is None and not (
+        r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused or r.kept or r.owed or r.binds
+    ):
+        if r.retain_until is None and r.parked is None:
+            parts.append(_NOTHING_MORE)
+            return
     parts += (
         _maybe(r.ended_at),
         _WORD[r.cancel],
@@ -175,7 +198,7 @@ def _tail(r: InstanceRecord, parts: Parts) -> None:
     )
     _causes(r.kept, parts)
     _entries(r.owed, parts)
-    _many(len(r.binds), parts)
+    parts.append(_LONG[len(r.binds)])
     for bound in r.binds:
         _pending(bound, parts)
     if r.binds:
@@ -183,78 +206,58 @@ def _tail(r: InstanceRecord, parts: Parts) -> None:
     _parked(r.parked, parts)
 
 
-def _many(count: int, parts: Parts) -> None:
-    """The head of an array's only block; of an empty array all of it."""
-    parts.append(_long(count))
-
-
 def _words(words: Sequence[str], parts: Parts) -> None:
     if words:
-        parts.append(_long(len(words)))
+        parts.append(_LONG[len(words)])
         parts += [_WORD[word] for word in words]
     parts.append(_EMPTY)
 
 
 def _longs(numbers: Sequence[int], parts: Parts) -> None:
     if numbers:
-        parts.append(_long(len(numbers)))
-        parts += [_long(n) for n in numbers]
+        parts.append(_LONG[len(numbers)])
+        parts += [_LONG[n] for n in numbers]
     parts.append(_EMPTY)
 
 
 def _texts(texts: Mapping[str, str], parts: Parts) -> None:
     if texts:
-        parts.append(_long(len(texts)))
+        parts.append(_LONG[len(texts)])
         for name, text in texts.items():
             raw = text.encode()
-            size = len(raw)
-            parts.append(_WORD[name])
-            parts.append(_SMALL[size] if size < 16_384 else _varint(size))
-            parts.append(raw)
-    parts.append(_EMPTY)
-
-
-def _positions(positions: Mapping[str, int], parts: Parts) -> None:
-    if positions:
-        parts.append(_long(len(positions)))
-        for name, offset in positions.items():
-            parts.append(_WORD[name])
-            parts.append(_long(offset))
-    parts.append(_EMPTY)
-
-
-def _seen(seen: list[bytes], parts: Parts) -> None:
-    """Digests of 16 bytes each: their length is the byte between them."""
-    if seen:
-        parts.append(_long(len(seen)))
-        parts.append(b"\x20" + b"\x20".join(seen))
+            parts += (_WORD[name], _LONG[len(raw)], raw)
     parts.append(_EMPTY)
 
 
 def _node(n: Node, parts: Parts) -> None:
     if n.frames:
-        parts.append(_SMALL[len(n.frames)])
+        parts.append(_LONG[len(n.frames)])
         for frame in n.frames:
-            _frame(frame, parts)
+            parts += (_WORD[frame.saga], _WORD[frame.graph], _WORD[frame.label])
+            _texts(frame.slots, parts)
+            if frame.scopes:
+                _longs(frame.scopes, parts)
+                parts.append(_LONG[frame.undo])
+            else:
+                parts += (_EMPTY, _LONG[frame.undo])
     parts.append(_EMPTY)
     if n.pending is None:
         parts.append(_NONE)
     else:
-        parts.append(b"\x02")
+        parts.append(_SOME)
         _pending(n.pending, parts)
-    _entries(n.undo, parts)
+    if n.undo:
+        _entries(n.undo, parts)
+    else:
+        parts.append(_EMPTY)
+    if n.join is None and n.unwinding is None and n.result is None and n.error is None and not n.cancel:
+        parts.append(b"\x00\x00\x00\x00\x00")
+        return
     _join(n.join, parts)
     _unwinding(n.unwinding, parts)
     for text in (n.result, n.error):
-        parts.append(_NONE if text is None else b"\x02" + _text(text))
+        parts.append(_NONE if text is None else _SOME + _text(text))
     parts.append(_text(n.cancel))
-
-
-def _frame(f: Frame, parts: Parts) -> None:
-    parts += (_WORD[f.saga], _WORD[f.graph], _WORD[f.label])
-    _texts(f.slots, parts)
-    _longs(f.scopes, parts)
-    parts.append(_long(f.undo))
 
 
 _PLAIN: Final = b"\x00" * 6
@@ -262,16 +265,22 @@ _PLAIN: Final = b"\x00" * 6
 
 
 def _pending(p: Pending, parts: Parts) -> None:
-    parts += (_text(p.key), _WORD[p.label], _long(p.visit), _WORD[p.kind], _WORD[p.name])
-    _words(p.types, parts)
+    key = p.key.encode()
+    parts += (_LONG[len(key)], key, _WORD[p.label], _LONG[p.visit], _WORD[p.kind], _WORD[p.name])
+    if p.types:
+        _words(p.types, parts)
+    else:
+        parts.append(_EMPTY)
+    body = p.body.encode()
     parts += (
-        _long(p.attempt),
-        _long(p.since),
+        _LONG[p.attempt],
+        _LONG[p.since],
         _WORD[p.policy],
-        _text(p.body),
-        _long(p.undo),
-        _maybe(p.deadline),
-        _text(p.target),
+        _LONG[len(body)],
+        body,
+        _LONG[p.undo],
+        _NONE if p.deadline is None else _maybe(p.deadline),
+        _text(p.target) if p.target else _EMPTY,
     )
     if p.retry_at is None and p.each_at is None and not (p.correlate or p.wait_id or p.error or p.undoes):
         parts.append(_PLAIN)
@@ -288,7 +297,7 @@ def _pending(p: Pending, parts: Parts) -> None:
 
 def _entries(entries: Sequence[UndoEntry], parts: Parts) -> None:
     if entries:
-        parts.append(_long(len(entries)))
+        parts.append(_LONG[len(entries)])
         for entry in entries:
             if not entry.raw:
                 entry.raw = _entry(entry)
@@ -298,9 +307,9 @@ def _entries(entries: Sequence[UndoEntry], parts: Parts) -> None:
 
 def _entry(e: UndoEntry) -> bytes:
     parts: Parts = [
-        _long(e.number),
+        _LONG[e.number],
         _WORD[e.label],
-        _long(e.visit),
+        _LONG[e.visit],
         _text(e.key),
         _WORD[e.status],
         _WORD[e.kind],
@@ -312,14 +321,14 @@ def _entry(e: UndoEntry) -> bytes:
     _texts(e.captures, parts)
     parts += (_WORD[e.saga], _WORD[e.graph], _text(e.reply), _maybe(e.within_ms))
     if e.branches:
-        parts.append(_long(len(e.branches)))
+        parts.append(_LONG[len(e.branches)])
         for branch in e.branches:
             _entries(branch, parts)
     parts += (_EMPTY, _maybe(e.unknown_at), _BOOL[e.lost], _maybe(e.owed_until))
     if e.pending is None:
         parts.append(_NONE)
     else:
-        parts.append(b"\x02")
+        parts.append(_SOME)
         _pending(e.pending, parts)
     parts.append(_text(e.note))
     return b"".join(parts)
@@ -329,43 +338,52 @@ def _join(j: Join | None, parts: Parts) -> None:
     if j is None:
         parts.append(_NONE)
         return
-    parts += (b"\x02", _WORD[j.kind], _WORD[j.label], _long(j.visit), _BOOL[j.fail_fast])
+    parts += (_SOME, _WORD[j.kind], _WORD[j.label], _LONG[j.visit], _BOOL[j.fail_fast])
     if j.children:
-        parts.append(_long(len(j.children)))
+        parts.append(_LONG[len(j.children)])
         for child in j.children:
             _node(child, parts)
     parts.append(_EMPTY)
     _longs(j.done_order, parts)
-    parts += (_long(j.winner), _text(j.thrown), _BOOL[j.listed])
+    parts += (_LONG[j.winner], _text(j.thrown), _BOOL[j.listed])
 
 
 def _unwinding(u: Unwinding | None, parts: Parts) -> None:
     if u is None:
         parts.append(_NONE)
     else:
-        parts += (b"\x02", _long(u.floor), _WORD[u.then], _text(u.cause), _BOOL[u.whole])
+        parts += (_SOME, _LONG[u.floor], _WORD[u.then], _text(u.cause), _BOOL[u.whole])
 
 
 def _headers(headers: Sequence[tuple[str, bytes]], parts: Parts) -> None:
     if headers:
-        parts.append(_long(len(headers)))
+        parts.append(_LONG[len(headers)])
         for name, value in headers:
-            size = len(value)
-            parts.append(_WORD[name])
-            parts.append(_SMALL[size] if size < 16_384 else _varint(size))
-            parts.append(value)
+            parts += (_WORD[name], _LONG[len(value)], value)
     parts.append(_EMPTY)
 
 
 def _cause(c: Cause, parts: Parts) -> None:
-    parts += (_WORD[c.kind], _WORD[c.type], _WORD[c.source], _text(c.id), _long(c.partition), _long(c.offset))
-    _headers(c.headers, parts)
-    parts += (_bytes(c.value), _text(c.note))
+    ident = c.id.encode()
+    parts += (
+        _WORD[c.kind],
+        _WORD[c.type],
+        _WORD[c.source],
+        _LONG[len(ident)],
+        ident,
+        _LONG[c.partition],
+        _LONG[c.offset],
+    )
+    if c.headers:
+        _headers(c.headers, parts)
+    else:
+        parts.append(_EMPTY)
+    parts += (_LONG[len(c.value)], c.value, _text(c.note) if c.note else _EMPTY)
 
 
 def _causes(causes: Sequence[Cause], parts: Parts) -> None:
     if causes:
-        parts.append(_long(len(causes)))
+        parts.append(_LONG[len(causes)])
         for cause in causes:
             _cause(cause, parts)
     parts.append(_EMPTY)
@@ -373,7 +391,7 @@ def _causes(causes: Sequence[Cause], parts: Parts) -> None:
 
 def _messages(messages: Sequence[Message], parts: Parts) -> None:
     if messages:
-        parts.append(_long(len(messages)))
+        parts.append(_LONG[len(messages)])
         for m in messages:
             parts += (_WORD[m.to], _bytes(m.key), _bytes(m.value))
             _headers(m.headers, parts)
@@ -385,10 +403,10 @@ def _parked(p: Parked | None, parts: Parts) -> None:
     if p is None:
         parts.append(_NONE)
         return
-    parts += (b"\x02", _WORD[p.reason], _WORD[p.code], _text(p.error), _text(p.trace))
+    parts += (_SOME, _WORD[p.reason], _WORD[p.code], _text(p.error), _text(p.trace))
     if p.input is None:
         parts.append(_NONE)
     else:
-        parts.append(b"\x02")
+        parts.append(_SOME)
         _cause(p.input, parts)
     parts.append(_WORD[p.status])

@@ -207,6 +207,8 @@ POSITIONS_MAX: Final = 16
 
 def remember(record: InstanceRecord, event: Input) -> None:
     """Keep position and id of an applied event, the newest 16 and 64; the memory is replaced, not changed."""
+    if event.position or event.digest:
+        record.memory = b""
     if event.position:
         positions = record.positions = dict(record.positions)
         positions.pop(event.position, None)
