@@ -64,6 +64,13 @@ def copy_cause(old: Cause) -> Cause:
     return new
 
 
+def noted(old: Cause, note: str) -> Cause:
+    """A cause with a note of its own."""
+    new = copy_cause(old)
+    new.note = note
+    return new
+
+
 def copy_undo(old: UndoEntry) -> UndoEntry:
     """An entry with branch lists of its own; the entries in them are shared."""
     new: UndoEntry = _new(UndoEntry)

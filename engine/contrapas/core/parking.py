@@ -8,7 +8,7 @@ undo counts as undone, with the reason), `cancel` and `kill` unwind.
 from __future__ import annotations
 
 from contrapas.core import cancel, expire, settle, start, unwind, waits
-from contrapas.core.copies import copy_pending, copy_undo
+from contrapas.core.copies import copy_pending, copy_undo, noted
 from contrapas.core.envelope import Cause, InstanceRecord, Parked, UndoEntry
 from contrapas.core.outcomes import trace_of, words_of
 from contrapas.core.plans import START
@@ -69,8 +69,8 @@ def by_reference(record: InstanceRecord) -> None:
             offset=parked.input.offset,
             note="by reference: it does not fit into the record",
         )
+    record.cause = noted(record.cause, "value left out: it does not fit into the record")
     record.cause.value = b""
-    record.cause.note = "value left out: it does not fit into the record"
 
 
 def retry(work: Work) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 
 from contrapas.core import cancel, expire, frames, parking, settle, start, undo, waits
+from contrapas.core.copies import noted
 from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.envelope_avro import encode
 from contrapas.core.plans import plan_of
 from contrapas.core.reread import keepable, reread
-from contrapas.core.size import LIMIT, size_of
+from contrapas.core.size import LIMIT
 from contrapas.core.status import status_of
 from contrapas.core.work import FATAL, Line, Work, next_record
 from contrapas.core.world import Input, StepCall, Transition, World
@@ -58,7 +60,7 @@ def _start(record: InstanceRecord | None, event: Input, world: World) -> Transit
         try:
             start.begin(work, event)
             frames.run(work)
-            _check(fresh)
+            made = _finish(work, "applied")
         except FATAL:
             raise
         except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
@@ -66,7 +68,8 @@ def _start(record: InstanceRecord | None, event: Input, world: World) -> Transit
                 continue
             stopped = parking.parked(start.born(event, world), event, why, None)
             return _parked(stopped)
-        return _finish(work, collected=collected)
+        made.collected = collected
+        return made
     raise AssertionError
 
 
@@ -79,7 +82,9 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
             frames.run(work)
             if event.cause.kind == "operate":
                 _drain(work)
-            _check(work.record)
+            if verdict == "stale":
+                return Transition(record=None, verdict="no-op", reason="the timer no longer counts")
+            return _finish(work, verdict)
         except FATAL:
             raise
         except Damaged:
@@ -91,9 +96,6 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
                 return stopped
             why = why.why if isinstance(why, _Unappliable) else why
             return _parked(parking.parked(next_record(record, event), event, why, record))
-        if verdict == "stale":
-            return Transition(record=None, verdict="no-op", reason="the timer no longer counts")
-        return _finish(work, verdict=verdict)
     raise AssertionError
 
 
@@ -240,17 +242,24 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
         return Transition(
             record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events"
         )
-    new = next_record(record, event)
-    new.kept.append(cause)
-    new.cause.note = "kept"
-    if size_of(new) > LIMIT:
+    new = _keeping(record, event, cause)
+    value = encode(new)
+    if len(value) > LIMIT:
         return Transition(record=None, verdict="dead", code="CP846", reason="it does not fit into the record")
     if record.parked is not None and record.parked.code == "CP312" and fits(record, world):
-        moved = _resumed(new, event, world)
+        moved = _resumed(_keeping(record, event, cause), event, world)
         if moved is not None:
             return moved
+    return Transition(record=new, verdict="kept", value=value)
+
+
+def _keeping(record: InstanceRecord, event: Input, cause: Cause) -> InstanceRecord:
+    """The successor that has one more event to look at later."""
+    new = next_record(record, event)
+    new.kept.append(cause)
+    new.cause = noted(new.cause, "kept")
     new.status = status_of(new)
-    return Transition(record=new, verdict="kept")
+    return new
 
 
 def _resumed(new: InstanceRecord, event: Input, world: World) -> Transition | None:
@@ -259,12 +268,11 @@ def _resumed(new: InstanceRecord, event: Input, world: World) -> Transition | No
         parking.retry(work)
         frames.run(work)
         _drain(work)
-        _check(new)
+        return _finish(work, "applied")
     except FATAL:
         raise
     except Exception:  # noqa: BLE001  it stays parked
         return None
-    return _finish(work)
 
 
 def fits(record: InstanceRecord, world: World) -> bool:
@@ -329,22 +337,23 @@ def _stop_at(record: InstanceRecord, event: Input, world: World, stop: _Unapplia
         _apply(work, record, event)
         frames.run(work)
         _drain(work, stop)
-        _check(work.record)
+        return _finish(work, "parked")
     except FATAL:
         raise
     except Exception:  # noqa: BLE001  the caller parks the instance where it stood
         return None
-    return _finish(work, verdict="parked")
 
 
 def _nothing(record: InstanceRecord, event: Input, note: str) -> Transition:
     new = next_record(record, event)
-    new.cause.note = note
+    new.cause = noted(new.cause, note)
     return Transition(record=new, verdict="no-op")
 
 
-def _check(record: InstanceRecord) -> None:
-    size = size_of(record)
+def _fitting(record: InstanceRecord) -> bytes:
+    """The record's bytes. DataError CP846 if they are too many."""
+    value = encode(record)
+    size = len(value)
     if size > LIMIT:
         raise DataError(
             "CP846",
@@ -353,19 +362,25 @@ def _check(record: InstanceRecord) -> None:
             got=f"{size} bytes",
             fix="store large values elsewhere and keep their address",
         )
+    return value
 
 
 def _parked(stopped: InstanceRecord) -> Transition:
     """The record of an instance that stands still; it fits in any case."""
-    if size_of(stopped) > LIMIT:
+    value = encode(stopped)
+    if len(value) > LIMIT:
         parking.by_reference(stopped)
+        value = encode(stopped)
     assert stopped.parked is not None
-    return Transition(record=stopped, verdict="parked", code=stopped.parked.code, reason=stopped.parked.error)
+    code, reason = stopped.parked.code, stopped.parked.error
+    return Transition(record=stopped, verdict="parked", code=code, reason=reason, value=value)
 
 
-def _finish(work: Work, *, verdict: str = "applied", collected: list[str] | None = None) -> Transition:
+def _finish(work: Work, verdict: str) -> Transition:
+    """What a transition gave, encoded. DataError CP846 when the record has grown too large."""
     record = work.record
     record.status = status_of(record)
+    value = _fitting(record)
     if verdict == "dead":
         return Transition(
             record=None, verdict="dead", code="CP846", reason="the instance keeps no more events"
@@ -373,7 +388,7 @@ def _finish(work: Work, *, verdict: str = "applied", collected: list[str] | None
     steps = work.steps
     if work.event.cause.kind == "operate" and steps:
         steps = _still_pending(record, steps)
-    made = Transition(record=record, steps=steps, verdict=verdict, collected=collected or [])
+    made = Transition(record=record, steps=steps, verdict=verdict, value=value)
     if record.parked is not None:
         made.code, made.reason = record.parked.code, record.parked.error
         if record.parked.input is None and verdict == "applied":

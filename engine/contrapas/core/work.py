@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any, Final
 
 from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
@@ -33,17 +34,17 @@ class SagaBug(Exception):
         """CP704: a failure after the point of no return."""
 
 
-class Line(NamedTuple):
+class Line:
     """A line of execution and those above it, the root first."""
 
-    nodes: tuple[Node, ...]
-    suffix: str = ""
-    """Positions in the joins above: `[0][1]`."""
+    __slots__ = ("node", "nodes", "suffix")
 
-    @property
-    def node(self) -> Node:
+    def __init__(self, nodes: tuple[Node, ...], suffix: str = "") -> None:
+        self.nodes = nodes
+        self.node = nodes[-1]
         """The line's own node."""
-        return self.nodes[-1]
+        self.suffix = suffix
+        """Positions in the joins above: `[0][1]`."""
 
     @property
     def parent(self) -> Line:
@@ -60,6 +61,31 @@ class Line(NamedTuple):
     def position(self) -> int:
         """Which branch of its parent this is."""
         return int(self.suffix[self.suffix.rindex("[") + 1 : -1])
+
+
+class Stretch(Activation):
+    """An activation that makes its logger when the code asks for it, which most stretches do not."""
+
+    __slots__ = ("_given", "_make", "_record")
+
+    def __init__(self, record: InstanceRecord, make: Callable[[str, str], Any] | None) -> None:
+        self.key = record.key
+        self.instance = record.instance
+        self.effects = []
+        self._given: Any = None
+        self._make = make
+        self._record = record
+
+    @property
+    def logger(self) -> Any:
+        """What stands behind `s.log`."""
+        if self._given is None and self._make is not None:
+            self._given = self._make(self.instance, self._record.state)
+        return self._given
+
+    @logger.setter
+    def logger(self, given: Any) -> None:
+        self._given = given
 
 
 Todo = tuple[int, Line, Any, BaseException | None]
@@ -110,8 +136,7 @@ class Work:
         """Frames that `live` knows by identity: no other may get theirs."""
         self.stretches = 0
         self.ambients: dict[str, tuple[Any, ...]] = {}
-        logger = world.log(record.instance, record.state) if world.log is not None else None
-        self.activation = Activation(record.key, record.instance, logger)
+        self.activation: Activation = Stretch(record, world.log)
         self.saga = Saga(self.activation)
 
     def resume(self, line: Line, value: Any = None, thrown: BaseException | None = None) -> None:
@@ -162,7 +187,7 @@ class Work:
 
     def note(self, text: str) -> None:
         """Say in the record what became of the event."""
-        cause = self.record.cause
+        cause = self.record.cause = copy_cause(self.record.cause)
         cause.note = f"{cause.note}; {text}" if cause.note else text
 
     def park(self, code: str, reason: str, error: str) -> None:
@@ -189,13 +214,14 @@ def step_call(record: InstanceRecord, pending: Pending, world: World) -> StepCal
 
 
 def next_record(record: InstanceRecord, event: Input) -> InstanceRecord:
-    """The record's successor before anything happened: version, owner, cause, dedupe memory."""
+    """The record's successor before anything happened: version, owner, cause, dedupe memory. The cause is the input's
+    own: who notes something on it copies it first."""
     new = copy_record(record)
     new.version = record.version + 1
     new.epoch = event.epoch
     new.writer = event.writer
     new.at = event.at
-    new.cause = copy_cause(event.cause)
+    new.cause = event.cause
     new.unsent = [] if event.published else [*record.unsent, *record.out]
     remember(new, event)
     return new

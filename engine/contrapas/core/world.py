@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from contrapas.codec.messages import MessageType, StepType
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.machine import Machine
 
-__all__ = ["Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "World"]
+__all__ = ["Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "UNREAD", "World"]
 
 
 class Types(Protocol):
@@ -56,6 +56,10 @@ class World:
     """(instance, state) -> the logger behind `s.log`."""
 
 
+UNREAD: Final[Any] = object()
+"""There is only the text: whoever wants the value reads it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Input:
     """One thing that happens to one instance, decoded and addressed."""
@@ -68,6 +72,8 @@ class Input:
     """Registered name of the event, reply or signal."""
     body: Any = None
     """The decoded model; of a `result`: JSON text of the value."""
+    live: Any = UNREAD
+    """Of a `result`: the value itself, if it is of a type whose values never change and come back exactly (R10)."""
     in_reply_to: str = ""
     """Idempotency key that a reply or result answers; empty: match by type and key."""
     outcome: str = "ok"
@@ -109,6 +115,8 @@ class StepCall(NamedTuple):
     timeout_ms: int
     label: str
     epoch: int
+    live: Any = UNREAD
+    """(args, kwargs) themselves, if all of them are of types whose values never change and come back exactly (R10)."""
 
 
 class Timer(NamedTuple):
@@ -134,3 +142,5 @@ class Transition:
     """The instance's retention ended: write a tombstone instead."""
     collected: list[str] = field(default_factory=list[str])
     """Ids of parked early events that a start took."""
+    value: bytes = b""
+    """The record as bytes, where it was encoded to see that it fits; empty: not yet."""

@@ -46,7 +46,7 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         p.bury(batch, event.instance)
     elif new is not None:
         p.counts.transitions += 1
-        p.write(batch, new)
+        p.write(batch, new, change.value)
     return change
 
 

@@ -227,10 +227,10 @@ class Partition:
             return True
         return all(sender != instance for sender, _ in batch.senders)
 
-    def write(self, batch: Batch, record: InstanceRecord) -> None:
-        """Draft an instance's new record, with its messages."""
+    def write(self, batch: Batch, record: InstanceRecord, value: bytes = b"") -> None:
+        """Draft an instance's new record, with its messages. value: its bytes, if they are there already."""
         instance = record.instance
-        value = encode_instance(record)
+        value = value or encode_instance(record)
         deadline = next_deadline(record)
         ended = record.status in ENDED_STATUSES
         entry = Entry(value, deadline, ENDED if ended else LIVE, record.version)
