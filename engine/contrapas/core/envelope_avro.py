@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from contrapas.core.envelope import (
     Cause,
-    Frame,
     InstanceRecord,
     Join,
     Message,
@@ -179,12 +178,11 @@ _NOTHING_MORE: Final = b"\x00" * 13
 
 
 def _tail(r: InstanceRecord, parts: Parts) -> None:
-    if r.ended_at is None and not (
-        r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused or r.kept or r.owed or r.binds
-    ):
-        if r.retain_until is None and r.parked is None:
-            parts.append(_NOTHING_MORE)
-            return
+    said = r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused
+    more = r.ended_at is not None or r.retain_until is not None or r.parked is not None
+    if not (said or more or r.kept or r.owed or r.binds):
+        parts.append(_NOTHING_MORE)
+        return
     parts += (
         _maybe(r.ended_at),
         _WORD[r.cancel],

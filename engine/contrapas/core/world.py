@@ -10,7 +10,7 @@ from contrapas.codec.messages import MessageType, StepType
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.machine import Machine
 
-__all__ = ["Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "UNREAD", "World"]
+__all__ = ["UNREAD", "Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "World"]
 
 
 class Types(Protocol):
