@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from contrapas.author.step import step
 from contrapas.core.envelope_avro import decode
 from contrapas.core.lane import Record
 from contrapas.core.world import Input, StepCall
+from contrapas.log.sqlite_owners import Holder
 from contrapas.runtime.build import build
 from contrapas.runtime.careful import Care
 from contrapas.runtime.clock import JumpClock
@@ -252,3 +255,66 @@ async def test_a_result_that_came_before_the_stop_is_written_before_the_release(
         station.stop()
         await rig.until(lambda: not w.stations)
         assert rig.status("held/a") == "done"
+
+
+async def test_a_paused_instance_s_step_goes_on_after_a_takeover() -> None:
+    definition = HOLDING.definition()
+    async with rig_of(definition, build(definition), partitions=1) as rig:
+        await rig.worker()
+        client = rig.client()
+        await client.start("held", Ordered(id="a"))
+        await rig.until(lambda: len(LOG) == 1)
+        await client.operate("held/a", "pause")
+        await rig.until(lambda: rig.status("held/a") == "paused")
+        await rig.kill()
+        await rig.worker()
+        await rig.until(lambda: len(LOG) == 2)
+        GATE.set()
+
+
+async def test_an_instance_that_waited_for_a_release_goes_on_when_an_owner_has_it() -> None:
+    definition = HOLDING.definition()
+    world = build(definition)
+    types: Any = copy(world.types)
+    types.steps = {}
+    bare = replace(world, types=types)
+    async with rig_of(definition, world, partitions=1) as rig:
+        await rig.worker()
+        rig.workers[0].setting = replace(rig.workers[0].setting, world=bare)
+        (station,) = rig.workers[0].stations.values()
+        station.partition.setting = replace(station.partition.setting, world=bare)
+        await rig.client().start("held", Ordered(id="a"))
+        await rig.until(lambda: rig.status("held/a") == "parked")
+        await rig.kill()
+        await rig.worker()
+        GATE.set()
+        await rig.until(lambda: rig.status("held/a") == "done")
+
+
+async def test_an_unknown_destination_parks_its_instance_and_retry_sends_the_message() -> None:
+    definition = BUYING.definition()
+    async with rig_of(definition, build(definition), partitions=1) as rig:
+        w = await rig.worker()
+        client = rig.client()
+        gone = rig.log.store.lanes.pop("twice.commands")
+        await client.start("buys", Ordered(id="a"))
+        await client.start("buys", Ordered(id="b"))
+        await rig.until(lambda: rig.status("buys/b") == "parked")
+        assert rig.status("buys/a") == "parked" and w.health().colour == "green"
+        record = decode(next(r for r in rig.records() if r.key == b"buys/a").value)
+        assert record.parked is not None and record.parked.code == "CP505"
+        assert [m.to for m in record.unsent] == ["twice.commands"] and record.out == []
+        rig.log.store.lanes["twice.commands"] = gone
+        await client.operate("buys/a", "retry")
+        await rig.until(lambda: len(rig.records("twice.commands")) == 1)
+        assert rig.status("buys/a") == "waiting"
+
+
+async def test_health_names_who_holds_a_partition_and_says_nothing() -> None:
+    """I-44."""
+    definition = BUYING.definition()
+    async with rig_of(definition, build(definition), partitions=1) as rig:
+        w: Any = await rig.worker()
+        w.log.stalled = lambda: [Holder(3, "w9", "host-9", 4711, 31_000)]
+        found = w.health()
+        assert found.colour == "red" and "host-9, pid 4711" in found.reasons[0]

@@ -221,6 +221,7 @@ def _pivot(work: Work) -> None:
             if frame.scopes:
                 moved = line.node.frames[i] = _same(work, frame)
                 moved.scopes = [0] * len(frame.scopes)
+        unwind.drive(work, line)  # of what it was taking back nothing is left
 
 
 def _settle_frame(work: Work, frame: Frame, value: Any, thrown: BaseException | None) -> None:

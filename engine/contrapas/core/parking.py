@@ -7,17 +7,21 @@ undo counts as undone, with the reason), `cancel` and `kill` unwind.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from contrapas.core import cancel, expire, settle, start, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo, noted
 from contrapas.core.envelope import Cause, InstanceRecord, Parked, UndoEntry
 from contrapas.core.outcomes import trace_of, words_of
 from contrapas.core.plans import START
 from contrapas.core.reread import keepable, reread
+from contrapas.core.size import LIMIT, size_of
 from contrapas.core.undo import edit, lines, walk
 from contrapas.core.work import SagaBug, Unfit, Work
 from contrapas.core.world import Input
 from contrapas.errors import ContrapasError
 
+UNDELIVERABLE = "destination"
 BY_REFERENCE_MAX = 100_000
 """Bytes of an offending input beyond which the record holds its place and not its value, if it would not fit."""
 
@@ -56,6 +60,28 @@ def parked(
     return record
 
 
+def fitting(record: InstanceRecord) -> InstanceRecord:
+    """The record of an instance that stands still; it can always be written."""
+    if size_of(record) > LIMIT:
+        by_reference(record)
+    return record
+
+
+def undeliverable(record: InstanceRecord, topics: Collection[str], why: ContrapasError) -> None:
+    """A destination refuses for good: the instance stands still with those messages; the others leave."""
+    kept = [m for m in record.out if m.to in topics]
+    record.out = [m for m in record.out if m.to not in topics]
+    record.unsent = [*record.unsent, *kept]
+    if record.parked is None:
+        record.parked = Parked(reason=UNDELIVERABLE, code=why.code, error=words_of(why)[:8000])
+    record.status = "parked"
+
+
+def keeps_messages(record: InstanceRecord) -> bool:
+    """Parked with messages that a destination refused: they stay in every record until `retry` sends them."""
+    return record.parked is not None and record.parked.reason == UNDELIVERABLE
+
+
 def by_reference(record: InstanceRecord) -> None:
     """Leave out the value of an input that does not fit into the record; its place says where it is."""
     parked = record.parked
@@ -77,6 +103,8 @@ def retry(work: Work) -> None:
     """Go on: the stuck undos once more, or the input that could not be applied."""
     parked = _unpark(work)
     _unstick(work, "again", "")
+    if parked.reason == UNDELIVERABLE:
+        work.record.out[:0], work.record.unsent = work.record.unsent, []
     if parked.code == "CP848":
         for line in lines(work.root):
             if line.node.pending is not None and line.node.pending.wait_id:

@@ -27,7 +27,7 @@ def timers(record: InstanceRecord) -> list[Timer]:
             found.append(Timer(at=entry.owed_until, name=f"late:{entry.number}"))
     if record.binds:
         found += _binds(record)
-    if record.retain_until is not None and not record.owed:
+    if record.retain_until is not None and not record.owed and not record.binds:
         found.append(Timer(at=record.retain_until, name="retention"))
     return found
 

@@ -246,7 +246,7 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
     value = encode(new)
     if len(value) > LIMIT:
         return Transition(record=None, verdict="dead", code="CP846", reason="it does not fit into the record")
-    if record.parked is not None and record.parked.code == "CP312" and fits(record, world):
+    if awaits_release(record, world):
         moved = _resumed(_keeping(record, event, cause), event, world)
         if moved is not None:
             return moved
@@ -275,6 +275,11 @@ def _resumed(new: InstanceRecord, event: Input, world: World) -> Transition | No
         return None
 
 
+def awaits_release(record: InstanceRecord, world: World) -> bool:
+    """Parked for want of code that is here now."""
+    return record.parked is not None and record.parked.code == "CP312" and fits(record, world)
+
+
 def fits(record: InstanceRecord, world: World) -> bool:
     """Does this worker have code for every place where the instance stands? (CP312 ends by itself.)"""
     for line in undo.lines(Line((record.root,))):
@@ -283,7 +288,10 @@ def fits(record: InstanceRecord, world: World) -> bool:
             if machine is None:
                 return False
             plan = plan_of(machine)
-            if frame.label != "START" and frame.label not in plan.by_label:
+            if frame.label == "START":
+                continue
+            state = plan.by_label.get(frame.label)
+            if state is None or (frame.graph != machine.graph and state.missing(frame)):
                 return False
     return all(p.kind != "local" or p.name in world.types.steps for p in record.operations())
 
@@ -367,10 +375,7 @@ def _fitting(record: InstanceRecord) -> bytes:
 
 def _parked(stopped: InstanceRecord) -> Transition:
     """The record of an instance that stands still; it fits in any case."""
-    value = encode(stopped)
-    if len(value) > LIMIT:
-        parking.by_reference(stopped)
-        value = encode(stopped)
+    value = encode(parking.fitting(stopped))
     assert stopped.parked is not None
     code, reason = stopped.parked.code, stopped.parked.error
     return Transition(record=stopped, verdict="parked", code=code, reason=reason, value=value)

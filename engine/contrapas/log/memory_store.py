@@ -302,7 +302,9 @@ class MemoryStore:
             raise DataError("CP522", "the log lane takes records only through a lease")
         shelves = self.lanes.get(lane)
         if shelves is None:
-            raise LogError("CP505", f"topic {lane} does not exist", fix=f"contrapas topic create {lane}")
+            raise LogError(
+                "CP505", f"topic {lane} does not exist", fix=f"contrapas topic create {lane}", place=lane
+            )
         check_size(draft, self.caps.max_record_bytes + (0 if lane == "in" else 65_536))
         at = draft.partition if draft.partition >= 0 else partition_of(draft.key, len(shelves))
         self.shelf(lane, at)

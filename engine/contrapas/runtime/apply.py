@@ -16,7 +16,7 @@ from contrapas.core.decode import VERBS, Arrival, Rejected
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.lane import Record
 from contrapas.core.load import CONFLICT, DUPLICATE, conflict, judge, judge_start
-from contrapas.core.parking import fitting, parked
+from contrapas.core.parking import fitting, keeps_messages, parked, undeliverable
 from contrapas.core.rendezvous import digest_of
 from contrapas.core.timers import timers
 from contrapas.core.transition import transition
@@ -33,7 +33,7 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
     record = p.load(event.instance)
     event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
     if record is not None:
-        event.published = p.published(event.instance, batch)
+        event.published = p.published(event.instance, batch) and not keeps_messages(record)
     elif event.cause.kind != "start":
         return None
     if record is not None and event.reason.startswith("CP843"):
@@ -46,7 +46,11 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         p.bury(batch, event.instance)
     elif new is not None:
         p.counts.transitions += 1
-        p.write(batch, new, change.value)
+        value = change.value
+        if p.refused and any(m.to in p.refused for m in new.out):
+            undeliverable(new, p.refused, next(iter(p.refused.values())))
+            value = b""
+        p.write(batch, new, value)
     return change
 
 
@@ -66,7 +70,10 @@ def fire(p: Partition, batch: Batch, due: Due) -> None:
     if record is None:
         return
     for timer in sorted(timers(record), key=lambda t: t.at):
-        if timer.at <= batch.at:
+        if timer.at > batch.at:
+            p.postpone(due.key, timer.at)  # those before it changed nothing
+            return
+        else:
             if timer.name == "retention" and not p.published(due.key):
                 p.postpone(due.key, batch.at + 1_000)
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from contrapas.core.lane import Commit, Control, Draft
-from contrapas.errors import Retriable
+from contrapas.errors import LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.batch import Batch
 from contrapas.runtime.clock import pause
@@ -46,9 +46,11 @@ async def commit(s: Station, batch: Batch) -> None:
     atomic = s.setting.caps.atomic_external
     try:
         done = await _write(s, batch.log, batch.out if atomic else (), control)
-    except BaseException:
+    except BaseException as why:
         p.abort(batch)
-        raise
+        if not _refused(s, batch, why):
+            raise
+        return
     failpoint("commit.unread")
     s.log_clock.saw(done.timestamp_ms)
     duties = p.committed(batch, done, s.lease.control)
@@ -66,6 +68,18 @@ async def commit_control(s: Station) -> None:
     failpoint("cursor.after")
     s.log_clock.saw(done.timestamp_ms)
     s.partition.committed(batch, done, s.lease.control)
+
+
+def _refused(s: Station, batch: Batch, why: BaseException) -> bool:
+    """A destination that refuses for good parks who sends there: the batch is decided once more. Says whether it was
+    one; a dead letter that cannot be written stops the partition."""
+    topic = why.place.partition("/")[0] if isinstance(why, LogError) and why.code == "CP505" else ""
+    if not topic or topic in s.partition.refused or topic == f"{s.setting.namespace}.dlq":
+        return False
+    if not any(d.to == topic for d in batch.out) or not isinstance(why, LogError):
+        return False
+    s.partition.refused[topic] = why
+    return True
 
 
 def _control(s: Station, batch: Batch) -> Control:

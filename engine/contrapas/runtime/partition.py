@@ -28,6 +28,7 @@ from contrapas.core.rendezvous import Rendezvous, parse_wait_key
 from contrapas.core.rendezvous import next_deadline as wait_deadline
 from contrapas.core.timers import next_deadline
 from contrapas.core.world import Input
+from contrapas.errors import ContrapasError
 from contrapas.runtime.batch import (
     BATCH_BYTES_MAX,
     BATCH_MS_MAX,
@@ -83,6 +84,8 @@ class Partition:
         """Careful mode (`careful.Care`), else None."""
         self.inflight: Batch | None = None
         """Being decided or committed: what it changed is not true yet."""
+        self.refused: dict[str, ContrapasError] = {}
+        """Topics that refused a message of the batch that was just taken back: whoever sends there parks."""
         self.unsent: dict[str, int] = {}
         self.unsent_bytes = 0
         self.heal: list[Draft] = []
@@ -335,6 +338,7 @@ class Partition:
         """The batch counts: move on, and say what must happen now. control: as the lease holds it now."""
         self.control = control
         self.inflight = None
+        self.refused.clear()
         self.written, self.written_relayed = dict(control.cursor), control.relayed
         self.counts.commits += 1
         self.counts.healed += len(self.heal)

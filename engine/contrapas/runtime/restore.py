@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 from contrapas.core.correlate import ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
+from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.core.fold import Fold, Verdict, damage, text_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.resume import reissue
-from contrapas.core.world import StepCall
+from contrapas.core.transition import awaits_release
+from contrapas.core.world import Input, StepCall
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
 from contrapas.runtime.batch import Batch, Entry, Setting
@@ -25,7 +27,7 @@ from contrapas.runtime.partition import Partition
 
 NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
 NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
-_AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling"})
+_AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling", b"paused"})
 _ENDED = frozenset(s.encode() for s in ENDED_STATUSES)
 
 
@@ -76,6 +78,12 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     return Takeover(p, steps, out, end_in, newest, alarms)
 
 
+def _retry(record: InstanceRecord) -> Input:
+    """The release that an instance waited for is here."""
+    cause = Cause(kind="operate", type="retry", source="local", id=f"{record.instance}@{record.version}:fits")
+    return Input(cause=cause, instance=record.instance, at=0, outcome="retry", reason="a release that fits")
+
+
 def _stranger(record: Record, namespace: str) -> str:
     code, what = ("CP411", "an empty value") if record.value is None else ("CP509", "a record")
     place = f"{namespace}.log/{record.partition}@{record.offset}"
@@ -103,6 +111,8 @@ def _restore(p: Partition, setting: Setting, record: Record, steps: list[StepCal
     )
     if kind != b"instance":
         return
+    if status == b"parked" and awaits_release(body := decode(record.value), setting.world):
+        p.results.append(_retry(body))
     pending = status in _AT_WORK
     unsent = record.offset >= p.control.relayed and "cp-out" in headers
     if not pending and not unsent:

@@ -12,7 +12,7 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -370,10 +370,17 @@ class Worker:
             if (why := self.troubles.get(number)) is not None:
                 found.colour = "red"
                 found.reasons.append(f"partition {number}: {why}")
+        stalled: Callable[[], Sequence[Any]] = getattr(self.log, "stalled", tuple)
+        for who in stalled():
+            found.colour = "red"
+            found.reasons.append(
+                f"partition {who.partition}: held by {who.owner or 'a process'} on {who.host}, pid {who.pid}, "
+                f"silent for {who.silent_ms // 1000} s: continue or kill that process"
+            )
         now = self.clock.ms()
         for number, s in self.stations.items():
             p = s.partition
-            if (p.inputs or p.results) and now - s.moved_ms > STUCK_MS:
+            if (p.inputs or p.results or p.inflight) and now - s.moved_ms > STUCK_MS:
                 found.colour = "red"
                 found.reasons.append(
                     f"partition {number}: nothing decided for {(now - s.moved_ms) / 1000:.0f} s"
