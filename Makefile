@@ -50,8 +50,8 @@ smoke: setup  ## the tests that are not marked slow
 .PHONY: check
 check: setup  ## format, lint, exports, import contracts, types, wheel; the first failure ends it
 	@mkdir -p build
-	@$(BIN)/ruff format --check --quiet . || { echo "run: make format" >&2; exit 1; }
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --output-format concise . > build/format.txt 2>&1 || { cat build/format.txt; echo "run: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/python -m pytest -q --no-header -p no:cacheprovider tests/repo
 	@PYTHONPATH=engine:schemas $(BIN)/lint-imports --no-cache > build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
 	@$(BIN)/mypy --no-error-summary

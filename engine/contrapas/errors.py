@@ -70,7 +70,15 @@ class DataError(ContrapasError):
     got: str
 
     def __init__(
-        self, code: str, text: str, *, path: str = "", expected: str = "", got: str = "", fix: str = "", place: str = ""
+        self,
+        code: str,
+        text: str,
+        *,
+        path: str = "",
+        expected: str = "",
+        got: str = "",
+        fix: str = "",
+        place: str = "",
     ) -> None:
         super().__init__(code, text, fix=fix, place=place)
         self.path = path
@@ -129,7 +137,9 @@ class Damaged(ContrapasError):
     expected: str
     got: str
 
-    def __init__(self, code: str, text: str, *, expected: str = "", got: str = "", fix: str = "", place: str = "") -> None:
+    def __init__(
+        self, code: str, text: str, *, expected: str = "", got: str = "", fix: str = "", place: str = ""
+    ) -> None:
         super().__init__(code, text, fix=fix, place=place)
         self.expected = expected
         self.got = got
