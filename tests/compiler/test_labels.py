@@ -42,7 +42,9 @@ def test_the_second_await_of_one_text_gets_a_serial() -> None:
 
 def test_an_inserted_await_leaves_the_others_their_names() -> None:
     before = locked(built(TWICE))
-    after = built("a = await num(1)\nx = await word(3)\nc = await num(4)\nb = await num(2)\nreturn a + b + c", before)
+    after = built(
+        "a = await num(1)\nx = await word(3)\nc = await num(4)\nb = await num(2)\nreturn a + b + c", before
+    )
     assert labels(after)[1] == "word"
     assert sorted(labels(after)) == ["num", "num#2", "num#3", "word"]
 
@@ -155,7 +157,19 @@ GOOD = locked(built(TWICE)).dump()
         GOOD.replace('"states": [', '"states": [5, ', 1),
         GOOD.replace('"retired": []', '"retired": [], "retired": []'),
     ],
-    ids=["empty", "torn", "marks", "marks first", "list", "no format", "format", "twice", "type", "state", "key twice"],
+    ids=[
+        "empty",
+        "torn",
+        "marks",
+        "marks first",
+        "list",
+        "no format",
+        "format",
+        "twice",
+        "type",
+        "state",
+        "key twice",
+    ],
 )
 def test_a_damaged_lock_file_is_an_error_with_its_place(text: str) -> None:
     with pytest.raises(DataError) as caught:

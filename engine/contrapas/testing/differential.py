@@ -101,7 +101,7 @@ class Compiled(Line):
         if op.kind == "frame":
             try:
                 self.frames.append(self.driver.frame(op.name, *op.value))
-            except BaseException as why:
+            except BaseException as why:  # noqa: BLE001  whatever the author's code raises
                 self.finish(None, why)
                 return
             self.go(None, None)
@@ -161,7 +161,7 @@ class Compiled(Line):
                 answer = self.driver.stretch(self.frames, value, error)
             except CutOff:
                 raise
-            except BaseException as why:
+            except BaseException as why:  # noqa: BLE001  whatever the author's code raises
                 self.frames.pop()
                 value, error = None, why
                 if not self.frames:
@@ -178,13 +178,14 @@ class Compiled(Line):
                 value = self.driver.through(frame.machine.result, value)
                 continue
             self.driver.keep(frame, answer[1], answer[3])
-            op = answer[2]
-            if op.kind == "frame":
-                try:
-                    self.frames.append(self.driver.frame(op.name, *op.value))
-                except BaseException as why:
-                    error = why
-                op = None
+            awaited: Op[Any] = answer[2]
+            if awaited.kind != "frame":
+                op = awaited
+                continue
+            try:
+                self.frames.append(self.driver.frame(awaited.name, *awaited.value))
+            except BaseException as why:  # noqa: BLE001  whatever the author's code raises
+                error = why
         for frame in self.frames:
             frame.loaded = None
         self.issue(op)
@@ -227,7 +228,7 @@ class Driver:
         context, trace = handled.__context__, handled.__traceback__
         try:
             raise handled
-        except BaseException:
+        except BaseException:  # noqa: BLE001  whatever the author's code raises
             handled.__context__, handled.__traceback__ = context, trace
             return function(*arguments)
 

@@ -201,7 +201,7 @@ def boom(n: int) -> int:
 def again(n: int = 0) -> int:
     """Raises again what is being handled, from inside a called function."""
     log("again", n)
-    raise
+    raise  # noqa: PLE0704  in a handler of the caller
 
 
 def both(a: Any, b: Any, *rest: Any, **more: Any) -> int:

@@ -1,4 +1,4 @@
-"""Random sagas over the accepted subset, from a seed; and shrinking one that fails to the least that still does (T3).
+"""Random sagas over the accepted subset, from a seed (T3).
 
 The text is the same on every Python and platform. Programs are well typed as far as the compiler's inference needs it;
 they may read unbound names, raise, and loop up to a bound. Words of the vocabulary come from `differential_prelude`.
@@ -6,21 +6,18 @@ they may read unbound names, raise, and loop up to a bound. Words of the vocabul
 
 from __future__ import annotations
 
-import ast
 import linecache
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from contrapas.author.saga import Saga, SagaDef, saga
 from contrapas.testing import differential_prelude
+from contrapas.testing.differential_shrink import valid
 
 HEAD: Final = "from __future__ import annotations\n\n"
 INTS: Final = ("a", "b", "c", "d")
-LISTS: Final = ("xs", "ys")
-DICTS: Final = ("m",)
-TEXTS: Final = ("t",)
-TUPLES: Final = ("p",)
 Lines = list[str]
 
 
@@ -35,7 +32,6 @@ class Programs:
         self.handling = 0
         self.loops = 0
         self.final = 0
-        self.native = 0
         self.awaits = True
         self.ints: list[str] = []
         self.calls = 0
@@ -54,7 +50,7 @@ class Programs:
     def function(self, name: str, parameters: str) -> str:
         """One saga."""
         self.ints = ["n"] if name != "main" else ["go.n"]
-        self.handling = self.loops = self.final = self.native = 0
+        self.handling = self.loops = self.final = 0
         body: Lines = []
         for var in INTS[: self.random.randrange(2, 5)]:
             body.append(f"{var} = {self.random.randrange(5)}")
@@ -73,7 +69,7 @@ class Programs:
             self.cell = False
         body += self.block(depth=0)
         if not self.ends(body):
-            body.append(f"return {self.int(1)}")
+            body.append(f"return {self.number(1)}")
         text = "\n".join(f"    {line}" for line in body)
         return f"@saga\nasync def {name}(s: Saga, {parameters}) -> int:\n{text}"
 
@@ -102,7 +98,7 @@ class Programs:
         """A number by a name that is bound for certain: what is unbound has other names in a scope of its own."""
         return self.random.choice([n for n in self.ints if n in self.bound])
 
-    def int(self, depth: int) -> str:
+    def number(self, depth: int) -> str:
         """An expression of type int."""
         choice = self.random.random()
         if depth <= 0 or choice < 0.18:
@@ -110,33 +106,35 @@ class Programs:
         if self.awaits and choice < 0.42:
             return self.awaited(depth)
         forms: tuple[Callable[[int], str], ...] = (
-            lambda d: f"({self.int(d)} {self.random.choice('+-')} {self.int(d)})",
-            lambda d: f"({self.int(d)} * {self.int(d)} % 17)",
-            lambda d: f"log({self.random.randrange(99)}, {self.int(d)})",
-            lambda d: f"both({self.int(d)}, {self.int(d)})",
-            lambda d: f"both({self.int(d)}, {self.int(d)}, *{self.list(d)}, z={self.int(d)}, **{self.dict(d)})",
-            lambda d: f"({self.int(d)} if {self.cond(d)} else {self.int(d)})",
-            lambda d: f"({self.int(d)} {self.random.choice(('and', 'or'))} {self.int(d)})",
-            lambda d: f"len({self.list(d)})",
+            lambda d: f"({self.number(d)} {self.random.choice('+-')} {self.number(d)})",
+            lambda d: f"({self.number(d)} * {self.number(d)} % 17)",
+            lambda d: f"log({self.random.randrange(99)}, {self.number(d)})",
+            lambda d: f"both({self.number(d)}, {self.number(d)})",
+            lambda d: (
+                f"both({self.number(d)}, {self.number(d)}, *{self.several(d)}, z={self.number(d)}, **{self.mapping(d)})"
+            ),
+            lambda d: f"({self.number(d)} if {self.cond(d)} else {self.number(d)})",
+            lambda d: f"({self.number(d)} {self.random.choice(('and', 'or'))} {self.number(d)})",
+            lambda d: f"len({self.several(d)})",
             lambda d: f"len({self.text(d)})",
-            lambda d: f"sum({self.list(d)})",
-            lambda d: f"({self.list(d)} or [0])[{self.random.choice(('0', '-1'))}]",
-            lambda d: f"m.get({self.text(d)}, {self.int(d)})",
+            lambda d: f"sum({self.several(d)})",
+            lambda d: f"({self.several(d)} or [0])[{self.random.choice(('0', '-1'))}]",
+            lambda d: f"m.get({self.text(d)}, {self.number(d)})",
             lambda d: f"p[{self.random.randrange(2)}]",
-            lambda d: f"({self.random.choice(INTS[:2])} := {self.int(d)})",
-            lambda d: f"max({self.int(d)}, {self.int(d)})",
-            lambda d: f"boom({self.int(d)})",
-            lambda d: f"sum([v % 7 for v in {self.list(d)} if v > {self.sure()}])",
-            lambda d: f"apply(lambda v: v + {self.sure()}, {self.int(d)})",
-            lambda d: f"cell.bump({self.int(d)})" if self.cell else f"-{self.var()}",
-            lambda d: f"({self.int(d)} << ({self.int(d)} % 3)) % 97",
+            lambda d: f"({self.random.choice(INTS[:2])} := {self.number(d)})",
+            lambda d: f"max({self.number(d)}, {self.number(d)})",
+            lambda d: f"boom({self.number(d)})",
+            lambda d: f"sum([v % 7 for v in {self.several(d)} if v > {self.sure()}])",
+            lambda d: f"apply(lambda v: v + {self.sure()}, {self.number(d)})",
+            lambda d: f"cell.bump({self.number(d)})" if self.cell else f"-{self.var()}",
+            lambda d: f"({self.number(d)} << ({self.number(d)} % 3)) % 97",
         )
         return self.random.choice(forms)(depth - 1)
 
     def still(self, depth: int) -> str:
         """A number without an await: operations of a join are built in one go."""
         awaits, self.awaits = self.awaits, False
-        made = self.int(depth)
+        made = self.number(depth)
         self.awaits = awaits
         return made
 
@@ -144,61 +142,69 @@ class Programs:
         """An await that gives a number."""
         d = depth - 1
         forms: list[Callable[[], str]] = [
-            lambda: f"(await num({self.int(d)}))",
-            lambda: f"(await num({self.int(d)}, {self.int(d)}))",
-            lambda: f"(await total({self.list(d)}, {self.int(d)}, z={self.int(d)}))",
-            lambda: f"len(await word({self.int(d)}))",
-            lambda: f"int(await flag({self.int(d)}))",
-            lambda: f"((await maybe({self.int(d)})) or {self.int(d)})",
-            lambda: f"(await s.step(paid({self.int(d)}), undo=None))",
-            lambda: f"(await s.step(num({self.int(d)}), undo=lambda n: Refund(k='k', cents=n + {self.sure()})))",
-            lambda: f"(await s.step(Charge(k='k', cents={self.int(d)}), undo=Refund(k='k', cents={self.int(0)}))).cents",
+            lambda: f"(await num({self.number(d)}))",
+            lambda: f"(await num({self.number(d)}, {self.number(d)}))",
+            lambda: f"(await total({self.several(d)}, {self.number(d)}, z={self.number(d)}))",
+            lambda: f"len(await word({self.number(d)}))",
+            lambda: f"int(await flag({self.number(d)}))",
+            lambda: f"((await maybe({self.number(d)})) or {self.number(d)})",
+            lambda: f"(await s.step(paid({self.number(d)}), undo=None))",
+            lambda: (
+                f"(await s.step(num({self.number(d)}), undo=lambda n: Refund(k='k', cents=n + {self.sure()})))"
+            ),
+            lambda: (
+                f"(await s.step(Charge(k='k', cents={self.number(d)}), undo=Refund(k='k', cents={self.number(0)}))).cents"
+            ),
             lambda: f"sum(await s.all(num({self.still(d)}), num({self.still(d)})))",
-            lambda: f"sum(await s.all(*[num(v, {self.sure()}) for v in {self.list(d)}[:3]]))",
+            lambda: f"sum(await s.all(*[num(v, {self.sure()}) for v in {self.several(d)}[:3]]))",
             lambda: f"(await s.first(num({self.still(d)}), num({self.still(d)})))",
-            lambda: f"sum([await num(v, {self.sure()}) for v in {self.list(d)}[:3] if {self.sure()} % 2])",
-            lambda: f"len({{await word(v) for v in {self.list(d)}[:2]}})",
-            lambda: f"sum((await table({self.int(d)})).values())",
-            lambda: f"(await pair({self.int(d)}))[{self.random.randrange(2)}]",
+            lambda: f"sum([await num(v, {self.sure()}) for v in {self.several(d)}[:3] if {self.sure()} % 2])",
+            lambda: f"len({{await word(v) for v in {self.several(d)}[:2]}})",
+            lambda: f"sum((await table({self.number(d)})).values())",
+            lambda: f"(await pair({self.number(d)}))[{self.random.randrange(2)}]",
         ]
         for sub in self.subs:
             if self.calls < 4:
-                forms.append(lambda sub=sub: self.called(sub, d))
-                forms.append(lambda sub=sub: f"sum(await s.all({sub}(s, {self.still(d)}, [1]), num({self.still(d)})))")
+                forms.append(partial(self.called, sub, d))
+                forms.append(partial(self.joined, sub, d))
         return self.random.choice(forms)()
+
+    def joined(self, sub: str, depth: int) -> str:
+        """A called saga as a branch."""
+        return f"sum(await s.all({sub}(s, {self.still(depth)}, [1]), num({self.still(depth)})))"
 
     def called(self, sub: str, depth: int) -> str:
         """A called saga."""
         self.calls += 1
-        return f"(await {sub}(s, {self.int(depth)}, {self.list(depth)}))"
+        return f"(await {sub}(s, {self.number(depth)}, {self.several(depth)}))"
 
-    def list(self, depth: int) -> str:
+    def several(self, depth: int) -> str:
         """An expression of type list[int]."""
         if depth <= 0 or self.chance(0.5):
             return self.random.choice(("xs", "ys", "xs", "[1, 2]"))
         d = depth - 1
         forms = (
-            lambda: f"[{self.int(d)}, {self.int(d)}]",
-            lambda: f"[{self.int(d)}, *{self.list(d)}]",
-            lambda: f"({self.list(d)} + [{self.int(d)}])",
-            lambda: f"{self.list(d)}[:{self.int(0)}]",
-            lambda: f"[v + {self.sure()} for v in {self.list(d)}]",
-            lambda: f"(await nums({self.int(d)}))" if self.awaits else "ys",
-            lambda: f"sorted({self.list(d)})",
+            lambda: f"[{self.number(d)}, {self.number(d)}]",
+            lambda: f"[{self.number(d)}, *{self.several(d)}]",
+            lambda: f"({self.several(d)} + [{self.number(d)}])",
+            lambda: f"{self.several(d)}[:{self.number(0)}]",
+            lambda: f"[v + {self.sure()} for v in {self.several(d)}]",
+            lambda: f"(await nums({self.number(d)}))" if self.awaits else "ys",
+            lambda: f"sorted({self.several(d)})",
             lambda: f"list(range({self.random.randrange(4)}))",
         )
         return self.random.choice(forms)()
 
-    def dict(self, depth: int) -> str:
+    def mapping(self, depth: int) -> str:
         """An expression of type dict[str, int]."""
         if depth <= 0 or self.chance(0.5):
             return "m"
         d = depth - 1
         forms = (
-            lambda: f"{{'q': {self.int(d)}, **m}}",
-            lambda: f"{{{self.text(d)}: {self.int(d)}, 'r': {self.int(d)}}}",
-            lambda: f"{{**m, {self.text(d)}: {self.int(d)}}}",
-            lambda: f"(await table({self.int(d)}))" if self.awaits else "m",
+            lambda: f"{{'q': {self.number(d)}, **m}}",
+            lambda: f"{{{self.text(d)}: {self.number(d)}, 'r': {self.number(d)}}}",
+            lambda: f"{{**m, {self.text(d)}: {self.number(d)}}}",
+            lambda: f"(await table({self.number(d)}))" if self.awaits else "m",
         )
         return self.random.choice(forms)()
 
@@ -209,17 +215,19 @@ class Programs:
         d = depth - 1
         forms = (
             lambda: f"f'{{{self.bare(d)}}}-{{t!r}}'[:9]",
-            lambda: f"f'{{Shown({self.bare(d)})}}{{Shown({self.bare(d)}):{self.random.choice(('', '>4', '{a}'))}}}'[:9]",
-            lambda: f"(await word({self.int(d)}))" if self.awaits else "t",
+            lambda: (
+                f"f'{{Shown({self.bare(d)})}}{{Shown({self.bare(d)}):{self.random.choice(('', '>4', '{a}'))}}}'[:9]"
+            ),
+            lambda: f"(await word({self.number(d)}))" if self.awaits else "t",
             lambda: f"t.upper().replace('A', {self.text(d)})[:9]",
             lambda: f"(t + {self.text(d)})[:9]",
-            lambda: f"str({self.int(d)})",
+            lambda: f"str({self.number(d)})",
         )
         return self.random.choice(forms)()
 
     def bare(self, depth: int) -> str:
         """A number that may stand in an f-string of any Python: without quotes and braces."""
-        made = self.int(depth)
+        made = self.number(depth)
         if not set("'{}:") & set(made):
             return made
         return f"(await num({self.var()}))" if self.awaits else self.var()
@@ -230,14 +238,14 @@ class Programs:
             return f"{self.var()} % 2" if self.chance(0.5) else f"{self.var()} < {self.random.randrange(6)}"
         d = depth - 1
         forms = (
-            lambda: f"{self.int(d)} < {self.int(d)}",
-            lambda: f"{self.int(d)} < {self.int(d)} <= {self.int(d)}",
+            lambda: f"{self.number(d)} < {self.number(d)}",
+            lambda: f"{self.number(d)} < {self.number(d)} <= {self.number(d)}",
             lambda: f"not {self.cond(d)}",
             lambda: f"({self.cond(d)} and {self.cond(d)})",
             lambda: f"({self.cond(d)} or {self.cond(d)})",
-            lambda: f"{self.int(d)} in {self.list(d)}",
-            lambda: f"(await flag({self.int(d)}))" if self.awaits else "xs",
-            lambda: "cell" if self.cell else f"{self.list(d)}",
+            lambda: f"{self.number(d)} in {self.several(d)}",
+            lambda: f"(await flag({self.number(d)}))" if self.awaits else "xs",
+            lambda: "cell" if self.cell else f"{self.several(d)}",
         )
         return self.random.choice(forms)()
 
@@ -261,8 +269,17 @@ class Programs:
 
     def statement(self, depth: int) -> Lines:
         """One statement."""
-        simple = (self.assign, self.assign, self.mutate, self.unpack, self.noted, self.annotated, self.jump, self.removal)
-        rare = (self.emit, self.asserted, self.local_function, self.compensated, self.sleeping)
+        simple = (
+            self.assign,
+            self.assign,
+            self.mutate,
+            self.unpack,
+            self.noted,
+            self.annotated,
+            self.jump,
+            self.removal,
+        )
+        rare = (self.emit, self.asserted, self.local_function, self.compensated, self.compensated)
         compound = (
             self.if_, self.if_, self.while_, self.for_, self.for_, self.try_, self.try_, self.try_,
             self.with_, self.match_, self.scope_, self.waited, self.asked,
@@ -278,13 +295,13 @@ class Programs:
             name = "a"
         form = self.random.randrange(5)
         if form == 0:
-            return [f"{name} += {self.int(3)}"]
+            return [f"{name} += {self.number(3)}"]
         if form == 1:
             return [f"t = {self.text(3)}"]
         if form == 2:
-            return [f"{name} = b = {self.int(3)}"]
+            return [f"{name} = b = {self.number(3)}"]
         self.know(name)
-        return [f"{name} = {self.int(4)}"]
+        return [f"{name} = {self.number(4)}"]
 
     def know(self, name: str) -> None:
         """A number that may be read from now on; perhaps it is unbound on some way."""
@@ -294,41 +311,48 @@ class Programs:
     def mutate(self, depth: int) -> Lines:
         """Changes of lists and dicts in place."""
         forms = (
-            lambda: [f"if len(xs) < 6: xs.append({self.int(3)})"] if self.chance(0.5) else ["if len(xs) < 6:", f"    xs.append({self.int(3)})"],
-            lambda: [f"if len(ys) < 6: ys.append({self.int(2)})"],
-            lambda: [f"m[{self.text(2)}] = {self.int(3)}"],
-            lambda: ["if xs:", f"    xs[{self.int(1)} % len(xs)] {self.random.choice(('=', '+='))} {self.int(2)}"],
+            lambda: (
+                [f"if len(xs) < 6: xs.append({self.number(3)})"]
+                if self.chance(0.5)
+                else ["if len(xs) < 6:", f"    xs.append({self.number(3)})"]
+            ),
+            lambda: [f"if len(ys) < 6: ys.append({self.number(2)})"],
+            lambda: [f"m[{self.text(2)}] = {self.number(3)}"],
+            lambda: [
+                "if xs:",
+                f"    xs[{self.number(1)} % len(xs)] {self.random.choice(('=', '+='))} {self.number(2)}",
+            ],
             lambda: ["if xs:", "    xs.pop()"],
-            lambda: [f"xs = {self.list(3)}"],
+            lambda: [f"xs = {self.several(3)}"],
             lambda: ["ys = xs"],
-            lambda: [f"xs += {self.list(2)}[:2]"],
-            lambda: [f"cell.n = {self.int(3)}" if self.cell else f"m = {self.dict(3)}"],
-            lambda: [f"cell.n -= {self.int(3)}" if self.cell else "ys = list(xs)"],
+            lambda: [f"xs += {self.several(2)}[:2]"],
+            lambda: [f"cell.n = {self.number(3)}" if self.cell else f"m = {self.mapping(3)}"],
+            lambda: [f"cell.n -= {self.number(3)}" if self.cell else "ys = list(xs)"],
         )
         return self.random.choice(forms)()
 
     def unpack(self, depth: int) -> Lines:
         """Several targets at once."""
         forms = (
-            lambda: f"a, b = {self.int(2)}, {self.int(2)}",
-            lambda: f"a, b = b, {self.int(3)}",
-            lambda: f"a, *ys = [{self.int(2)}, {self.int(2)}, {self.int(2)}]",
-            lambda: f"a, m[{self.text(1)}] = {self.int(2)}, {self.int(2)}",
-            lambda: f"p = ({self.int(2)}, {self.int(2)})",
+            lambda: f"a, b = {self.number(2)}, {self.number(2)}",
+            lambda: f"a, b = b, {self.number(3)}",
+            lambda: f"a, *ys = [{self.number(2)}, {self.number(2)}, {self.number(2)}]",
+            lambda: f"a, m[{self.text(1)}] = {self.number(2)}, {self.number(2)}",
+            lambda: f"p = ({self.number(2)}, {self.number(2)})",
             lambda: "a, b = p",
-            lambda: f"(a, b), t = (await pair({self.int(1)})), 'z'" if self.awaits else "a, b = p",
+            lambda: f"(a, b), t = (await pair({self.number(1)})), 'z'" if self.awaits else "a, b = p",
         )
         return [self.random.choice(forms)()]
 
     def noted(self, depth: int) -> Lines:
         """A call of `log`."""
-        word = self.random.choice((self.int, self.int, self.text, self.list, self.cond))
+        word = self.random.choice((self.number, self.number, self.text, self.several, self.cond))
         return [f"log('{self.fresh('n')}', {word(3)})"]
 
     def annotated(self, depth: int) -> Lines:
         """A new name with an annotation."""
         name = self.fresh("v")
-        line = f"{name}: int = {self.int(3)}"
+        line = f"{name}: int = {self.number(3)}"
         self.know(name)
         return [line]
 
@@ -337,7 +361,11 @@ class Programs:
         names = [n for n in self.ints if n.startswith("v")]
         if names and self.chance(0.4):
             return [f"del {self.random.choice(names)}"]
-        return [f"del xs[{self.int(1)}:]"] if self.chance(0.5) else ["if xs:", f"    del xs[{self.int(1)} % len(xs)]"]
+        return (
+            [f"del xs[{self.number(1)}:]"]
+            if self.chance(0.5)
+            else ["if xs:", f"    del xs[{self.number(1)} % len(xs)]"]
+        )
 
     def jump(self, depth: int) -> Lines:
         """`return`, `raise`, `break`, `continue`."""
@@ -347,38 +375,45 @@ class Programs:
         if depth == 0:
             return self.noted(depth)
         if choice < 0.65 and not self.final:
-            return [f"return {self.int(3)}"]
+            return [f"return {self.number(3)}"]
         if self.handling and choice < 0.8:
-            return self.random.choice((["raise"], [f"again({self.int(1)})"], [f"raise Odder({self.int(2)}) from None"]))
+            return self.random.choice(
+                (["raise"], [f"again({self.number(1)})"], [f"raise Odder({self.number(2)}) from None"])
+            )
         forms = (
-            lambda: f"raise Odd({self.int(2)})",
-            lambda: f"raise Odder({self.int(2)}, tag={self.text(1)})",
-            lambda: f"raise ValueError({self.int(2)}) from Odd({self.int(1)})",
+            lambda: f"raise Odd({self.number(2)})",
+            lambda: f"raise Odder({self.number(2)}, tag={self.text(1)})",
+            lambda: f"raise ValueError({self.number(2)}) from Odd({self.number(1)})",
             lambda: f"raise StepFailed({self.text(1)})",
         )
         return [self.random.choice(forms)()]
 
     def emit(self, depth: int) -> Lines:
         """Immediate calls."""
-        return [self.random.choice((f"s.emit(Done(k='k', n={self.int(2)}))", "s.point_of_no_return()", "s.deadline('1h')"))]
+        event = f"s.emit(Done(k='k', n={self.number(2)}))"
+        return [self.random.choice((event, "s.point_of_no_return()", "s.deadline('1h')"))]
 
     def asserted(self, depth: int) -> Lines:
         """`assert`."""
-        return [f"assert {self.cond(2)}, {self.int(2)}"]
+        return [f"assert {self.cond(2)}, {self.number(2)}"]
 
     def local_function(self, depth: int) -> Lines:
         """A function over locals."""
         name = self.fresh("f")
-        inner = self.random.choice((f"return v + {self.sure()}", "return v * 2", f"return v + len(xs) + {self.sure()}"))
-        return [f"def {name}(v: int) -> int: {inner}", f"a = {self.int(2)}", f"b = apply({name}, {self.int(2)})"]
+        inner = self.random.choice(
+            (f"return v + {self.sure()}", "return v * 2", f"return v + len(xs) + {self.sure()}")
+        )
+        return [
+            f"def {name}(v: int) -> int: {inner}",
+            f"a = {self.number(2)}",
+            f"b = apply({name}, {self.number(2)})",
+        ]
 
     def compensated(self, depth: int) -> Lines:
-        """Unwind now."""
-        return ["await s.compensate()"] if self.awaits else ["pass"]
-
-    def sleeping(self, depth: int) -> Lines:
-        """Time passes."""
-        return ["await s.sleep('1m')"] if self.awaits else ["pass"]
+        """Unwind now, or let time pass."""
+        return (
+            [self.random.choice(("await s.compensate()", "await s.sleep('1m')"))] if self.awaits else ["pass"]
+        )
 
     def inside(self, lines: Lines) -> Lines:
         """Indented."""
@@ -405,12 +440,10 @@ class Programs:
     def looped(self, depth: int) -> Lines:
         """The body of a loop."""
         final, self.final = self.final, 0
-        returns = self.native
-        self.native = returns or final
         self.loops += 1
         body = self.block(depth + 1) if not final else self.without_return(depth)
         self.loops -= 1
-        self.final, self.native = final, returns
+        self.final = final
         return body
 
     def without_return(self, depth: int) -> Lines:
@@ -418,7 +451,8 @@ class Programs:
         lines = self.block(depth + 1)
         stay = "log('stay')"
         return [
-            line[: len(line) - len(line.lstrip())] + stay if line.lstrip().startswith("return ") else line for line in lines
+            line[: len(line) - len(line.lstrip())] + stay if line.lstrip().startswith("return ") else line
+            for line in lines
         ]
 
     def orelse(self, depth: int) -> Lines:
@@ -428,17 +462,17 @@ class Programs:
     def for_(self, depth: int) -> Lines:
         """`for` over what cursors know."""
         i, v = self.fresh("i"), self.fresh("v")
-        forms = (
-            (v, lambda: self.list(2)),
-            (v, lambda: f"{self.list(1)}[:3]"),
+        forms: tuple[tuple[str, Callable[[], str]], ...] = (
+            (v, lambda: self.several(2)),
+            (v, lambda: f"{self.several(1)}[:3]"),
             (v, lambda: f"range({self.random.randrange(4)})"),
-            (f"{i}, {v}", lambda: f"enumerate({self.list(2)}[:3])"),
-            (f"{i}, {v}", lambda: f"zip(xs, {self.list(2)})"),
-            (f"{i}, ({v}, b)", lambda: f"enumerate(zip({self.list(1)}, range(3)), {self.var()})"),
-            (v, lambda: f"reversed({self.list(1)}[:3])"),
+            (f"{i}, {v}", lambda: f"enumerate({self.several(2)}[:3])"),
+            (f"{i}, {v}", lambda: f"zip(xs, {self.several(2)})"),
+            (f"{i}, ({v}, b)", lambda: f"enumerate(zip({self.several(1)}, range(3)), {self.var()})"),
+            (v, lambda: f"reversed({self.several(1)}[:3])"),
             (f"t, {v}", lambda: "dict(m).items()"),
-            (v, lambda: f"dict({self.dict(1)}).values()"),
-            (v, lambda: f"({self.int(2)}, {self.int(2)})"),
+            (v, lambda: f"dict({self.mapping(1)}).values()"),
+            (v, lambda: f"({self.number(2)}, {self.number(2)})"),
             (v, lambda: "sorted({3, 1, 2})"),
         )
         target, over = self.random.choice(forms)
@@ -491,7 +525,7 @@ class Programs:
             ),
             self.random.randrange(1, 4),
         )  # fmt: skip
-        subject = self.list(2)
+        subject = self.several(2)
         lines = [f"match {subject}:"]
         for case in cases:
             lines += self.inside([f"case {case}:", *self.inside(self.block(depth + 1))])
@@ -524,7 +558,7 @@ class Programs:
             return self.assign(depth)
         name = self.fresh("r")
         return [
-            f"{name} = await s.ask(Charge(k='k', cents={self.int(2)}))",
+            f"{name} = await s.ask(Charge(k='k', cents={self.number(2)}))",
             f"if isinstance({name}, Charged):",
             *self.inside(self.block(depth + 1)),
             "else:",
@@ -542,7 +576,7 @@ def source_of(seed: int) -> str:
     """The text of the program of a seed. What Python itself refuses (a walrus in the wrong place) is written anew."""
     for attempt in range(100):
         text = Programs(f"{seed}.{attempt}").module()
-        if _valid(text):
+        if valid(text):
             return text
     raise AssertionError(f"seed {seed} gives no program")
 
@@ -558,79 +592,3 @@ def loaded(text: str, name: str) -> dict[str, SagaDef[..., Any]]:
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     exec(compile(text, name, "exec", dont_inherit=True), namespace)  # noqa: S102  our own text, from a seed
     return {n: v for n, v in namespace.items() if isinstance(v, SagaDef)}
-
-
-def shrunk(text: str, fails: Callable[[str], bool]) -> str:
-    """The least program, by leaving out and taking apart statements, for which `fails` still holds."""
-    text = ast.unparse(ast.parse(text))
-    progress = True
-    while progress:
-        progress = False
-        for smaller in _smaller(text):
-            if len(smaller) < len(text) and _valid(smaller) and fails(smaller):
-                text, progress = smaller, True
-                break
-    return text
-
-
-def _valid(text: str) -> bool:
-    try:
-        compile(text, "<smaller>", "exec")
-    except (SyntaxError, ValueError):
-        return False
-    return True
-
-
-def _smaller(text: str) -> Iterator[str]:
-    """Programs with one statement less, one replaced by its body, or one expression replaced by a part of it."""
-    count = sum(1 for _ in _places(ast.parse(text)))
-    for number in range(count):
-        for way in range(4):
-            tree = ast.parse(text)
-            body, place = list(_places(tree))[number]
-            if _apply(body, place, way):
-                yield ast.unparse(ast.fix_missing_locations(tree))
-    total = sum(1 for n in ast.walk(ast.parse(text)) if isinstance(n, ast.expr))
-    for number in range(total):
-        tree = ast.parse(text)
-        node = [n for n in ast.walk(tree) if isinstance(n, ast.expr)][number]
-        for part in [c for c in ast.iter_child_nodes(node) if isinstance(c, ast.expr)][:3]:
-            yield _replaced(text, number, part)
-
-
-def _places(tree: ast.AST) -> Iterator[tuple[list[ast.stmt], int]]:
-    for node in ast.walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            body = getattr(node, name, None)
-            if isinstance(body, list):
-                for place in reversed(range(len(body))):
-                    if isinstance(body[place], ast.stmt) and not isinstance(body[place], ast.ImportFrom):
-                        yield body, place
-
-
-def _apply(body: list[ast.stmt], place: int, way: int) -> bool:
-    stmt = body[place]
-    if way == 0:
-        if isinstance(stmt, ast.AsyncFunctionDef) and stmt.name == "main":
-            return False
-        body[place : place + 1] = [] if len(body) > 1 else [ast.Pass()]
-        return not (len(body) == 1 and isinstance(stmt, ast.Pass))
-    inner = getattr(stmt, ("", "body", "orelse", "finalbody")[way], None)
-    if isinstance(stmt, ast.AsyncFunctionDef | ast.FunctionDef) or not isinstance(inner, list) or not inner:
-        return False
-    body[place : place + 1] = inner
-    return True
-
-
-def _replaced(text: str, number: int, part: ast.expr) -> str:
-    tree = ast.parse(text)
-    node = [n for n in ast.walk(tree) if isinstance(n, ast.expr)][number]
-    wanted = ast.dump(part)
-
-    class Swap(ast.NodeTransformer):
-        def visit(self, inner: ast.AST) -> Any:
-            if inner is node:
-                return next((c for c in ast.iter_child_nodes(node) if ast.dump(c) == wanted), node)
-            return self.generic_visit(inner)
-
-    return ast.unparse(ast.fix_missing_locations(Swap().visit(tree)))

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from contrapas.errors import CompileError
 from contrapas.testing.differential import Pair, Report, compare, pair_of
 from contrapas.testing.differential_prelude import EXCEPTIONS, Go
-from contrapas.testing.differential_programs import loaded, shrunk, source_of
+from contrapas.testing.differential_programs import loaded, source_of
+from contrapas.testing.differential_shrink import shrunk
 
 SCRIPTS = 30
 """Scripts per program."""
@@ -70,7 +71,7 @@ def difference(pair: Pair, seed: int, script: int, report: Report | None = None)
     """What differs, or what the compiled form raised that it never should; empty when all is the same."""
     try:
         compare(pair, lambda: (Go(k="k", n=seed % 7),), [script], report=report)
-    except Exception as why:
+    except Exception as why:  # noqa: BLE001  whatever the author's code raises
         return f"{type(why).__name__}: {why}"
     return ""
 
@@ -87,7 +88,7 @@ def least(failure: Failure, limit_s: float = 120) -> str:
             warnings.simplefilter("ignore")
             try:
                 pair = program(text, f"<shrinking {failure.seed}>")
-            except Exception:
+            except Exception:  # noqa: BLE001  whatever the author's code raises
                 return False
         return _kind(difference(pair, failure.seed, failure.script)) == kind
 

@@ -9,7 +9,7 @@ import hashlib
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, Final, Literal, Union, cast, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -28,40 +28,52 @@ def picture(value: Any, seen: dict[int, int] | None = None) -> Any:
     Objects that are met twice are told, so that sharing within a value shows; sets lose their order.
     """
     seen = {} if seen is None else seen
-    if isinstance(value, BaseException):
+    if _is(value, BaseException):
         return describe(value, seen)
-    if (
-        value is None
-        or isinstance(value, str | int | float | bytes | complex)
-        or isinstance(value, enum.Enum)
-    ):
-        return (type(value).__name__, repr(value))
-    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType | types.ModuleType):
+    if value is None or _is(value, str, int, float, bytes, complex, enum.Enum):
+        return (_name(value), repr(value))
+    if _is(value, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType):
         return ("named", getattr(value, "__name__", "?"))
-    if isinstance(value, list | dict | set | BaseModel) or dataclasses.is_dataclass(value):
-        frozen = isinstance(value, BaseModel) and bool(value.model_config.get("frozen"))
+    if _is(value, Op):
+        return told(value, None, None)
+    if _is(value, list, dict, set, BaseModel) or _is_dataclass(value):
+        frozen = _is(value, BaseModel) and bool(value.model_config.get("frozen"))
         if not frozen and id(value) in seen:
             return ("again", seen[id(value)])
         seen[id(value)] = len(seen)
-    name = type(value).__name__
-    if isinstance(value, dict):
-        pairs = cast("dict[Any, Any]", value).items()
-        return (name, tuple([(picture(k, seen), picture(v, seen)) for k, v in pairs]))
-    if isinstance(value, set | frozenset):
-        return (name, tuple(sorted(repr(picture(v, {})) for v in cast("set[Any]", value))))
-    if isinstance(value, list | tuple):
-        return (name, tuple([picture(v, seen) for v in cast("list[Any]", value)]))
-    if isinstance(value, BaseModel):
-        return (name, tuple([(k, picture(v, seen)) for k, v in value.__dict__.items()]))
-    if dataclasses.is_dataclass(value):
+    return (_name(value), _inside(value, seen))
+
+
+def _inside(value: Any, seen: dict[int, int]) -> Any:
+    """The parts of a value."""
+    if _is(value, dict):
+        return tuple([(picture(k, seen), picture(v, seen)) for k, v in value.items()])
+    if _is(value, set, frozenset):
+        return tuple(sorted(repr(picture(v, {})) for v in value))
+    if _is(value, list, tuple):
+        return tuple([picture(v, seen) for v in value])
+    if _is(value, BaseModel):
+        return tuple([(k, picture(v, seen)) for k, v in value.__dict__.items()])
+    if _is_dataclass(value):
         fields = dataclasses.fields(value)
-        return (name, tuple([(f.name, picture(getattr(value, f.name, None), seen)) for f in fields]))
-    if isinstance(value, Op):
-        return told(cast("Op[Any]", value), None, None)
-    return (name, repr(value) if type(value).__repr__ is not object.__repr__ else "")
+        return tuple([(f.name, picture(getattr(value, f.name, None), seen)) for f in fields])
+    own: Any = getattr(value.__class__, "__repr__", None)
+    return repr(value) if own is not object.__repr__ else ""
 
 
-def describe(exc: BaseException | None, seen: dict[int, int] | None = None) -> Any:
+def _is(value: Any, *classes: type) -> bool:
+    return isinstance(value, classes)
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value)
+
+
+def _name(value: Any) -> str:
+    return type(value).__name__
+
+
+def describe(exc: Any, seen: dict[int, int] | None = None) -> Any:
     """An exception: type, arguments, attributes, notes, cause, context, suppress flag, members of a group."""
     if exc is None:
         return None
@@ -69,12 +81,13 @@ def describe(exc: BaseException | None, seen: dict[int, int] | None = None) -> A
     if id(exc) in seen:
         return ("again", seen[id(exc)])
     seen[id(exc)] = len(seen)
-    attributes = {k: v for k, v in vars(exc).items() if k not in OWN}
+    held: dict[str, Any] = vars(exc)
+    attributes = {k: v for k, v in held.items() if k not in OWN}
     notes = [n for n in getattr(exc, "__notes__", ()) if not str(n).startswith("raised at ")]
     inner: tuple[BaseException, ...] = ()
-    if isinstance(exc, BaseExceptionGroup):
-        inner = cast("BaseExceptionGroup[BaseException]", exc).exceptions
-    arguments = exc.args[:1] if inner else exc.args
+    if _is(exc, BaseExceptionGroup):
+        inner = exc.exceptions
+    arguments: tuple[Any, ...] = exc.args[:1] if inner else exc.args
     return (
         type(exc).__name__,
         tuple([picture(a, seen) for a in arguments]),
@@ -111,13 +124,13 @@ def told(op: Op[Any], undoing: Undoing | None, sample: Callable[[Op[Any]], Any] 
 def _undone(op: Op[Any], undoing: Undoing | None, sample: Callable[[Op[Any]], Any] | None) -> Any:
     made = op.undo
     try:
-        if isinstance(made, UndoRef) or callable(made):
+        if _is(made, UndoRef) or callable(made):
             if undoing is None or sample is None:
                 return "lambda"
             made = undoing(made, sample(op))
-    except Exception as why:
+    except Exception as why:  # noqa: BLE001  whatever the author's code raises
         return ("raises", type(why).__name__, why.args)
-    return told(cast("Op[Any]", made), None, None) if isinstance(made, Op) else picture(made)
+    return told(made, None, None) if _is(made, Op) else picture(made)
 
 
 class Chance:
@@ -162,7 +175,8 @@ def make(tp: Any, chance: Chance, depth: int = 3) -> Any:
     if origin is tuple and Ellipsis not in args:
         return tuple([make(a, chance, depth - 1) for a in args if a != ()])
     if origin in (list, tuple, set, frozenset):
-        return origin([make(args[0], chance, depth - 1) for _ in range(size)])
+        several: Any = origin
+        return several([make(args[0], chance, depth - 1) for _ in range(size)])
     if origin is dict:
         return {make(args[0], chance, depth - 1): make(args[1], chance, depth - 1) for _ in range(size)}
     if isinstance(tp, type) and issubclass(tp, enum.Enum):
@@ -171,19 +185,18 @@ def make(tp: Any, chance: Chance, depth: int = 3) -> Any:
 
 
 def _composed(tp: Any, chance: Chance, depth: int) -> Any:
+    kind: Any = tp
     if isinstance(tp, type) and issubclass(tp, BaseModel):
         key = getattr(tp, "__contrapas_key__", "") if issubclass(tp, Event) else ""
         fields = {
             n: "k" if n == key else make(f.annotation, chance, depth - 1) for n, f in tp.model_fields.items()
         }
         return tp(**fields)
-    if dataclasses.is_dataclass(tp):
-        hints = _hints(tp)
-        return cast("type[Any]", tp)(
-            **{f.name: make(hints[f.name], chance, depth - 1) for f in dataclasses.fields(tp)}
-        )
+    hints = _hints(kind)
+    if _is_dataclass(kind):
+        return kind(**{f.name: make(hints[f.name], chance, depth - 1) for f in dataclasses.fields(kind)})
     if isinstance(tp, type) and issubclass(tp, tuple):
-        return tp(*[make(h, chance, depth - 1) for h in _hints(tp).values()])
+        return kind(*[make(h, chance, depth - 1) for h in hints.values()])
     raise TypeError(f"no value can be made up for {tp!r}")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contrapas.author.event import message_spec
+from contrapas.author.event import MessageSpec, message_spec
 from contrapas.author.op import NATIVE, Op
 from contrapas.author.saga import Activation, Saga
 from contrapas.author.timeout import Timeout
@@ -33,6 +33,11 @@ class Ending:
     value: Any = None
     error: BaseException | None = None
     delay: int = 1
+
+
+def _spec(op: Op[Any]) -> MessageSpec:
+    value: Any = op.value
+    return message_spec(value.__class__)
 
 
 class Script:
@@ -77,7 +82,7 @@ class Script:
     def success(self, op: Op[Any], chance: Chance) -> Any:
         """A value that the operation can give."""
         if op.kind in ("command", "ask"):
-            return make(message_spec(type(op.value)).replies[0], chance)
+            return make(_spec(op).replies[0], chance)
         return make(self.results.get(op.name, int), chance)
 
     def sample(self, op: Op[Any]) -> Any:
@@ -87,11 +92,11 @@ class Script:
     def _answer(self, op: Op[Any], chance: Chance) -> Any:
         if op.within_ms is not None and chance.share(0.25):
             return Timeout()
-        classes = op.value if op.kind == "wait" else message_spec(type(op.value)).replies
+        classes = op.value if op.kind == "wait" else _spec(op).replies
         return make(chance.one(classes), chance)
 
     def _failure(self, op: Op[Any], number: int, chance: Chance) -> StepFailed:
-        replies = message_spec(type(op.value)).replies[1:] if op.kind == "command" else ()
+        replies = _spec(op).replies[1:] if op.kind == "command" else ()
         if replies and chance.share(0.7):
             reply = make(chance.one(replies), chance)
             reason = getattr(reply, "reason", None) or type(reply).__name__
@@ -187,7 +192,7 @@ class Line:
         self.place = place
         self.issued = 0
         self.ended = False
-        self.generation = 0
+        self.generation: int = 0
         """Grows when what it waits for is given up, so that a late ending finds nobody."""
 
     def cancel(self) -> None:
@@ -265,7 +270,7 @@ class NativeRunner:
             args = [copy.deepcopy(a) for a in op.value[0]]
             kwargs = {name: copy.deepcopy(a) for name, a in op.value[1].items()}
             return await self.sagas[op.name].fn(self.s, *args, **kwargs)
-        number = issued(self.run, line, op, lambda undo, reply: undo(reply), self.script)
+        number = issued(self.run, line, op, _plainly, self.script)
         if op.kind in ("all", "first"):
             return await self._join(op, line, number)
         ending = self.script(line.path, number, op)
@@ -350,11 +355,15 @@ class _Coroutine(Line):
             self.end(done.value, None)
         except CutOff:
             raise
-        except BaseException as why:
+        except BaseException as why:  # noqa: BLE001  whatever the author's code raises
             self.error = why
             self.end(None, why)
         finally:
             self.runner.line = before
+
+
+def _plainly(undo: Any, reply: Any) -> Any:
+    return undo(reply)
 
 
 def issued(run: Run, line: Line, op: Op[Any], undoing: Any, script: Script) -> int:
@@ -377,8 +386,9 @@ def run_native(saga: Any, arguments: tuple[Any, ...], script: Script, sagas: Map
     coroutine: Coroutine[Any, Any, Any] | None = None
     try:
         with logging_to(run):
-            coroutine = saga.fn(s, *arguments)
-            root = _Coroutine(runner, (), None, 0, coroutine)
+            main: Coroutine[Any, Any, Any] = saga.fn(s, *arguments)
+            coroutine = main
+            root = _Coroutine(runner, (), None, 0, main)
             root.start()
             runner.clock.run()
         run.value = picture(root.result)
@@ -396,5 +406,5 @@ def run_native(saga: Any, arguments: tuple[Any, ...], script: Script, sagas: Map
 def _closed(coroutine: Coroutine[Any, Any, Any]) -> None:
     try:
         coroutine.close()
-    except BaseException:
+    except BaseException:  # noqa: BLE001  whatever the author's code raises
         return
