@@ -73,12 +73,13 @@ def fire(p: Partition, batch: Batch, due: Due) -> None:
         if timer.at > batch.at:
             p.postpone(due.key, timer.at)  # those before it changed nothing
             return
-        else:
-            if timer.name == "retention" and not p.published(due.key):
-                p.postpone(due.key, batch.at + 1_000)
-                return
-            cause = Cause(kind="timer", type=timer.name, id=f"{due.key}@{record.version}:{timer.name}")
-            transition_of(p, batch, Input(cause=cause, instance=due.key, at=batch.at, timer=timer.name))
+        if timer.name == "retention" and not p.published(due.key):
+            p.postpone(due.key, batch.at + 1_000)
+            return
+        cause = Cause(kind="timer", type=timer.name, id=f"{due.key}@{record.version}:{timer.name}")
+        event = Input(cause=cause, instance=due.key, at=batch.at, timer=timer.name)
+        change = transition_of(p, batch, event)
+        if change is None or change.record is not None or change.tombstone:
             return
 
 
