@@ -40,7 +40,7 @@ async def test_b41_a_step_that_ends_its_process_parks_its_instance_after_a_few_d
     while True:
         command = [sys.executable, "-m", "tests.runtime.deadly", str(path)]
         end = None
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220  it is waited for by polling
             command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
         )
         until = time.monotonic() + 20
