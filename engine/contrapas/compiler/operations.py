@@ -15,7 +15,7 @@ from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
-from contrapas.compiler import scopes
+from contrapas.compiler import constants, scopes
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError
 from contrapas.machine.ir import Site
@@ -304,6 +304,7 @@ class Operations:
         site = self._site(at, path, "sleep", "sleep", "sleep")
         if node.args and isinstance(node.args[0], ast.Constant):
             site.within = str(node.args[0].value)
+            constants.length(self.refusals, node.args[0], "sleep", zero=True)
         site.has_within = True
         return self._options(node, Found(site))
 
@@ -393,6 +394,8 @@ class Operations:
 
     def _options(self, node: ast.Call, found: Found) -> Found:
         site = found.site
+        retry: Any = None
+        limit: tuple[ast.expr, int | None] | None = None
         for keyword in node.keywords:
             name, value = keyword.arg, keyword.value
             if name == "label":
@@ -404,23 +407,30 @@ class Operations:
                 site.has_within = not (isinstance(value, ast.Constant) and value.value is None)
                 if isinstance(value, ast.Constant) and value.value is not None:
                     site.within = str(value.value)
+                limit = value, constants.length(self.refusals, value, "within=")
             elif name == "retry":
-                policy = self._policy(value)
-                site.forever = isinstance(policy, Retry) and policy.attempts is None
+                retry = self._policy(value)
+                site.forever = isinstance(retry, Retry) and retry.attempts is None
             elif name == "correlate":
                 site.correlate = True
             elif name == "undo":
                 self._undo(keyword, found)
             elif name is None:
                 self.refusals.add(keyword, "CP100", "options of an operation as **mapping", "write them out")
+        if limit is not None and site.has_within and site.kind in ("frame", "all", "first"):
+            what = "a called saga" if site.kind == "frame" else f"s.{site.kind}(…)"
+            self.refusals.add(
+                limit[0], "CP850", f"within= of {what} is not supported", "give its operations a within= each"
+            )
+        elif limit is not None:
+            constants.fits(
+                self.refusals, limit[0], site, limit[1], retry if isinstance(retry, Retry) else None
+            )
         return found
 
     def _policy(self, node: ast.expr) -> Any:
-        if isinstance(node, ast.Call) and self.resolve(node.func) is Retry and node.args:
-            first = node.args[0]
-            if isinstance(first, ast.Constant) and first.value is None:
-                return Retry(None)
-            return None
+        if isinstance(node, ast.Call) and self.resolve(node.func) is Retry:
+            return constants.policy(self.refusals, node)
         return self.resolve(node)
 
     def _undo(self, keyword: ast.keyword, found: Found) -> None:
