@@ -19,7 +19,7 @@ from contrapas.author.saga import Saga, saga
 from contrapas.author.service import Delivery, Service
 from contrapas.author.step import step
 from contrapas.core.envelope_avro import decode
-from contrapas.core.lane import Record
+from contrapas.core.lane import Draft, Record
 from contrapas.core.world import Input, StepCall
 from contrapas.log.sqlite_owners import Holder
 from contrapas.runtime.build import build
@@ -318,3 +318,21 @@ async def test_health_names_who_holds_a_partition_and_says_nothing() -> None:
         w.log.stalled = lambda: [Holder(3, "w9", "host-9", 4711, 31_000)]
         found = w.health()
         assert found.colour == "red" and "host-9, pid 4711" in found.reasons[0]
+
+
+async def test_remembered_answers_are_bounded_in_bytes() -> None:
+    """I-42: what is forgotten runs again under the same key."""
+    bank = Service("bank")
+
+    @bank.on(Charge)
+    async def charge(c: Charge) -> Paid:
+        return Paid(id=c.id)
+
+    app = App("t")
+    app.serve(bank)
+    definition = app.definition()
+    async with rig_of(definition, build(definition)) as rig:
+        (service,) = (await rig.worker()).services
+        for n in range(50):
+            service.remember(("/x", str(n)), b"", [Draft("t", -1, b"k", b"x" * 900_000)])
+        assert service.answers_bytes <= 32 << 20 and len(service.answers) == 37

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NAMES["service.handled"] = "a reaction has run, nothing it emits is published"
 NAMES["service.published"] = "what a reaction emits is published, its position is not saved"
 ANSWERS_MAX = 10_000
+ANSWERS_BYTES_MAX = 32 << 20
 ATTEMPTS = 5
 CONCURRENT = 128
 SAVE_MS = 200
@@ -51,6 +52,7 @@ class Runner:
             )
         self.types = types
         self.answers: OrderedDict[tuple[str, str], tuple[bytes, list[Draft]]] = OrderedDict()
+        self.answers_bytes = 0
         self.slots = asyncio.Semaphore(CONCURRENT)
         self.outgoing: deque[tuple[list[Draft], Callable[[], None]]] = deque()
         self.send = asyncio.Event()
@@ -144,8 +146,14 @@ class Runner:
     def remember(self, key: tuple[str, str], digest: bytes, drafts: list[Draft]) -> None:
         """What a delivery was answered with."""
         self.answers[key] = (digest, drafts)
-        if len(self.answers) > ANSWERS_MAX:
-            self.answers.popitem(last=False)
+        self.answers_bytes += _size(drafts)
+        while len(self.answers) > ANSWERS_MAX or self.answers_bytes > ANSWERS_BYTES_MAX:
+            _, (_, forgotten) = self.answers.popitem(last=False)
+            self.answers_bytes -= _size(forgotten)
+
+
+def _size(drafts: list[Draft]) -> int:
+    return sum(len(d.value or b"") for d in drafts)
 
 
 class Reader:
