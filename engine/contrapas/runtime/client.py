@@ -8,12 +8,13 @@ stored: losing one costs a time-out (CP507, outcome unknown), never a fact.
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from contrapas.codec.strict import load_json
+from contrapas.core.decode import object_of
 from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.core.lane import Draft
 from contrapas.core.partition import partition as partition_of
@@ -24,6 +25,7 @@ from contrapas.runtime.batch import Answer, Setting
 from contrapas.runtime.doors import event_draft, key_of, plain_draft, topic_draft, value_of
 from contrapas.runtime.worker import Worker
 
+ASK_AGAIN_MS = 5_000
 MANY = 4_000
 MANY_BYTES = 4 << 20
 
@@ -172,10 +174,14 @@ class Client:
                     woken = await self._woken(worker, instance, until - loop.time())
                     told = _of_record(woken) if woken is not None else told
             else:
+                left = max(1, int(1000 * (until - loop.time())))
                 try:
-                    told = await self.state(instance, timeout_ms=max(1, int(1000 * (until - loop.time()))))
+                    told = await self.state(instance, timeout_ms=min(left, ASK_AGAIN_MS))
                 except Refused:
                     told = None
+                except Unreachable:  # who was to answer may have died with the question: it is asked again
+                    if left <= ASK_AGAIN_MS:
+                        raise
             if told is not None and (told.ended or told.status == "parked"):
                 return told
             if loop.time() >= until:
@@ -287,11 +293,17 @@ class Client:
     async def _reply_to(self, instance: str) -> str:
         if self._worker is not None and self._worker.owns(self._partition(instance)):
             return "memory"
+        if self._reader is not None and self._reader.done():
+            self._reader = None
         if self._reader is None:
             self._lane = partition_of(self._draw().encode(), self.setting.doors.partitions)
             self._reading.clear()
             self._reader = asyncio.get_running_loop().create_task(self._read_answers())
-        await self._reading.wait()
+        reader, begun = self._reader, asyncio.ensure_future(self._reading.wait())
+        await asyncio.wait((reader, begun), return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            begun.cancel()
+            reader.result()
         return f"{self.setting.namespace}.in/{self._lane}"
 
     async def _read_answers(self) -> None:
@@ -308,12 +320,18 @@ class Client:
                 if headers.get("cp-kind") == b"answer":
                     ident = headers.get("cp-in-reply-to", b"").decode(errors="replace")
                     future = self._asked.get(ident)
-                    if future is not None and not future.done():
-                        future.set_result(_said(ident, record.value or b"{}"))
+                    said = _said(ident, record.value or b"{}") if future is not None else None
+                    if said is not None and future is not None and not future.done():
+                        future.set_result(said)
 
 
-def _said(ident: str, value: bytes) -> Answer:
-    body: dict[str, Any] = json.loads(value)
+def _said(ident: str, value: bytes) -> Answer | None:
+    """The answer in a record; None for what is none."""
+    try:
+        body: dict[str, Any] = object_of(load_json(value))
+        version = int(body.get("version", 0))
+    except (DataError, TypeError, ValueError):
+        return None
     return Answer(
         id=ident,
         to="",
@@ -323,7 +341,7 @@ def _said(ident: str, value: bytes) -> Answer:
         reason=str(body.get("reason", "")),
         status=str(body.get("status", "")),
         state=str(body.get("state", "")),
-        version=int(body.get("version", 0)),
+        version=version,
         outcome=str(body.get("outcome", "")),
         outcome_body=str(body.get("outcome_body", "")),
     )
