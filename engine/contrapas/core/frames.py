@@ -8,7 +8,7 @@ join; what leaves the root ends the instance, unwinds it, or is a bug (X5).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
@@ -25,13 +25,6 @@ from contrapas.machine import AWAIT
 
 STRETCHES_MAX = 1_000
 """Awaits passed in one transition: more is a loop that never waits (L26)."""
-
-
-class Awaited(NamedTuple):
-    """Where a stretch ended, and what it waits for."""
-
-    label: str
-    op: Op[Any]
 
 
 def run(work: Work) -> None:
@@ -57,9 +50,9 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
         frame = node.frames[-1]
         saga = frame.saga
         plan = work.plan(frame)
-        thrown, awaited, value = _stretch(work, node, frame, plan, value, thrown)
-        if awaited is not None:
-            issue.issue(work, line, awaited.label, awaited.op)
+        thrown, op, value = _stretch(work, node, frame, plan, value, thrown)
+        if op is not None:
+            issue.issue(work, line, value, op)
             return
         node.frames.pop()
         if frame.undo >= 0:
@@ -72,8 +65,8 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
 
 def _stretch(
     work: Work, node: Node, frame: Frame, plan: Plan, value: Any, thrown: BaseException | None
-) -> tuple[BaseException | None, Awaited | None, Any]:
-    """Run the innermost frame once. Gives what left it, what it awaits, or its result."""
+) -> tuple[BaseException | None, Op[Any] | None, Any]:
+    """Run the innermost frame once. Gives what left it; or what it awaits, and the label of where; or its result."""
     if frame.label == START:
         at = None
         pc = 0
@@ -126,7 +119,7 @@ def _stretch(
         if isinstance(values.get(name), BaseException):
             work.live[(id(new), name)] = values[name]
             work.alive.append(new)
-    return None, Awaited(state.label, result[2]), None
+    return None, result[2], state.label
 
 
 def _standing(frame: Frame, plan: Plan) -> StatePlan:

@@ -9,9 +9,10 @@ from contrapas.author.op import MISSING, Op
 from contrapas.core import messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.outcomes import dump_body
-from contrapas.core.plans import START, plan_of
+from contrapas.core.plans import START, plan_of, step_plan_of
 from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, SagaBug, Unfit, Work
+from contrapas.core.world import UNREAD
 from contrapas.errors import DataError
 
 
@@ -83,14 +84,25 @@ def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
             f"{label} is a local step, which an observed saga does not run",
             fix="@step(observe=True)",
         )
-    pending = _pending(work, line, label, op, deadline=_within(work, op))
-    pending.body = step.args.dump(op.value)
-    policy = op.retry if op.retry is not None else step.retry
-    if policy is not None:
-        pending.policy = policy_text(policy)
-    pending.undo = undo.register(work, line, op, label=label, key=pending.key)
+    plan = step_plan_of(step)
+    record = work.record
+    pending = Pending(
+        key=work.mint(label, line.suffix),
+        label=label,
+        visit=record.version,
+        kind="local",
+        name=op.name,
+        deadline=None if op.within_ms is None else work.at + op.within_ms,
+        policy=plan.policy if op.retry is None else policy_text(op.retry),
+        body=plan.dump(op.value),
+        since=work.at,
+    )
+    if op.undo is not None and (op.undo is not MISSING or plan.own_undo):
+        pending.undo = undo.register(work, line, op, label=label, key=pending.key)
     line.node.pending = pending
-    work.call_step(pending)
+    args, kwargs = op.value
+    exact = len(args) <= plan.exact and not kwargs and '"$' not in pending.body
+    work.call_step(pending, op.value if exact else UNREAD)
 
 
 def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:

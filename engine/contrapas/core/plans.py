@@ -7,15 +7,20 @@ the same object keeps its text, and its text keeps the object for the next time:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from contrapas.author.op import MISSING
+from contrapas.codec.messages import StepType
+from contrapas.codec.quick import dump_of, exact_arguments, load_of
 from contrapas.codec.slots import dump_group, load_group
 from contrapas.core.envelope import Frame
+from contrapas.core.policies import policy_text
 from contrapas.errors import DataError
 from contrapas.machine import Machine, Slot, State
 
 START: Final = "START"
+_NOTHING: Final[dict[str, str]] = {}
 _CACHE_MAX: Final = 2048
 _CACHED_TEXT_MAX: Final = 4096
 
@@ -30,14 +35,12 @@ class SlotPlan:
             raise DataError("CP202", f"{slot.name} has no codec and cannot be stored", path=slot.name)
         self.name = slot.name
         self.frozen = slot.frozen
-        self.dump: Callable[[Any], str] = slot.codec.dump
-        self.load_text: Callable[[str], Any] = slot.codec.load
+        self.dump = dump_of(slot.codec)
+        self.load_text = load_of(slot.codec)
         self.cache: dict[str, Any] = {}
 
     def load(self, text: str) -> Any:
-        """The value of a text; the same object again only if it is frozen."""
-        if not self.frozen:
-            return self.load_text(text)
+        """The value of a text, of a frozen type: the same object again."""
         value = self.cache.get(text, self)
         if value is self:
             value = self.load_text(text)
@@ -93,8 +96,9 @@ class StatePlan:
             if any('"$ref"' in texts.get(name, "") for name in group) and not self.touches.isdisjoint(group):
                 values.update(load_group(group, texts))
         for name, slot in self.loads:
-            if name in texts and name not in values:
-                values[name] = slot.load(texts[name])
+            text = texts.get(name)
+            if text is not None and name not in values:
+                values[name] = slot.load(text) if slot.frozen else slot.load_text(text)
         return values
 
     def missing(self, frame: Frame) -> list[str]:
@@ -110,9 +114,9 @@ class StatePlan:
     ) -> dict[str, str]:
         """Texts of the slots bound here, in lock-file order. touched: by the stretch that led here; None: all."""
         texts: dict[str, str] = {}
-        together: dict[str, str] = {}
+        together: dict[str, str] = _NOTHING
         for group in self.groups:  # what may share an object is touched together, and written together
-            together.update(dump_group(group, values))
+            together = {**together, **dump_group(group, values)}
         for name, slot in self.saves:
             if name in together:
                 texts[name] = together[name]
@@ -129,6 +133,20 @@ class StatePlan:
             elif touched is not None and name not in touched and name in old:
                 texts[name] = old[name]
         return texts
+
+
+class StepPlan:
+    """One `@step`: how its arguments become text, its policy as records hold it, whether it brings its own undo."""
+
+    __slots__ = ("dump", "exact", "own_undo", "policy", "step")
+
+    def __init__(self, step: StepType) -> None:
+        self.step = step
+        self.dump = dump_of(step.args)
+        self.exact = exact_arguments(step.args)
+        """So many arguments may be handed on as they are."""
+        self.policy = "" if step.retry is None else policy_text(step.retry)
+        self.own_undo = step.undo is not None and step.undo is not MISSING
 
 
 class Plan:
@@ -177,6 +195,19 @@ def plan_of(machine: Machine) -> Plan:
             _plans.clear()
         known = _plans[id(machine)] = (machine, Plan(machine))
     return known[1]
+
+
+_step_plans: dict[int, StepPlan] = {}
+
+
+def step_plan_of(step: StepType) -> StepPlan:
+    """The plan of a step, made at first use."""
+    known = _step_plans.get(id(step))
+    if known is None or known.step is not step:
+        if len(_step_plans) > 4096:
+            _step_plans.clear()
+        known = _step_plans[id(step)] = StepPlan(step)
+    return known
 
 
 def _signature(machine: Machine) -> inspect.Signature | None:

@@ -18,7 +18,7 @@ from contrapas.core.policies import policy_from
 from contrapas.core.reread import reread
 from contrapas.core.undo import edit, lines, needs_reply, settle, walk
 from contrapas.core.work import Line, Work
-from contrapas.core.world import Input
+from contrapas.core.world import UNREAD, Input
 from contrapas.errors import StepFailed
 
 
@@ -117,11 +117,16 @@ def _command(work: Work, line: Line, pending: Pending, event: Input) -> bool:
 def _local(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     if event.outcome == "ok":
         text = str(event.body)
-        value = work.types.steps[pending.name].result.load(text)
-        reply = keep_step(pending.name, text) if needs_reply(work, pending.undo) else ""
+        value = event.live
         if not line.node.frames:
             value = Kept(keep_step(pending.name, text))
-        _over(work, line, pending, "done", value, reply=reply)
+        elif value is UNREAD:
+            value = work.types.steps[pending.name].result.load(text)
+        line.node.pending = None
+        if pending.undo >= 0:
+            reply = keep_step(pending.name, text) if needs_reply(work, pending.undo) else ""
+            settle(work, pending.undo, "done", reply=reply)
+        work.resume(line, value)
         return True
     if pending.retry_at is not None or (event.attempt and event.attempt != pending.attempt):
         return False

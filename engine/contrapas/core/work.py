@@ -11,7 +11,7 @@ from contrapas.core import messages
 from contrapas.core.copies import copy_cause, copy_record
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Parked, Pending
 from contrapas.core.plans import Plan, plan_of
-from contrapas.core.world import Input, MessageType, StepCall, World
+from contrapas.core.world import UNREAD, Input, MessageType, StepCall, World
 from contrapas.errors import BugError
 
 RESUME: Final = 0
@@ -181,9 +181,9 @@ class Work:
         """Put a rendezvous message among what leaves."""
         self.record.out.append(messages.rendezvous(self.record, kind, value, body))
 
-    def call_step(self, pending: Pending) -> None:
-        """Have a local step run after the commit."""
-        self.steps.append(step_call(self.record, pending, self.world))
+    def call_step(self, pending: Pending, live: Any = UNREAD) -> None:
+        """Have a local step run after the commit. live: its arguments, if they may be handed on as they are."""
+        self.steps.append(step_call(self.record, pending, self.world, live))
 
     def note(self, text: str) -> None:
         """Say in the record what became of the event."""
@@ -196,20 +196,21 @@ class Work:
             self.record.parked = Parked(reason=reason, code=code, error=error[:8000])
 
 
-def step_call(record: InstanceRecord, pending: Pending, world: World) -> StepCall:
+def step_call(record: InstanceRecord, pending: Pending, world: World, live: Any = UNREAD) -> StepCall:
     """The duty to run a pending local step once."""
     step = world.types.steps.get(pending.name)
     if step is None:
         raise Unfit(f"no step {pending.name!r} here")
     return StepCall(
-        instance=record.instance,
-        key=pending.key,
-        step=pending.name,
-        attempt=pending.attempt,
-        body=pending.body,
-        timeout_ms=step.timeout_ms,
-        label=pending.label,
-        epoch=record.epoch,
+        record.instance,
+        pending.key,
+        pending.name,
+        pending.attempt,
+        pending.body,
+        step.timeout_ms,
+        pending.label,
+        record.epoch,
+        live,
     )
 
 

@@ -13,9 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
+from contrapas.codec.quick import Dump, dump_of, exact_codec
 from contrapas.core.envelope import Cause
 from contrapas.core.outcomes import words_of
-from contrapas.core.world import Input, StepCall, StepType, Types
+from contrapas.core.world import UNREAD, Input, StepCall, StepType, Types
 from contrapas.errors import Cancelled, ContrapasError, DataError, OpaqueError, StepFailed
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import Clock, Handle
@@ -68,6 +69,7 @@ class StepRunner:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._spare: _Carrier | None = None
+        self._ways: dict[str, tuple[Dump, bool]] = {}
         self.running: dict[str, Running] = {}
         self.on_fatal: Callable[[BaseException], None] | None = None
 
@@ -80,7 +82,7 @@ class StepRunner:
         failpoint("step.started")
         step = self._types.steps[call.step]
         try:
-            args, kwargs = step.args.load(call.body)
+            args, kwargs = step.args.load(call.body) if call.live is UNREAD else call.live
         except Exception as why:  # noqa: BLE001  what was stored does not fit today's step: that attempt failed
             self._deliver(partition, epoch, self._failed(call, why))
             return
@@ -212,7 +214,8 @@ class StepRunner:
 
     def _result(self, call: StepCall, step: StepType, value: Any) -> Input:
         try:
-            text: str = step.result.dump(value)
+            dump, exact = self._ways.get(call.step) or self._way(step)
+            text = dump(value)
             if len(text) > RESULT_MAX:
                 raise DataError(
                     "CP843",
@@ -230,9 +233,15 @@ class StepRunner:
             at=0,
             type=call.step,
             body=text,
+            live=value if exact and '"$' not in text else UNREAD,
             in_reply_to=call.key,
             attempt=call.attempt,
         )
+
+    def _way(self, step: StepType) -> tuple[Dump, bool]:
+        """How results of a step become text, and whether they may be handed on as they are besides."""
+        made = self._ways[step.name] = dump_of(step.result), exact_codec(step.result)
+        return made
 
     def _failed(self, call: StepCall, why: BaseException) -> Input:
         failpoint("step.done")
