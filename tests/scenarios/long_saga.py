@@ -1,10 +1,13 @@
-"""A saga of twenty states, three levels of `try/finally` and a loop; each step leaves a line in a file."""
+"""A saga of twenty states, three levels of `try/finally` and a loop; each step leaves a line in a file:
+time, instance, what, idempotency key."""
 
 from __future__ import annotations
 
 import os
+import time
 
 from contrapas import App, Event, Saga, StepFailed, saga, step
+from contrapas.runtime.steps import idempotency_key
 
 
 class Begun(Event, key="id"):
@@ -20,7 +23,7 @@ class Finished(Event, key="id"):
 @step(undo=None)
 def mark(id: str, what: str) -> str:
     with open(os.environ["MARKS"], "a") as out:
-        out.write(f"{id} {what}\n")
+        out.write(f"{time.time_ns() // 1_000_000} {id} {what} {idempotency_key()}\n")
     return what
 
 
