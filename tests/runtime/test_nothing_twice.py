@@ -209,10 +209,10 @@ async def test_the_time_of_a_step_begins_when_it_runs_and_one_given_up_never_sta
     clock.advance(1_001)
     assert [t.in_reply_to for t in told] == ["k1"]
     GATE.set()
-    while len(told) < 2:
+    while told[-1].in_reply_to != "k2":
         await asyncio.sleep(0.001)
     runner.close()
-    assert [(t.in_reply_to, t.outcome) for t in told] == [("k1", "error"), ("k2", "ok")]
+    assert [(t.in_reply_to, t.outcome) for t in told] == [("k1", "error"), ("k1", "ok"), ("k2", "ok")]
 
 
 async def test_a_partition_taken_away_while_it_is_restored_is_given_back() -> None:
@@ -336,3 +336,34 @@ async def test_remembered_answers_are_bounded_in_bytes() -> None:
         for n in range(50):
             service.remember(("/x", str(n)), b"", [Draft("t", -1, b"k", b"x" * 900_000)])
         assert service.answers_bytes <= 32 << 20 and len(service.answers) == 37
+
+
+async def test_a_second_attempt_of_a_thread_that_runs_on_is_that_thread() -> None:
+    """I-15: one process never runs two copies of one attempt's key."""
+    runner, told, clock = _runner(4)
+    runner.start(0, 1, _call(1))
+    while not LOG:
+        await asyncio.sleep(0.001)
+    clock.advance(1_001)
+    assert [t.outcome for t in told] == ["error"]
+    runner.start(0, 1, _call(1)._replace(attempt=2))
+    await asyncio.sleep(0.05)
+    assert LOG == ["1"]
+    GATE.set()
+    while len(told) < 2:
+        await asyncio.sleep(0.001)
+    runner.close()
+    assert (told[1].outcome, told[1].attempt) == ("ok", 2)
+
+
+async def test_a_thread_that_ends_between_two_attempts_settles_its_step() -> None:
+    runner, told, clock = _runner(4)
+    runner.start(0, 1, _call(1))
+    while not LOG:
+        await asyncio.sleep(0.001)
+    clock.advance(1_001)
+    GATE.set()
+    while len(told) < 2:
+        await asyncio.sleep(0.001)
+    runner.close()
+    assert (told[1].outcome, told[1].in_reply_to) == ("ok", "k1")

@@ -71,6 +71,8 @@ class StepRunner:
         self._spare: _Carrier | None = None
         self._ways: dict[str, tuple[Dump, bool]] = {}
         self.running: dict[str, Running] = {}
+        self._late: dict[str, Running] = {}
+        """Plain functions whose time is over and that run on: nothing can end a thread."""
         self.on_fatal: Callable[[BaseException], None] | None = None
 
     def start(self, partition: int, epoch: int, call: StepCall) -> None:
@@ -78,6 +80,12 @@ class StepRunner:
         known = self.running.get(call.key)
         if known is not None:
             known.partition, known.epoch, known.call = partition, epoch, call
+            return
+        late = self._late.pop(call.key, None)
+        if late is not None:  # the next attempt is the copy that runs: it has the same key
+            late.partition, late.epoch, late.call, late.began = partition, epoch, call, self._clock.ms()
+            late.limit = self._clock.call_later(call.timeout_ms, lambda: self._expire(late))
+            self.running[call.key] = late
             return
         failpoint("step.started")
         step = self._types.steps[call.step]
@@ -161,9 +169,13 @@ class StepRunner:
         self._deliver(one.partition, one.epoch, self._failed(one.call, why))
         if one.cancel is not None:
             one.cancel()
+        else:
+            self._late[one.call.key] = one
 
     def _ended(self, one: Running, step: StepType, value: Any, why: BaseException | None) -> None:
         if self.running.get(one.call.key) is not one:
+            if self._late.pop(one.call.key, None) is not None and why is None:
+                self._deliver(one.partition, one.epoch, self._result(one.call, step, value))
             return
         self._end(one)
         if why is None:
