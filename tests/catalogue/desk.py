@@ -23,6 +23,7 @@ from contrapas.core.world import World
 from contrapas.runtime.build import build
 from contrapas.runtime.client import Client
 from contrapas.runtime.definition import Definition, TopicMapping
+from contrapas.runtime.ingress import PUBLIC_KINDS
 from contrapas.runtime.worker import Worker
 from contrapas.web.server import create
 from tests.runtime.rig import Rig, rig_of
@@ -93,6 +94,8 @@ class Desk:
         self.worker = worker
         self.client = client
         self.allowed = {"authorization": f"Bearer {TOKEN}"}
+        self.counted = True
+        """One worker has seen everything, so its counts must add up at the end."""
 
     # ---- putting things in
 
@@ -166,10 +169,11 @@ class Desk:
         await self.settle()
         before = self.record(NEIGHBOUR)
         assert before is not None and before.status == "waiting", before
-        await self.client.send(Approved(id="n-1", by="ann"))
+        await self.client.signal("claim", "n-1", Approved(id="n-1", by="ann"))
         await self.rig.until(lambda: self.rig.status(NEIGHBOUR) == "done")
         await self.settle()
-        census(self.rig, self.worker)
+        if self.counted:
+            census(self.rig, self.worker)
 
 
 def census(rig: Rig, worker: Worker) -> None:
@@ -181,7 +185,9 @@ def census(rig: Rig, worker: Worker) -> None:
     c = worker.counts()
     there = sum(len(shelf.records) for shelf in rig.log.store.lanes["in"])
     assert c.inputs == there + sum(
-        len(r.value or b"") + len(str(r.headers)) > 1_000_000 for r in rig.records(TOPIC)
+        len(r.value or b"") + len(str(r.headers)) > 1_000_000
+        or dict(r.headers).get("cp-kind", b"event") not in PUBLIC_KINDS
+        for r in rig.records(TOPIC)
     )
     parked = c.kept + c.early + c.parked
     nothing = c.noop + c.duplicates + c.ignored

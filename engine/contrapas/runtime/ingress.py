@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 NAMES["ingress.read"] = "messages of a user's topic are read, not on the inbound lane"
 NAMES["ingress.published"] = "messages are on the inbound lane, the cursor of their topic has not moved"
 POLL_MS = 5_000
+PUBLIC_KINDS = frozenset({b"start", b"event", b"reply", b"command", b"signal"})
+"""What a message on a topic may say it is; the other kinds steer instances."""
 
 
 class Source(NamedTuple):
@@ -116,19 +118,32 @@ def _draft(s: Station, source: Source, record: Record) -> Draft | None:
         own = (*own, ("cp-source-key", record.key))
     at = partition_of(key, setting.doors.partitions)
     draft = Draft("in", at, key, record.value, (*record.headers, *own))
-    size, most = size_of(draft), setting.caps.max_record_bytes
-    if size <= most:
+    code, words = _unfit(draft, headers, setting.caps.max_record_bytes)
+    if not code:
         return draft
     s.partition.counts.inputs += 1
     s.partition.counts.dead += 1
-    words = f"the message has {size} bytes with its headers, {most} are allowed"
     return dead_letter(
         record,
         namespace=setting.namespace,
-        code="CP409",
+        code=code,
         error=words,
         at=record.timestamp_ms,
         lane=source.topic,
+    )
+
+
+def _unfit(draft: Draft, headers: dict[str, bytes], most: int) -> tuple[str, str]:
+    """Why a message may not pass: too large, or it speaks as the engine does among its own. Who may write to a topic
+    of the users has a say in what happened there, not in which instances are cancelled, bound or answered."""
+    kind = headers.get("cp-kind")
+    if kind is not None and kind not in PUBLIC_KINDS:
+        return "CP419", f"cp-kind {kind[:40]!r} is taken on the namespace's own lane only, not on a topic"
+    size = size_of(draft)
+    return (
+        ("CP409", f"the message has {size} bytes with its headers, {most} are allowed")
+        if size > most
+        else ("", "")
     )
 
 
