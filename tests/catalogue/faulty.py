@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from contrapas.author.saga import Saga, saga
 from contrapas.author.step import step
 from contrapas.author.timeout import Timeout
 from contrapas.errors import StepFailed
-from tests.catalogue.desk import Closed, Opened
+from tests.catalogue.desk import TOPIC, Closed, Opened
 
 CALLS: list[str] = []
 """What ran, in order."""
@@ -259,6 +260,27 @@ async def rolls_dice(s: Saga, e: Opened) -> Closed:
     number: int = random.choice(range(1 << 62))
     heard = await says(number)
     return Closed(id=e.id, by=str(heard == number))
+
+
+# ---- times
+
+
+class Planned(Event, topic=TOPIC, key="id"):
+    id: str
+    at: datetime
+
+
+@saga
+async def sleeps_until(s: Saga, e: Planned) -> Closed:
+    await s.sleep(until=e.at)
+    return Closed(id=e.id, by="it")
+
+
+@saga
+async def has_a_deadline_at(s: Saga, e: Planned) -> Closed:
+    s.deadline(until=e.at)
+    await s.sleep("1h")
+    return Closed(id=e.id, by="it")
 
 
 # ---- late replies

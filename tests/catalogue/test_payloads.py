@@ -10,6 +10,7 @@ import pytest
 
 from contrapas.core.lane import Draft, Headers
 from contrapas.runtime.definition import TopicMapping
+from tests.catalogue import faulty
 from tests.catalogue.desk import TOPIC, Approved, desk, within
 
 OPENED: dict[str, Any] = {"id": "k-1", "cents": 4200}
@@ -483,6 +484,20 @@ async def test_b33_a_time_less_than_a_day_ahead_is_taken() -> None:
         assert d.rig.status("claim/k-1") == "waiting"
 
 
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize("saga", [faulty.sleeps_until, faulty.has_a_deadline_at])
+async def test_b33_a_time_that_cannot_be_one_sets_no_timer_and_parks(saga: Any, when: str) -> None:
+    value = b'{"id":"k-1","at":"%s"}' % when.encode()
+    async with desk(saga) as d:
+        await d.put(value, type="Planned")
+        await d.rig.until(lambda: d.rig.status(f"{saga.name}/k-1") == "parked")
+        record = d.record(f"{saga.name}/k-1")
+        assert record is not None
+        assert record.parked is not None
+        assert record.parked.input is not None
+        assert (record.parked.code, record.parked.input.value) == ("CP415", value)
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -566,3 +581,11 @@ async def test_an_import_of_many_bad_and_good_messages_adds_up() -> None:
         assert c.applied - 1 == 40
         assert c.duplicates == 200 - 67 - 40
         assert len(d.dead()) == 67 - c.skipped
+
+
+async def test_one_event_that_starts_two_sagas_is_counted_for_both_and_adds_up() -> None:
+    async with desk(faulty.survives) as d:
+        await d.put(text())
+        await d.settle()
+        assert (d.rig.status("claim/k-1"), d.rig.status("survives/k-1")) == ("waiting", "retrying")
+        assert d.worker.counts().more == 1

@@ -307,4 +307,12 @@ def _aware(when: datetime | None, what: str) -> datetime | None:
             got=when.isoformat(),
             fix="datetime(..., tzinfo=UTC)",
         )
+    if when is not None and not 1900 < when.year < 9000:
+        raise DataError(
+            "CP415",
+            f"{what} {when.isoformat()} is no time that comes",
+            expected="a year from 1901 to 8999",
+            got=when.isoformat(),
+            fix="check where the time comes from: it may stand for none",
+        )
     return when

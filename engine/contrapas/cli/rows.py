@@ -68,13 +68,24 @@ def draft(row: Mapping[str, Any], topic: str, columns: Columns, name: str, line:
     if not 1 <= len(raw) <= 200 or "\0" in key:
         raise _wrong(place, columns.key, "a key of 1 to 200 bytes", key)
     body = {n: _typed(row, c, kind, place) for n, c, kind in columns.fields} if columns.fields else dict(row)
-    value = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode(
-        "utf-8", "strict"
-    )
+    value = _json(body, place)
     if len(value) > LIMIT:
         raise DataError("CP409", f"the row is {len(value)} bytes, the limit is {LIMIT}", place=place)
     id = _text(row, columns.id, place) if columns.id else f"{name}#{line}"
     return Draft(topic, -1, raw, value, _headers(row, columns, place, name, id, key), f"{name}#{id}")
+
+
+def _json(body: Mapping[str, Any], place: str) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            "CP408", "the row holds a lone surrogate", expected="Unicode text", place=place
+        ) from None
+    except ValueError:
+        raise DataError(
+            "CP405", "the row holds NaN, or a number beyond a double", expected="finite numbers", place=place
+        ) from None
 
 
 def _headers(

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import threading
 import time
+from collections import Counter
 from types import FrameType
 from typing import Final, NamedTuple
 
@@ -78,6 +79,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         said = told = 0.0
+        seen: Counter[str] = Counter()
         while not self._end.wait(self.beat_s):
             beaten = self._beaten
             now = time.monotonic()
@@ -87,7 +89,10 @@ class Watchdog:
             frame = sys._current_frames().get(self._thread_id)  # pyright: ignore[reportPrivateUsage]
             if frame is None or self._beaten != beaten:
                 continue
-            found, worst = Block(place_of(frame), seconds, now), self.worst
+            if said != beaten:
+                seen.clear()
+            seen[place_of(frame)] += 1  # the last look may find what comes after it: where it was seen most, it is
+            found, worst = Block(seen.most_common(1)[0][0], seconds, now), self.worst
             if worst is None or now - worst.ended > REMEMBERED_S or seconds >= worst.seconds:
                 self.worst = found
             if said != beaten:
