@@ -117,9 +117,7 @@ class Raised(Shape):
         names = _files(value)
         if names:
             data["files"] = [self._loose(f, marks) for f in names]
-        attributes = {
-            k: self._loose(v, marks) for k, v in vars(value).items() if k not in OWN
-        }
+        attributes = {k: self._loose(v, marks) for k, v in vars(value).items() if k not in OWN}
         for word in _NAMED:
             if word not in attributes and type(getattr(value, word, None)) is str and _slotted(value, word):
                 attributes[word] = getattr(value, word)
@@ -257,7 +255,9 @@ def _identity(value: BaseException, own: bytes) -> str:
     """Given once, from what it is and what it was raised in: so it differs from all that its chain holds."""
     known = vars(value).get(IDENTITY)
     if known is None:
-        chain = [vars(e).get(IDENTITY, "") if e is not None else "" for e in (value.__cause__, value.__context__)]
+        chain = [
+            vars(e).get(IDENTITY, "") if e is not None else "" for e in (value.__cause__, value.__context__)
+        ]
         text = b"\0".join([own, trace_of(value).encode(), *[str(c).encode() for c in chain]])
         known = vars(value)[IDENTITY] = blake2b(text, digest_size=6).hexdigest()
     return str(known)

@@ -81,7 +81,7 @@ def describe(exc: Any, seen: dict[int, int] | None = None) -> Any:
     if id(exc) in seen:
         return ("again", seen[id(exc)])
     seen[id(exc)] = len(seen)
-    held: dict[str, Any] = vars(exc)
+    held: dict[str, Any] = exc.__dict__
     attributes = {k: v for k, v in held.items() if k not in OWN}
     notes = [n for n in getattr(exc, "__notes__", ()) if not str(n).startswith("raised at ")]
     inner: tuple[BaseException, ...] = ()
