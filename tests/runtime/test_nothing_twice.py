@@ -18,6 +18,7 @@ from contrapas.author.retry import Retry
 from contrapas.author.saga import Saga, saga
 from contrapas.author.service import Delivery, Service
 from contrapas.author.step import step
+from contrapas.core.envelope import Cause
 from contrapas.core.envelope_avro import decode
 from contrapas.core.lane import Draft, Record
 from contrapas.core.world import Input, StepCall
@@ -146,6 +147,23 @@ def test_careful_mode_keeps_the_name_of_a_step_in_hand_in_every_commit() -> None
     stage.go()
     assert stage.p.care.in_hand == call.key
     assert call.key in stage.p.next_control(stage.p.open(NOW)).trying
+
+
+def test_the_batch_with_which_careful_mode_ends_issues_its_steps() -> None:
+    stage = Stage()
+    stage.feed("start", "seq/a", Began(id="a", n=1))
+    (call,) = stage.go().steps
+    failed = Cause(kind="result", type=call.step, source="local", id=call.key)
+    stage.p.results.append(
+        Input(cause=failed, instance=call.instance, at=0, outcome="error", in_reply_to=call.key, attempt=1)
+    )
+    assert stage.go().steps == []
+    stage.p.care = Care("", 0)
+    later = NOW + 3_600_000
+    stage.p.complete_until = later
+    (again,) = stage.go(later).steps
+    assert (again.key, again.attempt) == (call.key, 2)
+    assert stage.p.care is None
 
 
 async def test_a_command_is_really_tried_again_after_its_handler_gave_up() -> None:

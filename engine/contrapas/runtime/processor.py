@@ -56,7 +56,7 @@ def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
     except BaseException:
         p.abort(batch)
         raise
-    if care is not None:
+    if care is not None and p.care is care:  # it may just have ended
         careful.took(care, batch)
     return batch
 
