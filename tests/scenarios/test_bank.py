@@ -17,14 +17,7 @@ async def test_books_are_exact_after_workers_were_killed_again_and_again(tmp_pat
 
 @pytest.mark.parametrize(
     "point",
-    [
-        "commit.before",
-        "commit.undispatched",
-        "step.done",
-        "takeover.read",
-        "ingress.published",
-        "release.before",
-    ],
+    ["commit.undispatched", "step.done", "release.before"],
 )
 async def test_a_kill_at_a_named_place_loses_nothing(tmp_path: Path, point: str) -> None:
     verdict = await bank.kill_at(tmp_path, point, instances=60, seed=11)

@@ -63,7 +63,7 @@ async def test_two_processes_share_a_file_and_a_killed_one_is_replaced_at_once(t
         victim, heir = under.start(), under.start()
         async with under.outside() as engine:
             await _both_own(engine.log.partitions, tmp_path, {victim.process.pid, heir.process.pid})
-            ids = {f"winding/w-{n}" for n in range(120)}
+            ids = {f"winding/w-{n}" for n in range(48)}
             await engine.client.start_many(
                 "winding", (Begun(id=i.removeprefix("winding/"), rounds=3) for i in ids)
             )
