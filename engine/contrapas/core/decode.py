@@ -419,5 +419,6 @@ def _text(headers: Mapping[str, bytes], name: str) -> str:
 
 
 def original_headers(headers: Headers) -> Headers:
-    """The headers as the first sender wrote them: what ingress added is taken off."""
-    return tuple(h for h in headers if h[0] not in ("cp-source", "cp-source-key"))
+    """The headers as the first sender wrote them: what ingress added, the last of its name, is taken off."""
+    added = {name: at for at, (name, _) in enumerate(headers) if name in ("cp-source", "cp-source-key")}
+    return tuple([h for at, h in enumerate(headers) if added.get(h[0]) != at]) if added else headers

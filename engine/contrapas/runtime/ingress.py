@@ -114,7 +114,7 @@ def _draft(s: Station, source: Source, record: Record) -> Draft | None:
     if "cp-in-reply-to" in headers and (to := headers.get("ce_correlationid")):
         key = to.partition(b"/")[2]
     own: Headers = (("cp-source", f"{source.name}/{source.number}@{record.offset}".encode()),)
-    if key != record.key:
+    if key != record.key or "cp-source-key" in headers:
         own = (*own, ("cp-source-key", record.key))
     at = partition_of(key, setting.doors.partitions)
     draft = Draft("in", at, key, record.value, (*record.headers, *own))
@@ -124,7 +124,7 @@ def _draft(s: Station, source: Source, record: Record) -> Draft | None:
     s.partition.counts.inputs += 1
     s.partition.counts.dead += 1
     return dead_letter(
-        record,
+        record._replace(headers=draft.headers),
         namespace=setting.namespace,
         code=code,
         error=words,
