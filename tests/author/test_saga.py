@@ -237,7 +237,7 @@ async def test_a_scope_that_fails_unwinds_and_one_that_succeeds_does_not(
     finally:
         NATIVE.reset(token)
     assert runner.seen == ["sleep", "command", "unwind", "unwind"]
-    assert [effect[0] for effect in activation.effects] == ["enter", "leave"] * 3 + ["enter"]
+    assert [effect[0] for effect in activation.effects] == ["enter", "leave"] * 4
 
 
 async def test_an_operation_awaited_outside_of_a_saga_says_so() -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -160,6 +160,15 @@ def test_the_compiled_form_is_the_committed_one(saga: Any, request: pytest.Fixtu
     golden(request, "machine.txt", text(graph_of(world.machines["place_order"])).rstrip("\n") + "\n")
 
 
+def without_ids(value: Any) -> Any:
+    """An exception has an id of its own in every run."""
+    if isinstance(value, dict):
+        items = cast("dict[str, Any]", value)
+        mine = "$type" in items and "args" in items
+        return {k: without_ids(v) for k, v in items.items() if not (mine and k == "id")}
+    return value
+
+
 async def test_a_run_is_recorded_as_in_the_committed_history(
     saga: Any, request: pytest.FixtureRequest
 ) -> None:
@@ -174,7 +183,7 @@ async def test_a_run_is_recorded_as_in_the_committed_history(
                 "cause": f"{record.cause.kind} {record.cause.type}",
                 "status": record.status,
                 "state": state,
-                "locals": locals_,
+                "locals": without_ids(locals_),
                 "sent": sent,
                 "outcome": record.outcome,
             }
