@@ -1,5 +1,7 @@
-"""A saga of twenty states, three levels of `try/finally` and a loop; each step leaves a line in a file:
-time, instance, what, idempotency key."""
+"""A saga of twenty states, three levels of `try/finally` and a loop; each step leaves a line in a file.
+
+The line: time, instance, what, idempotency key. A step lasts `MARK_S`, so that its process can be replaced meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,7 @@ class Finished(Event, key="id"):
 def mark(id: str, what: str) -> str:
     with open(os.environ["MARKS"], "a") as out:
         out.write(f"{time.time_ns() // 1_000_000} {id} {what} {idempotency_key()}\n")
+    time.sleep(float(os.environ.get("MARK_S", "0")))
     return what
 
 

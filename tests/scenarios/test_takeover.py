@@ -24,7 +24,7 @@ AT_ONCE_MS = 5_000
 @pytest.mark.slow
 async def test_a_saga_goes_on_though_its_process_is_replaced_after_every_transition(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    under = Supervisor(TARGET, tmp_path, {"MARKS": str(marks)})
+    under = Supervisor(TARGET, tmp_path, {"MARKS": str(marks), "MARK_S": "0.1"})
     try:
         async with under.outside() as engine:
             assert len(engine.world.machines["winding"].states) >= 20
