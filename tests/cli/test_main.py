@@ -17,7 +17,9 @@ def whole_tree() -> str:
 
     pages = [tree.root_page()]
     group = root()
-    context = click.Context(group, info_name="contrapas", help_option_names=["-h", "--help"], max_content_width=110)
+    context = click.Context(
+        group, info_name="contrapas", help_option_names=["-h", "--help"], max_content_width=110
+    )
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None

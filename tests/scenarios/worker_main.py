@@ -24,7 +24,7 @@ def hasten() -> None:
     """Checkpoint every few pages, and remove what is superseded after a moment."""
     sqlite_store.WAL_PAGES = 50
     sweep.EVERY_MS = 200
-    vars(worker)["sweep"] = functools.partial(sweep.sweep, history_ms=200)
+    worker.__dict__["sweep"] = functools.partial(sweep.sweep, history_ms=200)
 
 
 async def main(target: str, url: str) -> None:

@@ -51,8 +51,9 @@ def policy(refusals: Refusals, node: ast.Call) -> Retry | None:
 def fits(refusals: Refusals, node: ast.expr, site: Site, within_ms: int | None, retry: Retry | None) -> None:
     """Refuse `within=`, which covers all attempts, where it is shorter than one of them."""
     each = retry.each_ms if retry is not None and retry.each_ms is not None else None
+    target: Any = site.target
     if each is None and isinstance(site.target, StepDef):
-        each = site.target.attempt_ms
+        each = target.attempt_ms
     if within_ms is not None and each is not None and within_ms < each:
         refusals.add(
             node,

@@ -91,7 +91,9 @@ class Watchdog:
                 continue
             if said != beaten:
                 seen.clear()
-            seen[place_of(frame)] += 1  # the last look may find what comes after it: where it was seen most, it is
+            seen[place_of(frame)] += (
+                1  # the last look may find what comes after it: where it was seen most, it is
+            )
             found, worst = Block(seen.most_common(1)[0][0], seconds, now), self.worst
             if worst is None or now - worst.ended > REMEMBERED_S or seconds >= worst.seconds:
                 self.worst = found

@@ -573,31 +573,16 @@ async def cancelled(s: Saga, go: Go) -> int:
     return 0
 
 
+# fmt: off
+_ALONE: tuple[SagaDef[..., Any], ...] = (
+    operands, formatted, conditions, targets, displays, unbound, loops, comprehensions, returned, nested, handled,
+    else_raises, chained, caught_types, odd_loop, natives, native_return, shared, closures, matched, scopes, cancelled,
+)
+# fmt: on
 ALL: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
-    (operands, ()),
-    (formatted, ()),
-    (conditions, ()),
-    (targets, ()),
-    (displays, ()),
-    (unbound, ()),
-    (loops, ()),
-    (comprehensions, ()),
-    (returned, ()),
-    (nested, ()),
-    (handled, ()),
-    (else_raises, ()),
-    (chained, ()),
-    (caught_types, ()),
-    (odd_loop, ()),
-    (natives, ()),
-    (native_return, ()),
-    (shared, ()),
-    (closures, ()),
-    (matched, ()),
+    *((one, ()) for one in _ALONE),
     (calls, (callee,)),
     (recursion, (depth,)),
     (joins, (depth,)),
-    (scopes, ()),
-    (cancelled, ()),
 )
 """(saga, those that it calls)"""
