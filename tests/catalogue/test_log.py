@@ -12,7 +12,7 @@ import pytest
 from contrapas.core.lane import Draft
 from contrapas.core.partition import partition
 from contrapas.log.sqlite import SqliteLog
-from tests.catalogue.desk import NEIGHBOUR, desk
+from tests.catalogue.desk import NEIGHBOUR, TOPIC, desk
 from tests.catalogue.files import edited, made, opened, positioned, put, using
 from tests.catalogue.shell import Cli
 
@@ -51,6 +51,21 @@ def test_b62_a_position_of_a_service_in_a_topic_that_was_made_anew_is_refused(tm
         assert why.value.code == "CP506"
 
     using(path, work)
+
+
+async def test_b62_events_of_a_topic_that_was_made_anew_are_no_duplicates_of_those_before() -> None:
+    async with desk() as d:
+        await d.put(b'{"id":"k-1","cents":1}', key=b"k-1")
+        await d.settle()
+        await d.rig.kill()
+        d.rig.log.store.drop_topic(TOPIC)
+        d.rig.log.store.create_topics({TOPIC: 2})
+        await d.put(b'{"id":"k-1","by":"bob"}', key=b"k-1", type="Approved", id="e-2")
+        d.worker = await d.rig.worker()
+        d.client = d.rig.client()
+        await d.rig.until(lambda: d.rig.status("claim/k-1") == "done")
+        assert d.worker.counts().duplicates == 0
+        d.counted = False
 
 
 def test_b63_input_that_was_removed_unread_stops_the_worker_with_6_and_names_the_gap(cli: Cli) -> None:
