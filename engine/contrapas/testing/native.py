@@ -154,9 +154,29 @@ class _Park:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         value, error = yield self
-        if error is not None:
+        if error is None:
+            return value
+        own = _with_handled(error)
+        try:
             raise error
-        return value
+        finally:
+            if own is not None:
+                error.__context__ = own
+
+
+def _with_handled(error: BaseException) -> BaseException | None:
+    """The context that a failure brings along, ended by what is being handled here; None: it brings none (L12)."""
+    own = last = error.__context__
+    handled = sys.exc_info()[1]
+    met = {id(error)}
+    while last is not None and last is not handled:
+        met.add(id(last))
+        if last.__context__ is None or id(last.__context__) in met:
+            if handled is not None and id(handled) not in met:
+                last.__context__ = handled
+            break
+        last = last.__context__
+    return own
 
 
 class CutOff(BaseException):

@@ -530,6 +530,27 @@ async def joins(s: Saga, go: Go) -> int:
 
 
 @saga
+async def failing_branch(s: Saga, n: int) -> int:
+    try:
+        return boom(await num(n))
+    except Odd:
+        return await num(n, n)
+
+
+@saga
+async def joined_in_a_handler(s: Saga, go: Go) -> int:
+    for i in range(3):
+        try:
+            boom(3)
+        except Odd as why:
+            try:
+                await s.all(failing_branch(s, 1), num(i))
+            except (StepFailed, Odd) as failed:
+                log("of the branch", failed, failed.__context__ is why, await num(i, i))
+    return 0
+
+
+@saga
 async def scopes(s: Saga, go: Go) -> int:
     n = 0
     for i in range(3):
@@ -584,5 +605,6 @@ ALL: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
     (calls, (callee,)),
     (recursion, (depth,)),
     (joins, (depth,)),
+    (joined_in_a_handler, (failing_branch,)),
 )
 """(saga, those that it calls)"""
