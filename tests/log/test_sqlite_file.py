@@ -29,7 +29,7 @@ from contrapas.log.memory import VirtualClock
 from contrapas.log.sqlite import SqliteLog
 from contrapas.log.sqlite_admin import apply, examine, plan, verify
 from contrapas.log.sqlite_read import SqliteReader
-from contrapas.log.sqlite_rows import deadline_of, pack_headers, unpack_headers
+from contrapas.log.sqlite_rows import pack_headers, pack_with_deadline, unpack_headers
 from tests.log.child import record
 
 DAY = 86_400_000
@@ -280,7 +280,7 @@ def test_headers_that_are_cut_or_lie_are_not_read() -> None:
         unpack_headers(data + b"x")
     with pytest.raises(DataError):
         pack_headers((("a\0b", b""),))
-    assert deadline_of((("cp-deadline", b"12"),)) == 12 and deadline_of((("cp-deadline", b"x"),)) is None
+    assert [pack_with_deadline((("cp-deadline", text),))[1] for text in (b"12", b"x")] == [12, None]
 
 
 async def test_tombstones_and_read_input_go_when_they_are_old(tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ class Rejected:
     record: Record
     code: str
     text: str
-    headers: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    headers: dict[str, bytes] = field(default_factory=lambda: {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +140,8 @@ class Doors:
 
     types: Types
     partitions: int
-    mappings: Mapping[str, TopicMapping] = field(default_factory=dict[str, TopicMapping])
-    by_topic: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    mappings: Mapping[str, TopicMapping] = field(default_factory=lambda: {})
+    by_topic: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {})
     """Topic -> registered types that travel on it."""
 
 

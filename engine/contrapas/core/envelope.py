@@ -35,7 +35,7 @@ class Frame:
     """Where it stands; `START` before its first await."""
     slots: dict[str, str]
     """Slot -> JSON text, in lock-file order; unbound slots are absent."""
-    scopes: list[int] = field(default_factory=list[int])
+    scopes: list[int] = field(default_factory=lambda: [])
     """Open scopes: height of the undo stack at each mark."""
     undo: int = -1
     """Number of the undo entry of a called saga as a whole (`s.step(other(s, e), undo=...)`), -1: none."""
@@ -95,7 +95,7 @@ class UndoEntry:
     `name`, from its result; `group`: `branches`."""
     name: str
     body: str = ""
-    captures: dict[str, str] = field(default_factory=dict[str, str])
+    captures: dict[str, str] = field(default_factory=lambda: {})
     saga: str = ""
     graph: str = ""
     types: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class UndoEntry:
     needs_reply: bool = False
     policy: str = ""
     within_ms: int | None = None
-    branches: list[list[UndoEntry]] = field(default_factory=list[list["UndoEntry"]])
+    branches: list[list[UndoEntry]] = field(default_factory=lambda: [])
     unknown_at: int | None = None
     """ms of log time at which its outcome became unknown: the late-reply window is counted from there."""
     lost: bool = False
@@ -130,7 +130,7 @@ class Join:
     visit: int
     fail_fast: bool
     children: list[Node]
-    done_order: list[int] = field(default_factory=list[int])
+    done_order: list[int] = field(default_factory=lambda: [])
     winner: int = -1
     """Of `first`: who ended first; the others are given up from then on."""
     thrown: str = ""
@@ -156,11 +156,11 @@ class Unwinding:
 class Node:
     """A line of execution: frames outermost first, what the innermost waits for, its undo stack. R1 of the design."""
 
-    frames: list[Frame] = field(default_factory=list[Frame])
+    frames: list[Frame] = field(default_factory=lambda: [])
     pending: Pending | None = None
     join: Join | None = None
     unwinding: Unwinding | None = None
-    undo: list[UndoEntry] = field(default_factory=list[UndoEntry])
+    undo: list[UndoEntry] = field(default_factory=lambda: [])
     result: str | None = None
     """JSON text of a branch's value once it ended well."""
     error: str | None = None
@@ -267,16 +267,16 @@ class InstanceRecord:
     start_id: str = ""
     start_digest: bytes = b""
     """SHA-256 of the start event's value: another payload for a taken key is CP412."""
-    positions: dict[str, int] = field(default_factory=dict[str, int])
+    positions: dict[str, int] = field(default_factory=lambda: {})
     """`source/partition` -> last applied offset, at most 16."""
-    seen: list[bytes] = field(default_factory=list[bytes])
+    seen: list[bytes] = field(default_factory=lambda: [])
     """Newest 64 of (8 bytes digest of source and id + 8 bytes digest of the value)."""
-    kept: list[Cause] = field(default_factory=list[Cause])
+    kept: list[Cause] = field(default_factory=lambda: [])
     """Events for a state ahead, at most 100 or 256 kB; while parked or paused, everything that came."""
-    out: list[Message] = field(default_factory=list[Message])
-    unsent: list[Message] = field(default_factory=list[Message])
-    owed: list[UndoEntry] = field(default_factory=list[UndoEntry])
-    binds: list[Pending] = field(default_factory=list[Pending])
+    out: list[Message] = field(default_factory=lambda: [])
+    unsent: list[Message] = field(default_factory=lambda: [])
+    owed: list[UndoEntry] = field(default_factory=lambda: [])
+    binds: list[Pending] = field(default_factory=lambda: [])
     """Rendezvous messages (`bind`, `unbind`) not yet acknowledged."""
     parked: Parked | None = None
     head: bytes = field(default=b"", compare=False, repr=False)

@@ -65,10 +65,10 @@ class Rendezvous:
     writer: str = ""
     at: int = 0
     until: int = 0
-    binds: list[Bind] = field(default_factory=list[Bind])
-    early: list[Early] = field(default_factory=list[Early])
-    positions: dict[str, int] = field(default_factory=dict[str, int])
-    seen: list[bytes] = field(default_factory=list[bytes])
+    binds: list[Bind] = field(default_factory=lambda: [])
+    early: list[Early] = field(default_factory=lambda: [])
+    positions: dict[str, int] = field(default_factory=lambda: {})
+    seen: list[bytes] = field(default_factory=lambda: [])
 
     @property
     def key(self) -> str:

@@ -133,14 +133,14 @@ class Transition:
 
     record: InstanceRecord | None
     """The new record, version + 1; None: a duplicate, nothing is written."""
-    steps: list[StepCall] = field(default_factory=list[StepCall])
+    steps: list[StepCall] = field(default_factory=lambda: [])
     verdict: str = "applied"
     """`applied`, `kept`, `no-op`, `duplicate`, `parked`, `refused` (CP412, 409), `dead` (goes to the dead letters)."""
     code: str = ""
     reason: str = ""
     tombstone: bool = False
     """The instance's retention ended: write a tombstone instead."""
-    collected: list[str] = field(default_factory=list[str])
+    collected: list[str] = field(default_factory=lambda: [])
     """Ids of parked early events that a start took."""
     value: bytes = b""
     """The record as bytes, where it was encoded to see that it fits; empty: not yet."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from itertools import count
 
 from contrapas.core.control import encode_control
 from contrapas.core.lane import Capabilities, Commit, Control, Draft, Lane
 from contrapas.errors import Fenced, LogError
 from contrapas.log.checks import check_size
-from contrapas.log.sqlite_rows import SHIFT, deadline_of, pack_headers
+from contrapas.log.sqlite_rows import SHIFT, pack_headers, pack_with_deadline
 
 CAPS = Capabilities(
     atomic_external=True,
@@ -18,6 +19,9 @@ CAPS = Capabilities(
     compaction="owner",
     joins_user_sql=False,
 )
+
+
+_NEWEST = "on conflict(p, key) do update set i=excluded.i, deadline=excluded.deadline"
 
 
 class Head:
@@ -149,8 +153,15 @@ class CommitJob(Job):
         super().__init__()
         self.partition = partition
         self.epoch = epoch
-        self.rows = [packed(d, CAPS.max_record_bytes) for d in log]
-        self.deadlines = [None if d.value is None else deadline_of(d.headers) for d in log]
+        self.rows: list[tuple[bytes, bytes | None, bytes]] = []
+        self.deadlines: list[int | None] = []
+        for draft in log:
+            key, value = draft.key, draft.value
+            headers, due = pack_with_deadline(draft.headers)
+            if len(key) + len(value or b"") + len(headers) > CAPS.max_record_bytes:
+                check_size(draft, CAPS.max_record_bytes)
+            self.rows.append((key, value, headers))
+            self.deadlines.append(None if value is None else due)
         self.out = out
         self.control = control
 
@@ -168,15 +179,12 @@ class CommitJob(Job):
             base = partition << SHIFT | first
             tx.conn.executemany(
                 "insert into lane_log values(?,?,?,?,?)",
-                [(base + n, *row, ts) for n, row in enumerate(self.rows)],
-            )
-            tx.conn.executemany(
-                "insert into latest values(?,?,?,?) on conflict(p, key) do update set i=excluded.i, deadline=excluded.deadline",
                 [
-                    (partition, row[0], base + n, due)
-                    for n, (row, due) in enumerate(zip(self.rows, self.deadlines, strict=True))
+                    (i, key, value, headers, ts)
+                    for i, (key, value, headers) in zip(count(base), self.rows, strict=False)
                 ],
             )
+            self._index(tx.conn, base)
             head.log_head = first + len(self.rows)
             tx.records += len(self.rows)
             tx.grown[("log", partition)] = head.log_head
@@ -184,6 +192,23 @@ class CommitJob(Job):
         head.control = self.control._replace(horizon=max(head.horizon, self.control.horizon))
         head.relayed = max(head.relayed, self.control.relayed)
         self.result = Commit(first, head.log_head - 1, ts, tx.durable)
+
+    def _index(self, conn: sqlite3.Connection, base: int) -> None:
+        """Note the newest record of each key. Without deadlines SQLite does it from the rows it just got: every value
+        handed over from Python costs more than to look it up there."""
+        if any(due is not None for due in self.deadlines):
+            conn.executemany(
+                f"insert into latest values(?,?,?,?) {_NEWEST}",
+                [
+                    (self.partition, row[0], i, due)
+                    for i, row, due in zip(count(base), self.rows, self.deadlines, strict=False)
+                ],
+            )
+        else:
+            conn.execute(
+                f"insert into latest select ?, key, i, null from lane_log where i>=? and i<? order by i {_NEWEST}",
+                (self.partition, base, base + len(self.rows)),
+            )
 
 
 class PublishJob(Job):

@@ -14,13 +14,15 @@ LOW = (1 << SHIFT) - 1
 
 
 @lru_cache(maxsize=4096)
-def _head(names: tuple[str, ...]) -> tuple[bytes, struct.Struct]:
+def _head(names: tuple[str, ...]) -> tuple[bytes, struct.Struct, int]:
+    """What stands before the lengths, the lengths' form, and which header is the deadline (-1: none)."""
     if any("\0" in name for name in names):
         raise DataError("CP409", "a header name holds a NUL")
     block = "\0".join(names).encode()
     if len(names) > 0xFFFF or len(block) > 0xFFFF:
         raise DataError("CP409", f"{len(names)} headers with {len(block)} bytes of names are too many")
-    return struct.pack(">HH", len(names), len(block)) + block, struct.Struct(f">{len(names)}I")
+    due = names.index("cp-deadline") if "cp-deadline" in names else -1
+    return struct.pack(">HH", len(names), len(block)) + block, struct.Struct(f">{len(names)}I"), due
 
 
 @lru_cache(maxsize=4096)
@@ -39,11 +41,19 @@ def pack_headers(headers: Headers) -> bytes:
     Numbers are big endian; no headers are no bytes. The names come first and together because they repeat from record
     to record, so that both ways need them only once.
     """
+    return pack_with_deadline(headers)[0]
+
+
+def pack_with_deadline(headers: Headers) -> tuple[bytes, int | None]:
+    """The same, and the `cp-deadline` among them in ms."""
     if not headers:
-        return b""
-    names, values = zip(*headers, strict=True)
-    head, lengths = _head(names)
-    return b"".join((head, lengths.pack(*map(len, values)), *values))
+        return b"", None
+    names, values = zip(*headers)  # noqa: B905  pairs all of them
+    head, lengths, due = _head(names)
+    packed = b"".join((head, lengths.pack(*map(len, values)), *values))
+    if due < 0:
+        return packed, None
+    return packed, int(values[due]) if values[due].isdigit() else None
 
 
 def unpack_headers(data: bytes) -> Headers:
@@ -60,11 +70,3 @@ def unpack_headers(data: bytes) -> Headers:
     if ends[-1] != len(data) or len(names) != count:
         raise ValueError(f"headers of {len(data)} bytes where their lengths say {ends[-1]}")
     return tuple([(name, data[a:b]) for name, a, b in zip(names, ends, ends[1:], strict=False)])
-
-
-def deadline_of(headers: Headers) -> int | None:
-    """`cp-deadline` in ms, if there is one."""
-    for name, value in headers:
-        if name == "cp-deadline":
-            return int(value) if value.isdigit() else None
-    return None

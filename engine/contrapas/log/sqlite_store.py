@@ -82,6 +82,7 @@ class SqliteStore:
         self._mutex = threading.RLock()
         self._unsaved = 0
         self._runs = 0
+        self._patient = True
         self._pages_per_record = 2.0
         self._topics: dict[Lane, tuple[int, int]] = {}
         check_disk(path)
@@ -133,6 +134,7 @@ class SqliteStore:
         """Note in the file itself whether a WAL belongs to it, and how much it holds in `<file>.lock`."""
         self._lock.take()
         try:
+            self._wait(True)
             self.conn.execute("update meta set value=? where name='wal'", (value,))
             mode = "truncate" if value == "0" else "passive"
             self.conn.execute(f"pragma wal_checkpoint({mode})").fetchall()
@@ -168,8 +170,7 @@ class SqliteStore:
         conn = self.conn
         tx = Transaction(conn, self.clock(), durable=self.durable)
         try:
-            if not wait:
-                conn.execute("pragma busy_timeout=0")
+            self._wait(wait)
             conn.execute("begin immediate")
             for job in jobs:
                 try:
@@ -194,9 +195,6 @@ class SqliteStore:
             for job in jobs:
                 job.error = job.error or bug
             return True
-        finally:
-            if not wait:
-                conn.execute(f"pragma busy_timeout={BUSY_MS}")
         if tx.records or tx.epochs:
             noted = struct.unpack("<q", os.pread(self._lock.fd, 8, 0) or b"\0" * 8)[0]
             os.pwrite(self._lock.fd, struct.pack("<q", noted + tx.records + tx.epochs), 0)
@@ -211,6 +209,12 @@ class SqliteStore:
                 job.error = job.error or Indeterminate(f"the answer was lost at {lost}")
         jobs[0].grown = tx.grown
         return True
+
+    def _wait(self, patient: bool) -> None:
+        """Have SQLite wait for other writers, who do not take our lock, or not."""
+        if patient is not self._patient:
+            self.conn.execute(f"pragma busy_timeout={BUSY_MS if patient else 0}")
+            self._patient = patient
 
     def _undo(self) -> None:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 from contrapas.core.correlate import Routes
@@ -66,17 +67,17 @@ class Batch:
     """One commit in the making, and how to take it back."""
 
     at: int
-    log: list[Draft] = field(default_factory=list[Draft])
-    out: list[Draft] = field(default_factory=list[Draft])
-    steps: list[StepCall] = field(default_factory=list[StepCall])
-    answers: list[Answer] = field(default_factory=list[Answer])
-    ended: list[InstanceRecord] = field(default_factory=list[InstanceRecord])
+    log: list[Draft] = field(default_factory=lambda: [])
+    out: list[Draft] = field(default_factory=lambda: [])
+    steps: list[StepCall] = field(default_factory=lambda: [])
+    answers: list[Answer] = field(default_factory=lambda: [])
+    ended: list[InstanceRecord] = field(default_factory=lambda: [])
     """Those that ended or parked in this batch: whoever waits for them is woken."""
-    armed: list[Due] = field(default_factory=list[Due])
-    undo: dict[str, Entry | None] = field(default_factory=dict[str, Entry | None])
-    taken: list[Work] = field(default_factory=list[Work])
+    armed: list[Due] = field(default_factory=lambda: [])
+    undo: dict[str, Entry | None] = field(default_factory=lambda: {})
+    taken: list[Work] = field(default_factory=lambda: [])
     """What went in, in order: put back by an abort."""
-    senders: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    senders: list[tuple[str, int]] = field(default_factory=lambda: [])
     """(instance, messages) with `out` in this batch."""
     position: int = 0
     """Next offset of the inbound lane to read, once this batch counts."""
@@ -136,3 +137,10 @@ class Counts:
     parked: int = 0
     commits: int = 0
     healed: int = 0
+
+    def copy(self) -> Counts:
+        """As it stands now."""
+        return Counts(*_COUNTED(self))
+
+
+_COUNTED = attrgetter(*[f.name for f in fields(Counts)])

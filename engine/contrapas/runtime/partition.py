@@ -11,7 +11,6 @@ import heapq
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
 from typing import Any
 
 from contrapas.core.correlate import ABSENT, ENDED, LIVE
@@ -153,7 +152,7 @@ class Partition:
     def open(self, now: int) -> Batch:
         """Begin a batch at `now`, ms of log time; time never goes back within a partition."""
         self.at = max(self.at, now)
-        batch = self.inflight = Batch(self.at, position=self.position, counts=copy(self.counts))
+        batch = self.inflight = Batch(self.at, position=self.position, counts=self.counts.copy())
         if self.heal:
             batch.log.extend(self.heal)
         return batch
