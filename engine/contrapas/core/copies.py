@@ -49,6 +49,18 @@ def copy_frame(old: Frame) -> Frame:
     return new
 
 
+def moved_frame(old: Frame, graph: str, label: str, slots: dict[str, str]) -> Frame:
+    """A frame at its next await."""
+    new: Frame = _new(Frame)
+    new.saga = old.saga
+    new.graph = graph
+    new.label = label
+    new.slots = slots
+    new.scopes = old.scopes
+    new.undo = old.undo
+    return new
+
+
 def copy_cause(old: Cause) -> Cause:
     """A cause, so that a note on it stays here."""
     new: Cause = _new(Cause)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from contrapas.codec.strict import load_json, load_model
+from contrapas.core.empty import empty
 from contrapas.core.lane import Headers, Record
 from contrapas.core.partition import partition
 from contrapas.core.world import Types
@@ -131,7 +132,7 @@ class Rejected:
     record: Record
     code: str
     text: str
-    headers: dict[str, bytes] = field(default_factory=lambda: {})
+    headers: dict[str, bytes] = field(default_factory=empty(dict[str, bytes]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +141,8 @@ class Doors:
 
     types: Types
     partitions: int
-    mappings: Mapping[str, TopicMapping] = field(default_factory=lambda: {})
-    by_topic: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {})
+    mappings: Mapping[str, TopicMapping] = field(default_factory=empty(dict[str, TopicMapping]))
+    by_topic: Mapping[str, tuple[str, ...]] = field(default_factory=empty(dict[str, tuple[str, ...]]))
     """Topic -> registered types that travel on it."""
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from contrapas.core.empty import empty
+
 STATUSES = (
     "parked",
     "paused",
@@ -35,7 +37,7 @@ class Frame:
     """Where it stands; `START` before its first await."""
     slots: dict[str, str]
     """Slot -> JSON text, in lock-file order; unbound slots are absent."""
-    scopes: list[int] = field(default_factory=lambda: [])
+    scopes: list[int] = field(default_factory=empty(list[int]))
     """Open scopes: height of the undo stack at each mark."""
     undo: int = -1
     """Number of the undo entry of a called saga as a whole (`s.step(other(s, e), undo=...)`), -1: none."""
@@ -95,7 +97,7 @@ class UndoEntry:
     `name`, from its result; `group`: `branches`."""
     name: str
     body: str = ""
-    captures: dict[str, str] = field(default_factory=lambda: {})
+    captures: dict[str, str] = field(default_factory=empty(dict[str, str]))
     saga: str = ""
     graph: str = ""
     types: tuple[str, ...] = ()
@@ -107,7 +109,7 @@ class UndoEntry:
     needs_reply: bool = False
     policy: str = ""
     within_ms: int | None = None
-    branches: list[list[UndoEntry]] = field(default_factory=lambda: [])
+    branches: list[list[UndoEntry]] = field(default_factory=empty(list[list["UndoEntry"]]))
     unknown_at: int | None = None
     """ms of log time at which its outcome became unknown: the late-reply window is counted from there."""
     lost: bool = False
@@ -130,7 +132,7 @@ class Join:
     visit: int
     fail_fast: bool
     children: list[Node]
-    done_order: list[int] = field(default_factory=lambda: [])
+    done_order: list[int] = field(default_factory=empty(list[int]))
     winner: int = -1
     """Of `first`: who ended first; the others are given up from then on."""
     thrown: str = ""
@@ -156,11 +158,11 @@ class Unwinding:
 class Node:
     """A line of execution: frames outermost first, what the innermost waits for, its undo stack. R1 of the design."""
 
-    frames: list[Frame] = field(default_factory=lambda: [])
+    frames: list[Frame] = field(default_factory=empty(list[Frame]))
     pending: Pending | None = None
     join: Join | None = None
     unwinding: Unwinding | None = None
-    undo: list[UndoEntry] = field(default_factory=lambda: [])
+    undo: list[UndoEntry] = field(default_factory=empty(list[UndoEntry]))
     result: str | None = None
     """JSON text of a branch's value once it ended well."""
     error: str | None = None
@@ -267,16 +269,16 @@ class InstanceRecord:
     start_id: str = ""
     start_digest: bytes = b""
     """SHA-256 of the start event's value: another payload for a taken key is CP412."""
-    positions: dict[str, int] = field(default_factory=lambda: {})
+    positions: dict[str, int] = field(default_factory=empty(dict[str, int]))
     """`source/partition` -> last applied offset, at most 16."""
-    seen: list[bytes] = field(default_factory=lambda: [])
+    seen: list[bytes] = field(default_factory=empty(list[bytes]))
     """Newest 64 of (8 bytes digest of source and id + 8 bytes digest of the value)."""
-    kept: list[Cause] = field(default_factory=lambda: [])
+    kept: list[Cause] = field(default_factory=empty(list[Cause]))
     """Events for a state ahead, at most 100 or 256 kB; while parked or paused, everything that came."""
-    out: list[Message] = field(default_factory=lambda: [])
-    unsent: list[Message] = field(default_factory=lambda: [])
-    owed: list[UndoEntry] = field(default_factory=lambda: [])
-    binds: list[Pending] = field(default_factory=lambda: [])
+    out: list[Message] = field(default_factory=empty(list[Message]))
+    unsent: list[Message] = field(default_factory=empty(list[Message]))
+    owed: list[UndoEntry] = field(default_factory=empty(list[UndoEntry]))
+    binds: list[Pending] = field(default_factory=empty(list[Pending]))
     """Rendezvous messages (`bind`, `unbind`) not yet acknowledged."""
     parked: Parked | None = None
     head: bytes = field(default=b"", compare=False, repr=False)
@@ -286,40 +288,45 @@ class InstanceRecord:
 
     def operations(self) -> Iterator[Pending]:
         """Every operation in flight, undos included, in order of position."""
-        yield from _operations(self.root)
+        found: list[Pending] = []
+        _operations(self.root, found)
         for entry in self.owed:
             if entry.pending is not None:
-                yield entry.pending
+                found.append(entry.pending)
+        return iter(found)
 
     @property
     def state(self) -> str:
         """Label of the innermost state of the root line of execution, for people."""
-        return _state(self.root)
+        root = self.root
+        if root.frames and root.unwinding is None:
+            return root.frames[-1].label
+        return _state(root)
 
 
-def _operations(node: Node) -> Iterator[Pending]:
+def _operations(node: Node, found: list[Pending]) -> None:
     if node.pending is not None:
-        yield node.pending
+        found.append(node.pending)
     if node.join is not None:
         for child in node.join.children:
-            yield from _operations(child)
-    for entry in node.undo:
-        yield from _undos(entry)
+            _operations(child, found)
+    _undos(node.undo, found)
 
 
-def _undos(entry: UndoEntry) -> Iterator[Pending]:
-    if entry.pending is not None:
-        yield entry.pending
-    for branch in entry.branches:
-        for inner in branch:
-            yield from _undos(inner)
+def _undos(entries: list[UndoEntry], found: list[Pending]) -> None:
+    for entry in entries:
+        if entry.pending is not None:
+            found.append(entry.pending)
+        for branch in entry.branches:
+            _undos(branch, found)
 
 
 def _state(node: Node) -> str:
     if node.unwinding is not None:
-        for entry in node.undo:
-            for pending in _undos(entry):
-                return pending.label
+        found: list[Pending] = []
+        _undos(node.undo, found)
+        if found:
+            return found[0].label
     if node.frames:
         return node.frames[-1].label
     return node.pending.label if node.pending is not None else ""

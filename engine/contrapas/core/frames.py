@@ -14,7 +14,7 @@ from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
 from contrapas.codec.exceptions import relink
 from contrapas.core import ends, issue, joins, messages, settle, undo, unwind
-from contrapas.core.copies import copy_frame
+from contrapas.core.copies import copy_frame, moved_frame
 from contrapas.core.envelope import Frame, Node
 from contrapas.core.joins import Kept
 from contrapas.core.outcomes import NONE_TEXT, TIMEOUT_TEXT, dump_body, keep_message, keep_saga, words_of
@@ -72,16 +72,16 @@ def _stretch(
         pc = 0
         loaded = work.fresh.pop(id(frame))
     else:
-        at = _standing(frame, plan)
+        at = plan.by_label.get(frame.label)
+        if at is None or frame.graph != plan.graph:
+            at = _standing(frame, plan)
         pc = at.index
         loaded = at.load(frame)
         for name in at.handling:
             live = work.live.get((id(frame), name))
             if live is not None:
                 loaded[name] = live
-    ambients = work.ambients.get(frame.saga)
-    if ambients is None:
-        ambients = work.ambients[frame.saga] = work.world.ambient(plan.machine)
+    ambients = _ambients(work, plan) if plan.machine.ambients else ()
     outer = _handled(work, node) if len(node.frames) > 1 else None
     raised: BaseException | None = None
     result: tuple[Any, ...] = ()
@@ -106,15 +106,7 @@ def _stretch(
     state = plan.by_index[index]
     assert state is not None
     texts = state.save(None if at is None else at.touches, frame.slots, loaded, values)
-    new = Frame(
-        saga=frame.saga,
-        graph=plan.machine.graph,
-        label=state.label,
-        slots=texts,
-        scopes=frame.scopes,
-        undo=frame.undo,
-    )
-    node.frames[-1] = new
+    new = node.frames[-1] = moved_frame(frame, plan.graph, state.label, texts)
     for name in state.handling:
         if isinstance(values.get(name), BaseException):
             work.live[(id(new), name)] = values[name]
@@ -122,12 +114,21 @@ def _stretch(
     return None, result[2], state.label
 
 
+def _ambients(work: Work, plan: Plan) -> tuple[Any, ...]:
+    """Fresh ambient values, the same for every stretch of a saga in this transition."""
+    name = plan.machine.name
+    found = work.ambients.get(name)
+    if found is None:
+        found = work.ambients[name] = work.world.ambient(plan.machine)
+    return found
+
+
 def _standing(frame: Frame, plan: Plan) -> StatePlan:
     """Where a frame stands in today's code; Unfit when there is no such place, or it needs what was not kept."""
     state = plan.by_label.get(frame.label)
     if state is None:
         raise Unfit(f"{frame.saga} has no state {frame.label!r} here")
-    if frame.graph != plan.machine.graph:
+    if frame.graph != plan.graph:
         missing = state.missing(frame)
         if missing:
             raise Unfit(

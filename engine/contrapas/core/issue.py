@@ -9,7 +9,7 @@ from contrapas.author.op import MISSING, Op
 from contrapas.core import messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.outcomes import dump_body
-from contrapas.core.plans import START, plan_of, step_plan_of
+from contrapas.core.plans import START, plan_of
 from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, SagaBug, Unfit, Work
 from contrapas.core.world import UNREAD
@@ -75,16 +75,13 @@ def _command(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 
 def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
-    step = work.types.steps.get(op.name)
-    if step is None:
-        raise Unfit(f"no step {op.name!r} here")
-    if work.observe and not step.observe:
+    plan = work.step_plan(op.name)
+    if work.observe and not plan.step.observe:
         raise DataError(
             "CP721",
             f"{label} is a local step, which an observed saga does not run",
             fix="@step(observe=True)",
         )
-    plan = step_plan_of(step)
     record = work.record
     pending = Pending(
         key=work.mint(label, line.suffix),

@@ -152,12 +152,13 @@ class StepPlan:
 class Plan:
     """One machine."""
 
-    __slots__ = ("by_index", "by_label", "function", "machine", "params", "signature")
+    __slots__ = ("by_index", "by_label", "function", "graph", "machine", "params", "signature")
 
     def __init__(self, machine: Machine) -> None:
         if machine.function is None:
             raise DataError("CP312", f"{machine.name} has no code here", path=machine.name)
         self.machine = machine
+        self.graph = machine.graph
         self.function = machine.function
         slots = {name: SlotPlan(slot) for name, slot in machine.slots.items() if slot.codec is not None}
         self.by_label = {label: StatePlan(machine, state, slots) for label, state in machine.states.items()}
@@ -195,19 +196,6 @@ def plan_of(machine: Machine) -> Plan:
             _plans.clear()
         known = _plans[id(machine)] = (machine, Plan(machine))
     return known[1]
-
-
-_step_plans: dict[int, StepPlan] = {}
-
-
-def step_plan_of(step: StepType) -> StepPlan:
-    """The plan of a step, made at first use."""
-    known = _step_plans.get(id(step))
-    if known is None or known.step is not step:
-        if len(_step_plans) > 4096:
-            _step_plans.clear()
-        known = _step_plans[id(step)] = StepPlan(step)
-    return known
 
 
 def _signature(machine: Machine) -> inspect.Signature | None:

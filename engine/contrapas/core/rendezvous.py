@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from contrapas.core.empty import empty
 from contrapas.core.envelope import Cause
 
 EARLY_TTL_MS = 24 * 3600 * 1000
@@ -65,10 +66,10 @@ class Rendezvous:
     writer: str = ""
     at: int = 0
     until: int = 0
-    binds: list[Bind] = field(default_factory=lambda: [])
-    early: list[Early] = field(default_factory=lambda: [])
-    positions: dict[str, int] = field(default_factory=lambda: {})
-    seen: list[bytes] = field(default_factory=lambda: [])
+    binds: list[Bind] = field(default_factory=empty(list[Bind]))
+    early: list[Early] = field(default_factory=empty(list[Early]))
+    positions: dict[str, int] = field(default_factory=empty(dict[str, int]))
+    seen: list[bytes] = field(default_factory=empty(list[bytes]))
 
     @property
     def key(self) -> str:

@@ -29,6 +29,17 @@ def incoming(work: Work, event: Input) -> bool:
     return _by_type(work, event)
 
 
+def straight(work: Work, event: Input) -> bool:
+    """The usual case, looked at before any other: the result of the local step that the root line waits for."""
+    pending = work.root.node.pending
+    if pending is None or pending.key != event.in_reply_to or event.cause.kind != "result":
+        return False
+    if pending.kind != "local" or event.outcome != "ok":
+        return False
+    _succeeded(work, work.root, pending, event)
+    return True
+
+
 def answer_kept(work: Work) -> None:
     """Operations issued in this transition whose answer the record held already."""
     waiting, work.kept_answers = work.kept_answers, []
@@ -116,17 +127,7 @@ def _command(work: Work, line: Line, pending: Pending, event: Input) -> bool:
 
 def _local(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     if event.outcome == "ok":
-        text = str(event.body)
-        value = event.live
-        if not line.node.frames:
-            value = Kept(keep_step(pending.name, text))
-        elif value is UNREAD:
-            value = work.types.steps[pending.name].result.load(text)
-        line.node.pending = None
-        if pending.undo >= 0:
-            reply = keep_step(pending.name, text) if needs_reply(work, pending.undo) else ""
-            settle(work, pending.undo, "done", reply=reply)
-        work.resume(line, value)
+        _succeeded(work, line, pending, event)
         return True
     if pending.retry_at is not None or (event.attempt and event.attempt != pending.attempt):
         return False
@@ -145,6 +146,22 @@ def _local(work: Work, line: Line, pending: Pending, event: Input) -> bool:
         thrown.__cause__ = why
         _over(work, line, pending, "unknown", thrown=thrown, lost=True)
     return True
+
+
+def _succeeded(work: Work, line: Line, pending: Pending, event: Input) -> None:
+    """A local step's result."""
+    text = str(event.body)
+    value = event.live
+    node = line.node
+    if not node.frames:
+        value = Kept(keep_step(pending.name, text))
+    elif value is UNREAD:
+        value = work.types.steps[pending.name].result.load(text)
+    node.pending = None
+    if pending.undo >= 0:
+        reply = keep_step(pending.name, text) if needs_reply(work, pending.undo) else ""
+        settle(work, pending.undo, "done", reply=reply)
+    work.resume(line, value)
 
 
 def _exception(work: Work, event: Input) -> BaseException:

@@ -78,7 +78,7 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
     for last in (False, True):
         work = Work(next_record(record, event), event, world)
         try:
-            verdict = _apply(work, record, event)
+            verdict = "applied" if settle.straight(work, event) else _apply(work, record, event)
             frames.run(work)
             if event.cause.kind == "operate":
                 _drain(work)

@@ -10,7 +10,7 @@ from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
 from contrapas.core.copies import copy_cause, copy_record
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Parked, Pending
-from contrapas.core.plans import Plan, plan_of
+from contrapas.core.plans import Plan, StepPlan, plan_of
 from contrapas.core.world import UNREAD, Input, MessageType, StepCall, World
 from contrapas.errors import BugError
 
@@ -150,9 +150,22 @@ class Work:
     def plan(self, frame: Frame) -> Plan:
         """Code for a frame; Unfit if this worker has none."""
         machine = self.world.machines.get(frame.saga)
-        if machine is None:
-            raise Unfit(f"no saga {frame.saga!r} here")
-        return plan_of(machine)
+        plan = self.world.plans.get(frame.saga)
+        if plan is None or plan.machine is not machine:
+            if machine is None:
+                raise Unfit(f"no saga {frame.saga!r} here")
+            plan = self.world.plans[frame.saga] = plan_of(machine)
+        return plan
+
+    def step_plan(self, name: str) -> StepPlan:
+        """What is known of a step; Unfit if this worker has none."""
+        step = self.types.steps.get(name)
+        plan = self.world.step_plans.get(name)
+        if plan is None or plan.step is not step:
+            if step is None:
+                raise Unfit(f"no step {name!r} here")
+            plan = self.world.step_plans[name] = StepPlan(step)
+        return plan
 
     def type_of(self, message: Any) -> MessageType:
         """The registered type of an event or command; DataError CP402 for one outside."""

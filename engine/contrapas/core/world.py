@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 from contrapas.codec.messages import MessageType, StepType
+from contrapas.core.empty import empty
 from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.plans import Plan, StepPlan
 from contrapas.machine import Machine
 
 __all__ = ["UNREAD", "Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "World"]
@@ -54,6 +56,12 @@ class World:
     """Values for `machine.ambients`, made anew."""
     log: Callable[[str, str], Any] | None = None
     """(instance, state) -> the logger behind `s.log`."""
+    plans: dict[str, Plan] = field(default_factory=empty(dict[str, Plan]), compare=False, repr=False)
+    """saga -> what the core works out of its machine, at first use."""
+    step_plans: dict[str, StepPlan] = field(
+        default_factory=empty(dict[str, StepPlan]), compare=False, repr=False
+    )
+    """`@step` -> the same."""
 
 
 UNREAD: Final[Any] = object()
@@ -133,14 +141,14 @@ class Transition:
 
     record: InstanceRecord | None
     """The new record, version + 1; None: a duplicate, nothing is written."""
-    steps: list[StepCall] = field(default_factory=lambda: [])
+    steps: list[StepCall] = field(default_factory=empty(list[StepCall]))
     verdict: str = "applied"
     """`applied`, `kept`, `no-op`, `duplicate`, `parked`, `refused` (CP412, 409), `dead` (goes to the dead letters)."""
     code: str = ""
     reason: str = ""
     tombstone: bool = False
     """The instance's retention ended: write a tombstone instead."""
-    collected: list[str] = field(default_factory=lambda: [])
+    collected: list[str] = field(default_factory=empty(list[str]))
     """Ids of parked early events that a start took."""
     value: bytes = b""
     """The record as bytes, where it was encoded to see that it fits; empty: not yet."""

@@ -48,7 +48,7 @@ def pack_with_deadline(headers: Headers) -> tuple[bytes, int | None]:
     """The same, and the `cp-deadline` among them in ms."""
     if not headers:
         return b"", None
-    names, values = zip(*headers)  # noqa: B905  pairs all of them
+    names, values = zip(*headers)
     head, lengths, due = _head(names)
     packed = b"".join((head, lengths.pack(*map(len, values)), *values))
     if due < 0:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from contrapas.core.correlate import Routes
 from contrapas.core.decode import Doors
+from contrapas.core.empty import empty
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.lane import Capabilities, Draft, Record
 from contrapas.core.world import Input, StepCall, World
@@ -67,17 +68,17 @@ class Batch:
     """One commit in the making, and how to take it back."""
 
     at: int
-    log: list[Draft] = field(default_factory=lambda: [])
-    out: list[Draft] = field(default_factory=lambda: [])
-    steps: list[StepCall] = field(default_factory=lambda: [])
-    answers: list[Answer] = field(default_factory=lambda: [])
-    ended: list[InstanceRecord] = field(default_factory=lambda: [])
+    log: list[Draft] = field(default_factory=empty(list[Draft]))
+    out: list[Draft] = field(default_factory=empty(list[Draft]))
+    steps: list[StepCall] = field(default_factory=empty(list[StepCall]))
+    answers: list[Answer] = field(default_factory=empty(list[Answer]))
+    ended: list[InstanceRecord] = field(default_factory=empty(list[InstanceRecord]))
     """Those that ended or parked in this batch: whoever waits for them is woken."""
-    armed: list[Due] = field(default_factory=lambda: [])
-    undo: dict[str, Entry | None] = field(default_factory=lambda: {})
-    taken: list[Work] = field(default_factory=lambda: [])
+    armed: list[Due] = field(default_factory=empty(list[Due]))
+    undo: dict[str, Entry | None] = field(default_factory=empty(dict[str, Entry | None]))
+    taken: list[Work] = field(default_factory=empty(list[Work]))
     """What went in, in order: put back by an abort."""
-    senders: list[tuple[str, int]] = field(default_factory=lambda: [])
+    senders: list[tuple[str, int]] = field(default_factory=empty(list[tuple[str, int]]))
     """(instance, messages) with `out` in this batch."""
     position: int = 0
     """Next offset of the inbound lane to read, once this batch counts."""

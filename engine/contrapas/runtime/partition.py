@@ -20,7 +20,7 @@ from contrapas.core.envelope_avro import decode as decode_instance
 from contrapas.core.envelope_avro import encode as encode_instance
 from contrapas.core.envelope_rendezvous import decode as decode_rendezvous
 from contrapas.core.envelope_rendezvous import encode as encode_rendezvous
-from contrapas.core.headers import headers_of
+from contrapas.core.headers import headers_of, headers_with
 from contrapas.core.lane import Commit, Control, Draft, Headers, Record, Source
 from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import Rendezvous, parse_wait_key
@@ -162,7 +162,7 @@ class Partition:
         began = elapsed_ms()
         most = self.setting.caps.max_commit_records - _ROOM
         while len(batch.log) < TRANSITIONS_MAX and len(batch.log) + len(batch.out) < most:
-            work = self._next(batch)
+            work = self.results.popleft() if self.results else self._next(batch)
             if work is None:
                 return
             batch.taken.append(work)
@@ -171,8 +171,6 @@ class Partition:
                 return
 
     def _next(self, batch: Batch) -> Work | None:
-        if self.results:
-            return self.results.popleft()
         if self.draining:
             return None
         due = self._due(batch.at)
@@ -235,10 +233,10 @@ class Partition:
         value = value or encode_instance(record)
         deadline = next_deadline(record)
         ended = record.status in ENDED_STATUSES
-        entry = Entry(value, deadline, ENDED if ended else LIVE, record.version)
-        self._set(batch, instance, entry)
+        self._set(batch, instance, Entry(value, deadline, ENDED if ended else LIVE, record.version))
         self._remember(instance, record)
-        batch.log.append(Draft("", self.number, instance.encode(), value, headers_of(record, value)))
+        headers = headers_with(record, value, deadline)
+        batch.log.append(Draft("", self.number, instance.encode(), value, headers))
         batch.size += len(value)
         if deadline is not None:
             batch.armed.append(Due(deadline, instance))
