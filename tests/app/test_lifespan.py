@@ -9,6 +9,7 @@ import pytest
 
 from contrapas import App, Depends, Event, Saga, Timeout, saga, step
 from contrapas.errors import CompileError, ContrapasError, Refused
+from contrapas.runtime import find
 
 
 class Opened(Event, topic="door.events", key="id"):
@@ -164,3 +165,21 @@ async def test_a_mistake_in_the_configuration_is_said_before_anything_is_made(fo
     assert "lgo" in refused.value.text
     assert "port" in refused.value.text
     assert not (folder / ".contrapas").exists()
+
+
+async def test_the_names_of_states_are_those_of_the_lock_file_beside_the_app(folder: Path) -> None:
+    file = folder / "locked_door.py"
+    file.write_text(
+        "from contrapas import App, Event, Saga, saga\n\n"
+        "class Rung(Event, topic='bell.events', key='id'):\n    id: str\n\n"
+        "@saga\nasync def answer(s: Saga, e: Rung) -> None:\n    await s.sleep('1h')\n\n"
+        "app = App('bell')\napp.orchestrate(answer)\n"
+    )
+    bell = find.find(f"{file}:app")
+    async with bell.lifespan(log="memory:"):
+        pass
+    (folder / "sagas.lock.json").write_text("torn")
+    with pytest.raises(ContrapasError) as refused:
+        async with bell.lifespan(log="memory:"):
+            raise AssertionError("not reached")
+    assert refused.value.code == "CP321"

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from contrapas.compiler.lock import load
 from contrapas.core.world import World
 from contrapas.log import Log
 from contrapas.runtime import settings
-from contrapas.runtime.build import build
+from contrapas.runtime.build import build, lock_path
 from contrapas.runtime.client import Client
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.open import open_log
@@ -41,10 +42,15 @@ class Engine:
     async def opened(
         cls, definition: Definition, url: str | None = None, *, lock: Any = None
     ) -> AsyncGenerator[Engine]:
-        """Compile the app and open its log. CompileError with every refusal; CP801, CP501, CP510."""
+        """Compile the app, under the lock file beside it, and open its log.
+
+        CompileError with every refusal; DataError CP321 for a lock file that cannot be read; CP801, CP501, CP510.
+        """
         configured = settings.load()
         if not definition.topics:
             definition = replace(definition, topics=settings.topic_mappings(configured))
+        if lock is None and (path := lock_path(definition)) is not None:
+            lock = load(path)
         world = build(definition, lock=lock)
         log = await open_log(
             log_url(definition, url, configured), definition.namespace, partitions=definition.partitions
