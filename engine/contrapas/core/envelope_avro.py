@@ -43,43 +43,67 @@ def _varint(n: int) -> bytes:
     return bytes(out)
 
 
-class _Longs(dict[int, bytes]):
-    """Numbers, encoded once: small ones recur, and so does the time of a batch."""
-
-    def __missing__(self, n: int) -> bytes:
-        if len(self) >= _KEPT_MAX:
-            self.clear()
-        made = self[n] = _varint(n)
-        return made
-
-
-class _Words(dict[str, bytes]):
-    """Texts that recur, encoded once."""
-
-    def __missing__(self, word: str) -> bytes:
-        if len(self) >= _KEPT_MAX:
-            self.clear()
-        made = self[word] = _text(word)
-        return made
+_LONG: Final = {n: _varint(n) for n in range(-1, 512)}
+"""Numbers that recur (lengths, versions, counts), encoded once."""
+_WORD: Final[dict[str, bytes]] = {}
+"""Words of ours that recur (labels, kinds, names of types and slots), encoded once."""
+_TIMES: Final[dict[int, bytes]] = {}
+_FOREIGN: Final[dict[str, bytes]] = {}
+"""Words of others that recur: names of headers and sources."""
 
 
-_LONG: Final = _Longs()
-_WORD: Final = _Words()
+def _learn(unknown: object) -> None:
+    """Take in a number or word that `encode` did not find. KeyError where it was there: that is no miss but a defect."""
+    if isinstance(unknown, int) and unknown not in _LONG:
+        if len(_LONG) >= _KEPT_MAX:
+            _LONG.clear()
+        _LONG[unknown] = _varint(unknown)
+    elif isinstance(unknown, str) and unknown not in _WORD:
+        if len(_WORD) >= _KEPT_MAX:
+            _WORD.clear()
+        _WORD[unknown] = _text(unknown)
+    else:
+        raise KeyError(unknown)
+
+
+def _long(n: int) -> bytes:
+    """A number that may be large or new each time."""
+    return _LONG.get(n) or _varint(n)
+
+
+def _time(ms: int) -> bytes:
+    """A moment: the transitions of one batch share theirs."""
+    found = _TIMES.get(ms)
+    if found is None:
+        if len(_TIMES) >= 64:
+            _TIMES.clear()
+        found = _TIMES[ms] = _varint(ms)
+    return found
 
 
 def _maybe(n: int | None) -> bytes:
-    return _NONE if n is None else _SOME + _LONG[n]
+    return _NONE if n is None else _SOME + _long(n)
 
 
 def _bytes(value: bytes) -> bytes:
-    return _LONG[len(value)] + value
+    return _long(len(value)) + value
 
 
 def _text(value: str) -> bytes:
     if not value:
         return _EMPTY
     raw = value.encode()
-    return _LONG[len(raw)] + raw
+    return _long(len(raw)) + raw
+
+
+def _foreign(word: str) -> bytes:
+    """A word of others; there is no end to them."""
+    found = _FOREIGN.get(word)
+    if found is None:
+        if len(_FOREIGN) >= _KEPT_MAX:
+            _FOREIGN.clear()
+        found = _FOREIGN[word] = _text(word)
+    return found
 
 
 @cache
@@ -97,16 +121,23 @@ def schema() -> tuple[Any, bytes]:
 
 def encode(record: InstanceRecord) -> bytes:
     """The record's value on the log lane."""
-    r = record
+    while True:
+        try:
+            return _encoded(record)
+        except KeyError as unknown:  # once per word and number, so that all others cost one look-up and no call
+            _learn(unknown.args[0])
+
+
+def _encoded(r: InstanceRecord) -> bytes:
     if not r.head:
         r.head = _head(r)
     parts: Parts = [
         r.head,
-        _LONG[r.version],
-        _LONG[r.epoch],
+        _long(r.version),
+        _long(r.epoch),
         _WORD[r.writer],
         _WORD[r.status],
-        _LONG[r.at],
+        _time(r.at),
     ]
     _node(r.root, parts)
     _cause(r.cause, parts)
@@ -151,10 +182,10 @@ def _head(r: InstanceRecord) -> bytes:
             _text(r.run),
             _text(r.mode),
             _text(r.on_late),
-            _LONG[r.started_at],
+            _time(r.started_at),
             _text(r.start_id),
             _bytes(r.start_digest),
-            _LONG[r.late_replies_ms],
+            _long(r.late_replies_ms),
         )
     )
 
@@ -165,7 +196,7 @@ def _memory(r: InstanceRecord) -> bytes:
     if r.positions:
         parts.append(_LONG[len(r.positions)])
         for name, offset in r.positions.items():
-            parts += (_WORD[name], _LONG[offset])
+            parts += (_foreign(name), _long(offset))
     parts.append(_EMPTY)
     if r.seen:  # digests of 16 bytes each: their length is the byte between them
         parts += (_LONG[len(r.seen)], b"\x20", b"\x20".join(r.seen))
@@ -214,7 +245,7 @@ def _words(words: Sequence[str], parts: Parts) -> None:
 def _longs(numbers: Sequence[int], parts: Parts) -> None:
     if numbers:
         parts.append(_LONG[len(numbers)])
-        parts += [_LONG[n] for n in numbers]
+        parts += [_long(n) for n in numbers]
     parts.append(_EMPTY)
 
 
@@ -264,7 +295,7 @@ _PLAIN: Final = b"\x00" * 6
 
 def _pending(p: Pending, parts: Parts) -> None:
     key = p.key.encode()
-    parts += (_LONG[len(key)], key, _WORD[p.label], _LONG[p.visit], _WORD[p.kind], _WORD[p.name])
+    parts += (_LONG[len(key)], key, _WORD[p.label], _long(p.visit), _WORD[p.kind], _WORD[p.name])
     if p.types:
         _words(p.types, parts)
     else:
@@ -272,7 +303,7 @@ def _pending(p: Pending, parts: Parts) -> None:
     body = p.body.encode()
     parts += (
         _LONG[p.attempt],
-        _LONG[p.since],
+        _time(p.since),
         _WORD[p.policy],
         _LONG[len(body)],
         body,
@@ -305,9 +336,9 @@ def _entries(entries: Sequence[UndoEntry], parts: Parts) -> None:
 
 def _entry(e: UndoEntry) -> bytes:
     parts: Parts = [
-        _LONG[e.number],
+        _long(e.number),
         _WORD[e.label],
-        _LONG[e.visit],
+        _long(e.visit),
         _text(e.key),
         _WORD[e.status],
         _WORD[e.kind],
@@ -357,7 +388,7 @@ def _headers(headers: Sequence[tuple[str, bytes]], parts: Parts) -> None:
     if headers:
         parts.append(_LONG[len(headers)])
         for name, value in headers:
-            parts += (_WORD[name], _LONG[len(value)], value)
+            parts += (_foreign(name), _LONG[len(value)], value)
     parts.append(_EMPTY)
 
 
@@ -365,12 +396,12 @@ def _cause(c: Cause, parts: Parts) -> None:
     ident = c.id.encode()
     parts += (
         _WORD[c.kind],
-        _WORD[c.type],
-        _WORD[c.source],
+        _foreign(c.type),
+        _foreign(c.source),
         _LONG[len(ident)],
         ident,
         _LONG[c.partition],
-        _LONG[c.offset],
+        _long(c.offset),
     )
     if c.headers:
         _headers(c.headers, parts)
@@ -391,7 +422,7 @@ def _messages(messages: Sequence[Message], parts: Parts) -> None:
     if messages:
         parts.append(_LONG[len(messages)])
         for m in messages:
-            parts += (_WORD[m.to], _bytes(m.key), _bytes(m.value))
+            parts += (_foreign(m.to), _bytes(m.key), _bytes(m.value))
             _headers(m.headers, parts)
             parts.append(_text(m.id))
     parts.append(_EMPTY)

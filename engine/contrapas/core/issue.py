@@ -8,6 +8,7 @@ from typing import Any
 from contrapas.author.op import MISSING, Op
 from contrapas.core import messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
+from contrapas.core.fresh import fresh_call, fresh_pending
 from contrapas.core.outcomes import dump_body
 from contrapas.core.plans import START, plan_of
 from contrapas.core.policies import policy_text
@@ -39,15 +40,10 @@ def issue(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 
 def _pending(work: Work, line: Line, label: str, op: Op[Any], *, deadline: int | None) -> Pending:
-    return Pending(
-        key=work.mint(label, line.suffix),
-        label=label,
-        visit=work.record.version,
-        kind=op.kind,
-        name=op.name,
-        deadline=deadline,
-        since=work.at,
-    )
+    key = work.mint(label, line.suffix)
+    pending = fresh_pending(key, label, work.record.version, op.kind, op.name, work.at)
+    pending.deadline = deadline
+    return pending
 
 
 def _within(work: Work, op: Op[Any]) -> int | None:
@@ -83,23 +79,18 @@ def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
             fix="@step(observe=True)",
         )
     record = work.record
-    pending = Pending(
-        key=work.mint(label, line.suffix),
-        label=label,
-        visit=record.version,
-        kind="local",
-        name=op.name,
-        deadline=None if op.within_ms is None else work.at + op.within_ms,
-        policy=plan.policy if op.retry is None else policy_text(op.retry),
-        body=plan.dump(op.value),
-        since=work.at,
-    )
+    key = work.mint(label, line.suffix)
+    pending = fresh_pending(key, label, record.version, "local", op.name, work.at)
+    pending.policy = plan.policy if op.retry is None else policy_text(op.retry)
+    pending.body = plan.dump(op.value)
+    if op.within_ms is not None:
+        pending.deadline = work.at + op.within_ms
     if op.undo is not None and (op.undo is not MISSING or plan.own_undo):
         pending.undo = undo.register(work, line, op, label=label, key=pending.key)
     line.node.pending = pending
     args, kwargs = op.value
     exact = len(args) <= plan.exact and not kwargs and '"$' not in pending.body
-    work.call_step(pending, op.value if exact else UNREAD)
+    work.steps.append(fresh_call(record, pending, plan.step.timeout_ms, op.value if exact else UNREAD))
 
 
 def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:

@@ -13,6 +13,7 @@ from contrapas.core import cancel, expire, frames, parking, settle, start, undo,
 from contrapas.core.copies import noted
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import encode
+from contrapas.core.fresh import fresh_transition
 from contrapas.core.plans import plan_of
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT
@@ -393,7 +394,7 @@ def _finish(work: Work, verdict: str) -> Transition:
     steps = work.steps
     if work.event.cause.kind == "operate" and steps:
         steps = _still_pending(record, steps)
-    made = Transition(record=record, steps=steps, verdict=verdict, value=value)
+    made = fresh_transition(record, steps, verdict, value)
     if record.parked is not None:
         made.code, made.reason = record.parked.code, record.parked.error
         if record.parked.input is None and verdict == "applied":

@@ -10,6 +10,7 @@ from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
 from contrapas.core.copies import copy_cause, copy_record
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Parked, Pending
+from contrapas.core.fresh import fresh_call
 from contrapas.core.plans import Plan, StepPlan, plan_of
 from contrapas.core.world import UNREAD, Input, MessageType, StepCall, World
 from contrapas.errors import BugError
@@ -194,9 +195,9 @@ class Work:
         """Put a rendezvous message among what leaves."""
         self.record.out.append(messages.rendezvous(self.record, kind, value, body))
 
-    def call_step(self, pending: Pending, live: Any = UNREAD) -> None:
-        """Have a local step run after the commit. live: its arguments, if they may be handed on as they are."""
-        self.steps.append(step_call(self.record, pending, self.world, live))
+    def call_step(self, pending: Pending) -> None:
+        """Have a local step run after the commit."""
+        self.steps.append(step_call(self.record, pending, self.world))
 
     def note(self, text: str) -> None:
         """Say in the record what became of the event."""
@@ -209,22 +210,12 @@ class Work:
             self.record.parked = Parked(reason=reason, code=code, error=error[:8000])
 
 
-def step_call(record: InstanceRecord, pending: Pending, world: World, live: Any = UNREAD) -> StepCall:
+def step_call(record: InstanceRecord, pending: Pending, world: World) -> StepCall:
     """The duty to run a pending local step once."""
     step = world.types.steps.get(pending.name)
     if step is None:
         raise Unfit(f"no step {pending.name!r} here")
-    return StepCall(
-        record.instance,
-        pending.key,
-        pending.name,
-        pending.attempt,
-        pending.body,
-        step.timeout_ms,
-        pending.label,
-        record.epoch,
-        live,
-    )
+    return fresh_call(record, pending, step.timeout_ms, UNREAD)
 
 
 def next_record(record: InstanceRecord, event: Input) -> InstanceRecord:

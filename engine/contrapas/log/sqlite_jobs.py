@@ -10,7 +10,7 @@ from contrapas.core.control import encode_control
 from contrapas.core.lane import Capabilities, Commit, Control, Draft, Lane
 from contrapas.errors import Fenced, LogError
 from contrapas.log.checks import check_size
-from contrapas.log.sqlite_rows import SHIFT, pack_headers, pack_with_deadline
+from contrapas.log.sqlite_rows import SHIFT, Row, pack_with_deadline
 
 CAPS = Capabilities(
     atomic_external=True,
@@ -63,20 +63,22 @@ class Transaction:
         head.changed = True
         return head.ts
 
-    def put_in(self, partition: int, rows: Sequence[tuple[bytes, bytes | None, bytes]]) -> None:
+    def put_in(self, partition: int, rows: Sequence[Row]) -> None:
         """Append to the inbound lane."""
         head = self.head(partition)
         ts, base = self.stamp(head), partition << SHIFT | head.in_head
         self.conn.executemany(
-            "insert into lane_in values(?,?,?,?,?)", [(base + n, *row, ts) for n, row in enumerate(rows)]
+            "insert into lane_in values(?,?,?,?,?)",
+            [
+                (i, key, value, headers, ts)
+                for i, (key, value, headers, _) in zip(count(base), rows, strict=False)
+            ],
         )
         head.in_head += len(rows)
         self.records += len(rows)
         self.grown[("in", partition)] = head.in_head
 
-    def put_topic(
-        self, name: Lane, t: int, partition: int, rows: Sequence[tuple[bytes, bytes | None, bytes]]
-    ) -> None:
+    def put_topic(self, name: Lane, t: int, partition: int, rows: Sequence[Row]) -> None:
         """Append to a topic."""
         place = (t, partition)
         if (at := self.topics.get(place)) is None:
@@ -88,7 +90,10 @@ class Transaction:
         base = at[0]
         self.conn.executemany(
             "insert into lane_topic values(?,?,?,?,?,?,?)",
-            [(t, partition, base + n, *row, ts) for n, row in enumerate(rows)],
+            [
+                (t, partition, i, key, value, headers, ts)
+                for i, (key, value, headers, _) in zip(count(base), rows, strict=False)
+            ],
         )
         at[0] = base + len(rows)
         self.records += len(rows)
@@ -138,14 +143,14 @@ class Job:
         raise NotImplementedError
 
 
-Outgoing = dict[tuple[Lane, int, int], list[tuple[bytes, bytes | None, bytes]]]
+Outgoing = dict[tuple[Lane, int, int], list[Row]]
 """(name, topic number or -1 for `in`, partition) -> rows."""
 
 
 class CommitJob(Job):
     """One `Lease.commit`."""
 
-    __slots__ = ("control", "deadlines", "epoch", "out", "partition", "rows")
+    __slots__ = ("control", "epoch", "out", "partition", "rows")
 
     def __init__(
         self, partition: int, epoch: int, log: Sequence[Draft], out: Outgoing, control: Control
@@ -153,15 +158,7 @@ class CommitJob(Job):
         super().__init__()
         self.partition = partition
         self.epoch = epoch
-        self.rows: list[tuple[bytes, bytes | None, bytes]] = []
-        self.deadlines: list[int | None] = []
-        for draft in log:
-            key, value = draft.key, draft.value
-            headers, due = pack_with_deadline(draft.headers)
-            if len(key) + len(value or b"") + len(headers) > CAPS.max_record_bytes:
-                check_size(draft, CAPS.max_record_bytes)
-            self.rows.append((key, value, headers))
-            self.deadlines.append(None if value is None else due)
+        self.rows = [packed(d, CAPS.max_record_bytes) for d in log]
         self.out = out
         self.control = control
 
@@ -181,7 +178,7 @@ class CommitJob(Job):
                 "insert into lane_log values(?,?,?,?,?)",
                 [
                     (i, key, value, headers, ts)
-                    for i, (key, value, headers) in zip(count(base), self.rows, strict=False)
+                    for i, (key, value, headers, _) in zip(count(base), self.rows, strict=False)
                 ],
             )
             self._index(tx.conn, base)
@@ -196,13 +193,10 @@ class CommitJob(Job):
     def _index(self, conn: sqlite3.Connection, base: int) -> None:
         """Note the newest record of each key. Without deadlines SQLite does it from the rows it just got: every value
         handed over from Python costs more than to look it up there."""
-        if any(due is not None for due in self.deadlines):
+        if any(row[3] is not None for row in self.rows):
             conn.executemany(
                 f"insert into latest values(?,?,?,?) {_NEWEST}",
-                [
-                    (self.partition, row[0], i, due)
-                    for i, row, due in zip(count(base), self.rows, self.deadlines, strict=False)
-                ],
+                [(self.partition, row[0], i, row[3]) for i, row in zip(count(base), self.rows, strict=False)],
             )
         else:
             conn.execute(
@@ -237,12 +231,15 @@ class CallJob(Job):
         self.result = self.call(tx)
 
 
-def packed(draft: Draft, limit: int) -> tuple[bytes, bytes | None, bytes]:
+def packed(draft: Draft, limit: int) -> Row:
     """A row of any lane; DataError CP409 above the limit."""
-    headers = pack_headers(draft.headers)
-    if len(draft.key) + len(draft.value or b"") + len(headers) > limit:
+    _, _, key, value, names, _ = draft
+    headers, due = pack_with_deadline(names)
+    if value is None:
+        return bytearray(key), None, headers, None
+    if len(key) + len(value) + len(headers) > limit:
         check_size(draft, limit)
-    return draft.key, draft.value, headers
+    return bytearray(key), bytearray(value), headers, due
 
 
 def put(tx: Transaction, out: Outgoing) -> None:

@@ -9,6 +9,10 @@ from itertools import accumulate
 from contrapas.core.lane import Headers
 from contrapas.errors import DataError
 
+Row = tuple[bytearray, bytearray | None, bytearray, int | None]
+"""Key, value, headers, deadline. Python's SQLite looks up an adapter for each `bytes` it is given and for a `bytearray`
+it does not, which costs more than the copy."""
+
 SHIFT = 48
 LOW = (1 << SHIFT) - 1
 
@@ -41,16 +45,16 @@ def pack_headers(headers: Headers) -> bytes:
     Numbers are big endian; no headers are no bytes. The names come first and together because they repeat from record
     to record, so that both ways need them only once.
     """
-    return pack_with_deadline(headers)[0]
+    return bytes(pack_with_deadline(headers)[0])
 
 
-def pack_with_deadline(headers: Headers) -> tuple[bytes, int | None]:
+def pack_with_deadline(headers: Headers) -> tuple[bytearray, int | None]:
     """The same, and the `cp-deadline` among them in ms."""
     if not headers:
-        return b"", None
+        return bytearray(), None
     names, values = zip(*headers)
     head, lengths, due = _head(names)
-    packed = b"".join((head, lengths.pack(*map(len, values)), *values))
+    packed = bytearray().join((head, lengths.pack(*map(len, values)), *values))
     if due < 0:
         return packed, None
     return packed, int(values[due]) if values[due].isdigit() else None

@@ -44,6 +44,8 @@ from contrapas.runtime.batch import (
     Work,
 )
 
+_tuple = tuple[object, ...].__new__
+"""Once per transition: a named tuple called by its name takes a detour through Python."""
 _ROOM = 8
 """Drafts kept free in a commit: one transition may add a few more than its own record."""
 
@@ -233,10 +235,10 @@ class Partition:
         value = value or encode_instance(record)
         deadline = next_deadline(record)
         ended = record.status in ENDED_STATUSES
-        self._set(batch, instance, Entry(value, deadline, ENDED if ended else LIVE, record.version))
+        self._set(batch, instance, _tuple(Entry, (value, deadline, ENDED if ended else LIVE, record.version)))
         self._remember(instance, record)
         headers = headers_with(record, value, deadline)
-        batch.log.append(Draft("", self.number, instance.encode(), value, headers))
+        batch.log.append(_tuple(Draft, ("", self.number, instance.encode(), value, headers, "")))
         batch.size += len(value)
         if deadline is not None:
             batch.armed.append(Due(deadline, instance))

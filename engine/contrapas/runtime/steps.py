@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from contrapas.codec.quick import Dump, dump_of, exact_codec
 from contrapas.core.envelope import Cause
+from contrapas.core.fresh import fresh_result
 from contrapas.core.outcomes import words_of
 from contrapas.core.world import UNREAD, Input, StepCall, StepType, Types
 from contrapas.errors import Cancelled, ContrapasError, DataError, OpaqueError, StepFailed
@@ -238,17 +239,7 @@ class StepRunner:
             fits = isinstance(why, DataError) and why.code == "CP843"
             return self._failed(call, why if fits else _unfit(call, why))
         failpoint("step.done")
-        cause = Cause(kind="result", type=call.step, source="local", id=call.key, value=text.encode())
-        return Input(
-            cause=cause,
-            instance=call.instance,
-            at=0,
-            type=call.step,
-            body=text,
-            live=value if exact and '"$' not in text else UNREAD,
-            in_reply_to=call.key,
-            attempt=call.attempt,
-        )
+        return fresh_result(call, text, value if exact and '"$' not in text else UNREAD)
 
     def _way(self, step: StepType) -> tuple[Dump, bool]:
         """How results of a step become text, and whether they may be handed on as they are besides."""
