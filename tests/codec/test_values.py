@@ -202,7 +202,7 @@ CASES: list[tuple[Any, Any, str | None]] = [
     (Order, Order(order_id="o", cents=5, ratio=math.inf), None),
     (Order, Order(order_id="$o", cents=5, tags={"$a": 1}, lines=(Line(sku="$"),)), None),
     (Order, Order(order_id="o", cents=5, at=datetime(2024, 1, 1, tzinfo=UTC), amount=Decimal("1.0")), None),
-    (Basket, Basket(lines=[Line(sku="a")], seen={"b", "a"}, next=Basket()), None),
+    (Basket, Basket(lines=[Line(sku="a")], seen={"a"}, next=Basket()), None),
     (Keeper, Keeper.model_validate({"a": 1, "more": [1, (2, 3)]}), None),
     (Doubler, Doubler(n=2), '{"n":4}'),
     (Money, Money(5), '{"cents":5,"currency":"EUR"}'),
