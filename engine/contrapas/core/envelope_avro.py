@@ -124,7 +124,9 @@ def encode(record: InstanceRecord) -> bytes:
     while True:
         try:
             return _encoded(record)
-        except KeyError as unknown:  # once per word and number, so that all others cost one look-up and no call
+        except (
+            KeyError
+        ) as unknown:  # once per word and number, so that all others cost one look-up and no call
             _learn(unknown.args[0])
 
 
