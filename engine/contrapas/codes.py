@@ -455,7 +455,7 @@ CP842 error A step did not end in its time
   > Raise timeout=, or find out what it waits for; its outcome is unknown.
 CP843 error A step returned what cannot be stored
   > Return a model, a plain value or a container of these, below the size limit.
-CP844 error A step or an input ended its worker three times
+CP844 error A step or an input ended its worker again and again
   It was parked so that the other instances can go on.
   > Correct the step, then contrapas instance retry KEY
 CP845 error An undo keeps failing

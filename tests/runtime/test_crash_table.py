@@ -347,13 +347,13 @@ async def test_row_23_a_step_that_kills_every_owner_parks_its_instance_and_the_o
         await rig.worker()
         failpoints.arm("step.started", die)
         await rig.client().start("seq", Began(id="a", n=1))
-        for _ in range(8):
+        for _ in range(10):
             await rig.until(lambda: rig.tasks[-1].done() or rig.status("seq/a") == "parked")
             if rig.status("seq/a") == "parked":
                 break
             await rig.killed()
             await rig.worker()
-        assert deaths <= 5
+        assert deaths <= 7
         failpoints.disarm()
         await rig.client().start("seq", Began(id="b", n=1))
         await rig.until(lambda: rig.status("seq/b") == "done")
@@ -376,12 +376,12 @@ async def test_row_23_an_input_that_kills_every_owner_parks_its_instance() -> No
 
         failpoints.arm("commit.before", die)
         await rig.client().start("seq", Began(id="a", n=1))
-        for _ in range(8):
+        for _ in range(10):
             await rig.until(lambda: rig.tasks[-1].done() or rig.status("seq/a") != "")
             if rig.status("seq/a"):
                 break
             await rig.killed()
-            if kills[0] == 5:
+            if kills[0] == 7:
                 failpoints.disarm()
             await rig.worker()
         assert rig.status("seq/a") == "parked"

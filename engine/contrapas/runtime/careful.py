@@ -1,8 +1,9 @@
 """Careful mode: at the third takeover in a row without a release somebody's input or step may be what kills the owners.
 
-One thing at a time, each named in the control record before it is tried. Die two owners in a row with the same thing in
-hand, the next one parks that one instance (CP844) and goes on; one death proves nothing, for owners are also killed from
-outside, as often as somebody likes. The mode ends with what had been waiting at the takeover.
+One thing at a time, each named in the control record before it is tried. Die four owners in a row with the same thing in
+hand, the next one parks that one instance (CP844) and goes on. Fewer prove nothing: owners are also killed from outside,
+as often as somebody likes, and a step that takes long is then in hand each time; what comes through in between takes the
+suspicion away. The mode ends with what had been waiting at the takeover.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from contrapas.runtime.batch import Batch
 from contrapas.runtime.partition import Partition
 
 TAKEOVERS = 3
-DEATHS = 2
+DEATHS = 4
 """So many careful owners in a row must have died with one thing in hand before it is blamed."""
 
 
@@ -115,7 +116,7 @@ def _park_step(p: Partition, care: Care, now: int) -> Batch:
         event = Input(cause=cause, instance=care.instance, at=batch.at, in_reply_to=key, outcome="error")
         event.epoch, event.writer, event.reason = p.epoch, p.setting.writer, "the worker died with it"
         event.published = p.published(care.instance)
-        why = DataError("CP844", f"step {key} was running when its worker died, three times in a row")
+        why = DataError("CP844", f"step {key} was running when its worker died, {care.deaths} careful times in a row")
         p.write(batch, _stopped(next_record(record, event), event, why, record))
         p.counts.transitions += 1
     return batch
@@ -133,7 +134,7 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
     batch.taken.append(record)
     p.counts.inputs += 1
     why = DataError(
-        "CP844", f"this input was in hand when the worker died, three times in a row: {what_of(record)}"
+        "CP844", f"this input was in hand when the worker died, {care.deaths} careful times in a row: {what_of(record)}"
     )
     arrival = decode(record, p.setting.doors)
     if isinstance(arrival, Rejected):
