@@ -116,7 +116,9 @@ def _park_step(p: Partition, care: Care, now: int) -> Batch:
         event = Input(cause=cause, instance=care.instance, at=batch.at, in_reply_to=key, outcome="error")
         event.epoch, event.writer, event.reason = p.epoch, p.setting.writer, "the worker died with it"
         event.published = p.published(care.instance)
-        why = DataError("CP844", f"step {key} was running when its worker died, {care.deaths} careful times in a row")
+        why = DataError(
+            "CP844", f"step {key} was running when its worker died, {care.deaths} careful times in a row"
+        )
         p.write(batch, _stopped(next_record(record, event), event, why, record))
         p.counts.transitions += 1
     return batch
@@ -134,7 +136,8 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
     batch.taken.append(record)
     p.counts.inputs += 1
     why = DataError(
-        "CP844", f"this input was in hand when the worker died, {care.deaths} careful times in a row: {what_of(record)}"
+        "CP844",
+        f"this input was in hand when the worker died, {care.deaths} careful times in a row: {what_of(record)}",
     )
     arrival = decode(record, p.setting.doors)
     if isinstance(arrival, Rejected):
