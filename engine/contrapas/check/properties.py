@@ -11,7 +11,7 @@ from contrapas.check.explore import Exploration
 from contrapas.check.finding import Finding
 from contrapas.check.story import story
 from contrapas.draw.model import Config, Move
-from contrapas.draw.outcomes import Issued, type_name, words
+from contrapas.draw.outcomes import Issued, gives_up, type_name, words
 from contrapas.draw.segment import Walker
 from contrapas.machine import Machine
 from contrapas.machine.ir import Program, Site
@@ -113,7 +113,7 @@ class Endless:
         if (at.machine, at.site) not in self.explored:
             site = walkers[at.machine].sites[at.site]
             self.explored[(at.machine, at.site)] = True
-            if not bounded(walkers[at.machine], site, site):
+            if not bounded(site):
                 self.found[(at.machine, at.site)] = site
 
     def findings(self, walkers: Mapping[str, Walker], saga: str) -> Iterator[Finding]:
@@ -133,14 +133,14 @@ class Endless:
             )
 
 
-def bounded(walker: Walker, site: Site, top: Site) -> bool:
-    """Whether an operation ends by itself, or is meant to be tried for ever; `top`: the await it belongs to."""
+def bounded(site: Site) -> bool:
+    """Whether an operation ends by itself, or is meant to be tried for ever."""
     if site.kind in ("command", "ask", "wait"):
-        return site.has_within or site.forever or walker.gives_up(top)
+        return site.has_within or site.forever or gives_up(site)
     if site.kind == "all":
-        return site.has_within or all(bounded(walker, child, top) for child in site.children)
+        return site.has_within or all(bounded(child) for child in site.children)
     if site.kind == "first":
-        return site.has_within or any(bounded(walker, child, top) for child in site.children)
+        return site.has_within or any(bounded(child) for child in site.children)
     return True
 
 

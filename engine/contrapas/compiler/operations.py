@@ -49,6 +49,8 @@ class Undoing:
     position: tuple[int, ...] = ()
     """Of what is taken back, within joins."""
     reply: Any = None
+    target: Any = None
+    """The command class or StepDef that takes back."""
 
 
 @dataclass(slots=True)
@@ -411,8 +413,9 @@ class Operations:
             elif name == "retry":
                 retry = self._policy(value)
                 site.forever = isinstance(retry, Retry) and retry.attempts is None
+                site.retry = retry if isinstance(retry, Retry) else None
             elif name == "correlate":
-                site.correlate = True
+                site.correlate, site.correlated = True, value
             elif name == "undo":
                 self._undo(keyword, found)
             elif name is None:
@@ -446,15 +449,17 @@ class Operations:
             return
         undoing.of = found.site.text
         found.site.undo = undoing.form
-        found.site.undo_text = undoing.text
+        found.site.undo_text, found.site.undo_target = undoing.text, undoing.target
         found.undos.append((keyword, undoing))
 
     def _undoing(self, value: ast.expr, site: Site) -> Undoing | None:
         if isinstance(value, ast.Constant) and value.value is None:
             return Undoing("none")
         if not isinstance(value, ast.Lambda):
-            text = self._takes_back(value)
-            return None if text is None or scopes.has_await(value) else Undoing("op", text=text)
+            target = self._takes_back(value)
+            if target is None or scopes.has_await(value):
+                return None
+            return Undoing("op", text=_called(target), target=target)
         args = value.args
         if (
             len(args.args) + len(args.posonlyargs) != 1
@@ -464,8 +469,8 @@ class Operations:
             or args.defaults
         ):
             return None
-        text = self._takes_back(value.body)
-        if text is None or any(isinstance(n, ast.Await | ast.NamedExpr) for n in ast.walk(value.body)):
+        target = self._takes_back(value.body)
+        if target is None or any(isinstance(n, ast.Await | ast.NamedExpr) for n in ast.walk(value.body)):
             return None
         parameter = (args.posonlyargs + args.args)[0].arg
         needs = parameter in set(scopes.reads(value.body))
@@ -478,16 +483,17 @@ class Operations:
             parameter=parameter,
             body=value.body,
             needs_reply=needs,
-            text=text,
+            text=_called(target),
+            target=target,
             reply=site.replies[0] if site.kind == "ask" else site.result,
         )
 
-    def _takes_back(self, node: ast.expr) -> str | None:
-        """Name of the command or step that an expression gives."""
+    def _takes_back(self, node: ast.expr) -> Any:
+        """The command class or step that an expression gives; None: neither."""
         if isinstance(node, ast.Call) and isinstance(target := self.resolve(node.func), StepDef):
-            return str(target.name)
+            return target
         cls = self.class_of(node, Command)
-        return None if cls is UNRESOLVED else str(cls.__name__)
+        return None if cls is UNRESOLVED else cls
 
 
 def union(members: Any) -> Any:
@@ -572,6 +578,10 @@ def _append(node: ast.AST) -> ast.Call | None:
 
 def _mentions(value: ast.expr, name: str) -> bool:
     return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(value))
+
+
+def _called(target: Any) -> str:
+    return str(target.name if isinstance(target, StepDef) else target.__name__)
 
 
 def _cut(text: str) -> str:

@@ -2,17 +2,25 @@
 
 A configuration is what `Config` holds: the frames with their labels and control slots, the undo stack as a word of
 steps with status (each at most twice: the oldest and the newest), whether the pivot has passed, replies that may still
-come. Moves are every end of the operation in hand, cancel and kill, late replies, and the steps of an unwind.
+come, failures that were caught and nobody has dealt with yet. Moves are every end of the operation in hand, cancel and
+kill, late replies, and the steps of an unwind. Everything here is a tuple: two ways to the same place meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from contrapas.draw.native import Env, Value, env_set
-from contrapas.draw.outcomes import Issued, Outcome, issued, outcomes, type_name
+from contrapas.draw.outcomes import (
+    KNOWN,
+    Issued,
+    Outcome,
+    effect_of,
+    issued,
+    outcomes,
+    type_name,
+)
 from contrapas.draw.segment import Stop, Walker
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine.ir import Site
@@ -21,8 +29,7 @@ CANCELLED: Value = ("x", Cancelled, False)
 UNDOABLE = frozenset({"done", "unknown"})
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(NamedTuple):
     """One frame: a machine standing at an await."""
 
     machine: str
@@ -32,8 +39,7 @@ class At:
     """(label, height of the undo stack) of each open scope."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unwind:
+class Unwind(NamedTuple):
     """Taking back down to `floor`, then `resume` the await, `raise` out of the saga, or `end` (a kill)."""
 
     floor: int
@@ -41,8 +47,22 @@ class Unwind:
     raises: Value = None
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Failure(NamedTuple):
+    """A failure that the saga has caught and not yet dealt with."""
+
+    machine: str
+    label: str
+    line: int
+    status: str
+    """`failed` (definite), `unknown`, or empty: a wait that ran out."""
+    raised: bool
+    """As an exception; False: as a value (`s.ask`, `s.wait`)."""
+    pivoted: bool
+    effect: Any = None
+    """What the step does elsewhere, if it does anything: the same effect asked again is equal to it."""
+
+
+class Config(NamedTuple):
     """An abstract configuration."""
 
     frames: tuple[At, ...] = ()
@@ -55,6 +75,11 @@ class Config:
     """(machine, label) of steps whose reply may still come."""
     end: str = ""
     """Empty while it lives: `return OrderConfirmed`, `raise StepFailed`, `parked`, `killed`."""
+    failed: tuple[Failure, ...] = ()
+    emitted: frozenset[str] = frozenset()
+    """Names of outcomes that were emitted already."""
+    byhand: tuple[Issued, ...] = ()
+    """Steps whose undo the saga has sent by hand, in that order."""
 
     @property
     def top(self) -> At:
@@ -62,8 +87,7 @@ class Config:
         return self.frames[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """One step of the exploration."""
 
     kind: str
@@ -82,15 +106,18 @@ class Move:
     failure: bool = False
     bug: bool = False
     """Only an error in the saga's own code leads here."""
+    facts: tuple[tuple[Any, ...], ...] = ()
+    """What was remarkable on the way: `("pivot", line)` a second pivot, `("again", Failure)` an effect asked again while
+    it may have happened, `("order", Issued)` an undo by hand before a newer one, `("twice", Issued)` both by hand and registered."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(NamedTuple):
     config: Config
     pivot: bool
     excepts: tuple[int, ...]
     line: int
     bug: bool = False
+    facts: tuple[tuple[Any, ...], ...] = ()
 
 
 def class_name(exc: Value) -> str:
@@ -105,9 +132,15 @@ class Model:
         self.name = name
         self.walkers = walkers
         self.late = late
-        """With late replies and kills, which move no frame."""
+        """With late replies, kills and caught failures: what no arrow of a picture shows."""
+        self.unknown: dict[tuple[str, str], Site] = {}
+        """Operations of a kind that is not understood yet: taken to succeed or to fail, no more."""
+        self.cut: dict[tuple[str, int], Site] = {}
+        """Calls of a saga in itself that were not followed any deeper."""
+        self._told = any(walker.native.tests_unknown for walker in walkers.values())
         self._outcomes: dict[tuple[str, int], tuple[Outcome, ...]] = {}
         self._issued: dict[tuple[str, int], tuple[Issued, ...]] = {}
+        self._started: dict[str, list[Env]] = {}
 
     def site(self, at: At) -> Site:
         """The await at which a frame stands."""
@@ -116,19 +149,13 @@ class Model:
     def begin(self) -> Iterator[Move]:
         """From the start event to the first awaits."""
         walker = self.walkers[self.name]
-        for env in _starts(walker):
+        for env in self._starts(self.name):
             for stop in walker.begin(env):
                 for way in self._settle(Config(), self.name, (), stop):
                     yield Move(
-                        "start",
-                        self.name,
-                        "START",
-                        "",
-                        way.config,
-                        end_line=way.line,
-                        pivot=way.pivot,
-                        bug=way.bug,
-                    )
+                        "start", self.name, "START", "", way.config, 0, way.line, "", False, (),
+                        way.pivot, False, way.bug, way.facts,
+                    )  # fmt: skip
 
     def moves(self, config: Config) -> Iterator[Move]:
         """Every next configuration, the hopeful ones first; a duplicate changes nothing and is no move."""
@@ -137,55 +164,71 @@ class Model:
         if config.unwinding is not None:
             yield from self._unwind(config, config.unwinding)
             return
-        at = config.top
-        for outcome in self._ends(at):
+        at = config.frames[-1]
+        for outcome in self.ends(at):
             yield from self._outcome(config, at, outcome)
-        yield from self._cancel(config, at)
-        if self.late:
+        if not (config.pivoted or config.cancelled):
+            yield from self._cancel(config, at)
+        if self.late and config.late:
             yield from _late(config)
 
-    def _ends(self, at: At) -> tuple[Outcome, ...]:
+    def ends(self, at: At) -> tuple[Outcome, ...]:
+        """Every end of the operation at which a frame stands."""
         key = (at.machine, at.site)
-        if key not in self._outcomes:
+        found = self._outcomes.get(key)
+        if found is None:
             site = self.site(at)
-            up = site.kind == "command" and self.walkers[at.machine].gives_up(site)
-            self._outcomes[key] = tuple(outcomes(site, gives_up=up))
-        return self._outcomes[key]
+            if site.kind not in KNOWN:
+                self.unknown.setdefault((at.machine, site.label), site)
+            found = self._outcomes[key] = tuple(outcomes(site))
+        return found
 
     def _entries(self, at: At) -> tuple[Issued, ...]:
         key = (at.machine, at.site)
-        if key not in self._issued:
-            self._issued[key] = issued(at.machine, self.site(at))
-        return self._issued[key]
+        found = self._issued.get(key)
+        if found is None:
+            found = self._issued[key] = issued(at.machine, self.site(at))
+        return found
 
     def _outcome(self, config: Config, at: At, outcome: Outcome) -> Iterator[Move]:
         site = self.site(at)
         settled = self._settled(config, at, outcome.statuses)
-        if self.late and "unknown" in outcome.statuses and site.kind in ("command", "ask"):
-            settled = replace(settled, late=settled.late | {(at.machine, site.label)})
+        if self.late:
+            settled = self._noted(settled, at, site, outcome)
         walker = self.walkers[at.machine]
-        if outcome.raises is not None:
-            stops = walker.throw(at.site, at.env, outcome.raises)
+        exc = outcome.raises
+        if exc is not None:
+            stops = walker.throw(at.site, at.env, (*exc, outcome.unknown) if self._told else exc)
         else:
             stops = walker.resume(at.site, at.env, outcome.value)
-        kind = "expiry" if outcome.cause.startswith("after ") else "failure" if outcome.failure else "reply"
+        status = "|".join(dict.fromkeys(outcome.statuses))
         for stop in stops:
             for way in self._settle(settled, at.machine, at.scopes, stop):
                 yield Move(
-                    kind,
-                    at.machine,
-                    site.label,
-                    outcome.cause,
-                    way.config,
-                    line=site.line,
-                    end_line=way.line,
-                    status="|".join(dict.fromkeys(outcome.statuses)),
-                    raised=outcome.raises is not None,
-                    excepts=way.excepts,
-                    pivot=way.pivot,
-                    failure=outcome.failure,
-                    bug=way.bug,
-                )
+                    outcome.kind, at.machine, site.label, outcome.cause, way.config, site.line, way.line, status,
+                    exc is not None, way.excepts, way.pivot, outcome.failure, way.bug, way.facts,
+                )  # fmt: skip
+
+    def _noted(self, config: Config, at: At, site: Site, outcome: Outcome) -> Config:
+        """With the failure that the saga now knows of, or without those that this success makes good."""
+        if config.cancelled:
+            return config
+        late, failed = config.late, config.failed
+        if outcome.unknown and site.kind in ("command", "ask") and "unknown" in outcome.statuses:
+            late = late | {(at.machine, site.label)}
+        own = [f for f in failed if (f.machine, f.label) == (at.machine, site.label)]
+        if own:
+            failed = tuple(f for f in failed if f not in own)
+        if outcome.failure:
+            status = "" if site.kind == "wait" else "unknown" if outcome.unknown else "failed"
+            effect = effect_of(site) if status == "unknown" else None
+            made = Failure(
+                at.machine, site.label, site.line, status, outcome.raises is not None, config.pivoted, effect
+            )
+            failed = (*failed, made)
+        if failed is config.failed and late is config.late:
+            return config
+        return config._replace(late=late, failed=failed)
 
     def _settled(self, config: Config, at: At, statuses: tuple[str, ...]) -> Config:
         """The entries of the operation in hand take their status; what was undone at once is gone."""
@@ -193,29 +236,22 @@ class Model:
         if not count or config.pivoted:
             return config
         below, own = config.stack[:-count], config.stack[-count:]
-        after = [replace(e, status=s) for e, s in zip(own, statuses, strict=True) if s != "undone"]
-        return replace(config, stack=_saturated((*below, *after), self._floors(config)))
-
-    def _floors(self, config: Config) -> int:
-        """Height below which the stack may not be thinned without moving the marks of open scopes."""
-        return max((height for at in config.frames for _, height in at.scopes), default=0)
+        after = [_with(e, s) for e, s in zip(own, statuses, strict=True) if s != "undone"]
+        return config._replace(stack=_saturated((*below, *after), _floor(config.frames)))
 
     def _cancel(self, config: Config, at: At) -> Iterator[Move]:
-        if config.pivoted or config.cancelled:
-            return
         site = self.site(at)
         unknown = self._settled(config, at, ("unknown",) * len(self._entries(at)))
-        asked = replace(unknown, cancelled=True)
+        asked = unknown._replace(cancelled=True, failed=(), byhand=(), emitted=frozenset())
         for stop in self.walkers[at.machine].throw(at.site, at.env, CANCELLED):
             for way in self._settle(asked, at.machine, at.scopes, stop):
                 yield Move(
-                    "cancel", at.machine, site.label, "cancel", way.config,
-                    line=site.line, end_line=way.line, excepts=way.excepts, pivot=way.pivot, failure=True, bug=way.bug,
+                    "cancel", at.machine, site.label, "cancel", way.config, site.line, way.line, "", False,
+                    way.excepts, way.pivot, True, way.bug, way.facts,
                 )  # fmt: skip
-        if not self.late:
-            return
-        killed = replace(asked, frames=(), unwinding=Unwind(0, "end"), late=frozenset())
-        yield Move("kill", at.machine, site.label, "kill", killed, line=site.line, failure=True)
+        if self.late:
+            killed = Config(stack=unknown.stack, cancelled=True, unwinding=Unwind(0, "end"))
+            yield Move("kill", at.machine, site.label, "kill", killed, site.line, failure=True)
 
     def _settle(
         self, config: Config, machine: str, scopes: tuple[tuple[str, int], ...], stop: Stop
@@ -223,53 +259,111 @@ class Model:
         """What a stretch of code makes of a configuration whose innermost frame it left."""
         below = config.frames[:-1]
         pivot = False
+        facts: tuple[tuple[Any, ...], ...] = ()
         for mark in stop.marks:
-            config, scopes, crossed = _mark(config, scopes, mark)
-            pivot = pivot or crossed
-            if crossed:
-                below = tuple(replace(at, scopes=tuple((label, 0) for label, _ in at.scopes)) for at in below)
+            if mark[0] == "pivot":
+                if config.pivoted:
+                    facts = (*facts, mark)
+                pivot = pivot or not config.pivoted
+                config = config._replace(pivoted=True, stack=(), late=frozenset())
+                scopes = tuple((label, 0) for label, _ in scopes)
+                below = tuple(
+                    at._replace(scopes=tuple((label, 0) for label, _ in at.scopes)) for at in below
+                )
+            else:
+                config, scopes = self._mark(config, scopes, mark)
         if stop.kind == "await":
-            yield from self._issue(config, below, At(machine, stop.site, stop.env, scopes), stop, pivot)
+            ways = self._issue(config, below, At(machine, stop.site, stop.env, scopes), stop, pivot)
         elif stop.kind == "return":
-            yield from self._returned(config, below, stop, pivot)
+            ways = self._returned(config, below, stop, pivot)
         else:
-            yield from self._raised(config, below, stop, pivot)
+            ways = self._raised(config, below, stop, pivot)
+        if not facts:
+            return iter(ways)
+        return iter([way._replace(facts=(*facts, *way.facts)) for way in ways])
+
+    def _mark(
+        self, config: Config, scopes: tuple[tuple[str, int], ...], mark: tuple[Any, ...]
+    ) -> tuple[Config, tuple[tuple[str, int], ...]]:
+        """Apply one immediate call."""
+        word = mark[0]
+        if word == "enter":
+            floor = max([_floor(config.frames), *(height for _, height in scopes)])
+            config = config._replace(stack=_saturated(config.stack, floor))
+            return config, (*scopes, (str(mark[1]), len(config.stack)))
+        if word == "leave":
+            return config, scopes[:-1] if scopes and scopes[-1][0] == mark[1] else scopes
+        if word == "deadline":
+            return config._replace(deadline=True), scopes
+        if word == "emit" and self.late:
+            return config._replace(emitted=config.emitted | {str(mark[1])}), scopes
+        return config, scopes
 
     def _issue(
         self, config: Config, below: tuple[At, ...], at: At, stop: Stop, pivot: bool
-    ) -> Iterator[_Way]:
+    ) -> Iterable[_Way]:
         site = self.site(at)
-        here = replace(config, frames=(*below, at))
+        frames = (*below, at)
         if site.kind in ("compensate", "unwind"):
             floor = at.scopes[-1][1] if at.scopes else 0
-            yield _Way(
-                replace(here, unwinding=Unwind(floor, "resume")), pivot, stop.lines, stop.line, stop.bug
-            )
-            return
+            facts = tuple(("twice", e) for e in config.byhand if e in config.stack[floor:])
+            here = config._replace(frames=frames, unwinding=Unwind(floor, "resume"), byhand=())
+            return (_Way(here, pivot, stop.lines, stop.line, stop.bug, facts),)
         called = type_name(site.target) if site.kind == "frame" else ""
-        if called in self.walkers and sum(f.machine == called for f in here.frames) < 2:
-            walker = self.walkers[called]
-            for env in _starts(walker):
-                for inner in walker.begin(env):
-                    entered = replace(here, frames=(*here.frames, At(called, -1, ())))
-                    for way in self._settle(entered, called, (), inner):
-                        yield replace(way, pivot=way.pivot or pivot, excepts=(*stop.lines, *way.excepts))
-            return
+        if called in self.walkers:
+            if sum(f.machine == called for f in frames) < 2:
+                return self._entered(config._replace(frames=frames), called, stop, pivot)
+            self.cut.setdefault((at.machine, at.site), site)
         entries = () if config.pivoted else self._entries(at)
-        late = here.late - {(at.machine, site.label)}
-        after = replace(here, stack=(*here.stack, *entries), late=late)
-        yield _Way(after, pivot, stop.lines, stop.line, stop.bug)
+        late = config.late
+        if late:
+            late = late - {(at.machine, site.label)}
+        facts, byhand = self._remarks(config, site) if self.late else ((), config.byhand)
+        after = config._replace(
+            frames=frames, stack=(*config.stack, *entries) if entries else config.stack, late=late, byhand=byhand
+        )
+        return (_Way(after, pivot, stop.lines, stop.line, stop.bug, facts),)
+
+    def _remarks(
+        self, config: Config, site: Site
+    ) -> tuple[tuple[tuple[Any, ...], ...], tuple[Issued, ...]]:
+        """What is remarkable about issuing an operation here, and the steps taken back by hand so far."""
+        facts: list[tuple[Any, ...]] = []
+        byhand = config.byhand
+        if config.failed and not config.cancelled:
+            own = effect_of(site)
+            if own is not None:
+                facts += [("again", f) for f in config.failed if f.effect is not None and f.effect & own]
+        if config.stack and (config.failed or byhand) and site.kind in ("command", "ask", "local"):
+            name = type_name(site.target)
+            standing = [e for e in config.stack if e.undo and e.status in UNDOABLE and e not in byhand]
+            for position in range(len(standing) - 1, -1, -1):
+                if standing[position].undo == name:
+                    entry = standing[position]
+                    if position < len(standing) - 1:
+                        facts.append(("order", entry, standing[-1]))
+                    byhand = (*byhand, entry)
+                    break
+        return tuple(facts), byhand
+
+    def _entered(self, config: Config, called: str, stop: Stop, pivot: bool) -> Iterator[_Way]:
+        walker = self.walkers[called]
+        inside = config._replace(frames=(*config.frames, At(called, -1, ())))
+        for env in self._starts(called):
+            for inner in walker.begin(env):
+                for way in self._settle(inside, called, (), inner):
+                    yield way._replace(pivot=way.pivot or pivot, excepts=(*stop.lines, *way.excepts))
 
     def _returned(self, config: Config, below: tuple[At, ...], stop: Stop, pivot: bool) -> Iterator[_Way]:
         if below:
             caller = below[-1]
-            left = replace(config, frames=below)
+            left = config._replace(frames=below)
             for onward in self.walkers[caller.machine].resume(caller.site, caller.env, stop.value):
                 for way in self._settle(left, caller.machine, caller.scopes, onward):
-                    yield replace(way, pivot=way.pivot or pivot, excepts=(*stop.lines, *way.excepts))
+                    yield way._replace(pivot=way.pivot or pivot, excepts=(*stop.lines, *way.excepts))
             return
         for name in self._outcome_names(stop.value):
-            done = replace(config, frames=(), end=f"return {name}" if name else "return")
+            done = config._replace(frames=(), end=f"return {name}" if name else "return", late=frozenset())
             yield _Way(done, pivot, stop.lines, stop.line, stop.bug)
 
     def _outcome_names(self, value: Value) -> tuple[str, ...]:
@@ -288,77 +382,77 @@ class Model:
         exc = stop.value
         if below:
             caller = below[-1]
-            left = replace(config, frames=below)
+            left = config._replace(frames=below)
             for onward in self.walkers[caller.machine].throw(caller.site, caller.env, exc):
                 for way in self._settle(left, caller.machine, caller.scopes, onward):
-                    yield replace(way, pivot=way.pivot or pivot, excepts=(*stop.lines, *way.excepts))
+                    yield way._replace(pivot=way.pivot or pivot, excepts=(*stop.lines, *way.excepts))
             return
         unwinds = exc is not None and not exc[2] and issubclass(exc[1], StepFailed | Cancelled)
         if not unwinds:
             fuzzy = exc is None or exc[2]
             end = "parked" if fuzzy else f"raise {class_name(exc)}"
-            yield _Way(replace(config, frames=(), end=end), pivot, stop.lines, stop.line, stop.bug or fuzzy)
+            yield _Way(
+                config._replace(frames=(), end=end), pivot, stop.lines, stop.line, bool(stop.bug or fuzzy)
+            )
         elif config.pivoted:
-            yield _Way(replace(config, frames=(), end="parked"), pivot, stop.lines, stop.line, stop.bug)
+            yield _Way(config._replace(frames=(), end="parked"), pivot, stop.lines, stop.line, stop.bug)
         else:
-            leaving = replace(config, frames=(), unwinding=Unwind(0, "raise", exc))
-            yield _Way(leaving, pivot, stop.lines, stop.line, stop.bug)
+            facts = tuple(("twice", e) for e in config.byhand if e in config.stack)
+            leaving = config._replace(
+                frames=(), unwinding=Unwind(0, "raise", exc[:3] if exc else None), failed=(), byhand=()
+            )
+            yield _Way(leaving, pivot, stop.lines, stop.line, stop.bug, facts)
 
     def _unwind(self, config: Config, unwind: Unwind) -> Iterator[Move]:
         """Take back the newest step that may have happened, or go on when there is none left."""
-        height = len(config.stack)
+        stack = config.stack
+        height = len(stack)
         while height > unwind.floor:
-            entry = config.stack[height - 1]
+            entry = stack[height - 1]
             if entry.undo and entry.status in UNDOABLE:
-                rest = replace(config, stack=config.stack[: height - 1])
-                yield Move("undo", entry.machine, f"undo({entry.label})", entry.undo, rest, line=entry.line)
-                parked = replace(rest, end="parked", unwinding=None, frames=())
+                rest = config._replace(stack=stack[: height - 1])
+                label = f"undo({entry.label})"
+                yield Move("undo", entry.machine, label, entry.undo, rest, entry.line)
+                parked = Config(stack=rest.stack, cancelled=config.cancelled, end="parked")
                 yield Move(
-                    "failure",
-                    entry.machine,
-                    f"undo({entry.label})",
-                    "gave up",
-                    parked,
-                    line=entry.line,
-                    failure=True,
+                    "failure", entry.machine, label, "gave up", parked, entry.line, failure=True
                 )
                 return
             height -= 1
-        low = replace(config, stack=config.stack[: unwind.floor], unwinding=None)
+        low = config._replace(stack=stack[: unwind.floor], unwinding=None)
         if unwind.then == "resume":
-            at = low.top
-            site = self.site(at)
-            scopes = at.scopes[:-1] if site.kind == "unwind" else at.scopes
-            for stop in self.walkers[at.machine].resume(at.site, at.env):
-                for way in self._settle(low, at.machine, scopes, stop):
-                    yield Move(
-                        "undone", at.machine, site.label, "", way.config,
-                        line=site.line, end_line=way.line, excepts=way.excepts, pivot=way.pivot, bug=way.bug,
-                    )  # fmt: skip
+            yield from self._resumed(low._replace(failed=()))
             return
         end = "killed" if unwind.raises is None else f"raise {class_name(unwind.raises)}"
-        yield Move("end", self.name, end, "", replace(low, end=end))
+        yield Move("end", self.name, end, "", low._replace(end=end, late=frozenset()))
+
+    def _resumed(self, low: Config) -> Iterator[Move]:
+        """The saga goes on behind its `compensate` or its scope."""
+        at = low.frames[-1]
+        site = self.site(at)
+        scopes = at.scopes[:-1] if site.kind == "unwind" else at.scopes
+        for stop in self.walkers[at.machine].resume(at.site, at.env):
+            for way in self._settle(low, at.machine, scopes, stop):
+                yield Move(
+                    "undone", at.machine, site.label, "", way.config, site.line, way.line, "", False,
+                    way.excepts, way.pivot, False, way.bug, way.facts,
+                )  # fmt: skip
+
+    def _starts(self, name: str) -> list[Env]:
+        """Environments at the start: one per class of the first parameter where that decides anything."""
+        found = self._started.get(name)
+        if found is None:
+            found = self._started[name] = starts(self.walkers[name])
+        return found
 
 
-def _mark(
-    config: Config, scopes: tuple[tuple[str, int], ...], mark: tuple[str, ...]
-) -> tuple[Config, tuple[tuple[str, int], ...], bool]:
-    """Apply one immediate call."""
-    if mark[0] == "enter":
-        floor = max((height for at in config.frames for _, height in at.scopes), default=0)
-        floor = max([floor, *(height for _, height in scopes)])
-        config = replace(config, stack=_saturated(config.stack, floor))
-        return config, (*scopes, (mark[1], len(config.stack))), False
-    if mark[0] == "leave":
-        return config, scopes[:-1] if scopes and scopes[-1][0] == mark[1] else scopes, False
-    if mark[0] == "deadline":
-        return replace(config, deadline=True), scopes, False
-    crossed = not config.pivoted
-    return (
-        replace(config, pivoted=True, stack=(), late=frozenset()),
-        tuple((n, 0) for n, _ in scopes),
-        crossed,
-    )
+def _floor(frames: tuple[At, ...]) -> int:
+    """Height below which the stack may not be thinned without moving the marks of open scopes."""
+    floor = 0
+    for at in frames:
+        for _, height in at.scopes:
+            floor = max(floor, height)
+    return floor
 
 
 def _late(config: Config) -> Iterator[Move]:
@@ -366,26 +460,38 @@ def _late(config: Config) -> Iterator[Move]:
     for machine, label in sorted(config.late):
         for status in ("done", "failed"):
             stack = tuple(
-                replace(e, status=status)
-                if (e.machine, e.label, e.status) == (machine, label, "unknown")
-                else e
+                _with(e, status) if (e.machine, e.label, e.status) == (machine, label, "unknown") else e
                 for e in config.stack
             )
-            after = replace(config, stack=stack, late=config.late - {(machine, label)})
+            failed = tuple(
+                f._replace(status="failed", effect=None) if (f.machine, f.label) == (machine, label) else f
+                for f in config.failed
+            )
+            after = config._replace(stack=stack, late=config.late - {(machine, label)}, failed=failed)
             yield Move("late", machine, label, f"late {status}", after)
+
+
+
+
+def _with(entry: Issued, status: str) -> Issued:
+    """An entry with another status."""
+    if entry.status == status:
+        return entry
+    return entry._replace(status=status)
 
 
 def _saturated(stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
     """At most two of a kind above `floor`: the oldest and the newest."""
+    if len(stack) - floor < 3:
+        return stack
     counts: dict[Any, list[int]] = {}
-    for position, entry in enumerate(stack):
-        if position >= floor:
-            counts.setdefault(entry, []).append(position)
+    for position in range(floor, len(stack)):
+        counts.setdefault(stack[position], []).append(position)
     drop = {p for positions in counts.values() for p in positions[1:-1]}
-    return tuple(entry for position, entry in enumerate(stack) if position not in drop)
+    return tuple(e for p, e in enumerate(stack) if p not in drop) if drop else stack
 
 
-def _starts(walker: Walker) -> list[Env]:
+def starts(walker: Walker) -> list[Env]:
     """Environments at the start: one per class of the first parameter where that decides anything."""
     program = walker.program
     first = program.params[0] if program.params else ""

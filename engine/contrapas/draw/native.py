@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine.ir import Block, Branch, Exit, Program, Return
@@ -38,23 +37,18 @@ def env_set(env: Env, name: str, value: Any) -> Env:
     return tuple(rest)
 
 
-@dataclass(frozen=True, slots=True)
-class Fall:
-    """A way through statements: off their end, out to block `to`, or a return."""
+class Fall(NamedTuple):
+    """A way through statements: off their end, out to block `to`, a return, or an exception."""
 
     env: Env
-    marks: tuple[tuple[str, ...], ...] = ()
+    marks: tuple[tuple[Any, ...], ...] = ()
     to: int = -1
     returned: bool = False
     value: Any = None
     line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Raised(Fall):
-    """A way out by an exception."""
-
+    raised: bool = False
     exc: Any = None
+    """What is raised; None with `raised`: something unknown."""
 
 
 class Native:
@@ -64,6 +58,18 @@ class Native:
         self.program = program
         self.saga = program.saga_name
         self.tracked = _tracked(program)
+        self.tests_unknown = any(
+            isinstance(node, ast.Attribute) and node.attr == "unknown"
+            for block in program.blocks.values()
+            for tree in (*block.native, *([block.term.test] if isinstance(block.term, Branch) else []))
+            for node in ast.walk(tree)
+        )
+        """Whether the saga asks an exception whether the outcome is unknown."""
+        self.outcomes = _outcomes(program)
+        self.decisions: dict[int, tuple[ast.AST, set[bool | None]]] = {}
+        """Conditions and cases by identity, with every answer they gave."""
+        self.unmatched: dict[int, tuple[ast.Match, dict[Any, None]]] = {}
+        """`match` statements that no case of took a class, with the classes."""
 
     def keeps(self, name: str) -> bool:
         """Whether a value of this name can decide anything."""
@@ -76,7 +82,7 @@ class Native:
             ends.setdefault(fall)
         risky = block.handler is not None and any(_risky(s) for s in block.native)
         if risky:
-            ends.setdefault(Raised(env, exc=BUG, line=block.line))
+            ends.setdefault(Fall(env, line=block.line, raised=True, exc=BUG))
         return list(ends)
 
     def _run(self, body: Iterable[ast.stmt], ways: tuple[Fall, ...], block: Block) -> tuple[Fall, ...]:
@@ -86,7 +92,7 @@ class Native:
             following: dict[Fall, None] = {}
             for way in open_ways:
                 for fall in self._one(statement, way, block):
-                    closed = fall.to >= 0 or fall.returned or isinstance(fall, Raised)
+                    closed = fall.to >= 0 or fall.returned or fall.raised
                     (ended if closed else following).setdefault(fall)
             open_ways = following
         return (*ended, *open_ways)
@@ -96,14 +102,15 @@ class Native:
         env = way.env
         if isinstance(node, Exit):
             after = env_set(env, node.into, self.value(node.value, env)) if node.into else env
-            yield replace(way, env=after, to=node.to)
+            yield way._replace(env=after, to=node.to)
         elif isinstance(node, ast.Return):
-            yield replace(way, returned=True, value=self.value(node.value, env), line=node.lineno)
+            yield way._replace(returned=True, value=self.value(node.value, env), line=node.lineno)
         elif isinstance(node, ast.Raise):
             exc = self.raised(node, env, block)
-            yield Raised(env, way.marks, exc=exc, line=node.lineno)
+            yield Fall(env, way.marks, line=node.lineno, raised=True, exc=exc)
         elif isinstance(node, ast.If):
             decided = self.test(node.test, env)
+            self.note(node, decided)
             if decided is not False:
                 yield from self._run(node.body, (way,), block)
             if decided is not True:
@@ -119,11 +126,18 @@ class Native:
         subject = self.value(node.subject, way.env)
         for case in node.cases:
             decided = self.matches(case, subject)
+            self.note(case, decided)
             if decided is not False:
                 yield from self._run(case.body, (way,), block)
             if decided is True:
                 return
+        if subject is not None and subject[0] == "c":
+            self.unmatched.setdefault(id(node), (node, {}))[1].setdefault(subject[1])
         yield way
+
+    def note(self, node: ast.AST, decided: bool | None) -> None:
+        """Remember how a condition went."""
+        self.decisions.setdefault(id(node), (node, set()))[1].add(decided)
 
     def _compound(
         self, node: ast.For | ast.While | ast.Try | ast.With, way: Fall, block: Block
@@ -132,7 +146,7 @@ class Native:
         env = way.env
         for name in _bound(node):
             env = env_set(env, name, None)
-        way = replace(way, env=env)
+        way = way._replace(env=env)
         bodies: list[list[ast.stmt]] = [node.body]
         if isinstance(node, ast.Try):
             bodies += [handler.body for handler in node.handlers] + [node.orelse, node.finalbody]
@@ -143,7 +157,7 @@ class Native:
         yield way
         for body in bodies:
             for fall in self._run(body, (way,), block):
-                if not (caught and isinstance(fall, Raised)):
+                if not (caught and fall.raised):
                     yield fall
 
     def _simple(self, node: ast.stmt, way: Fall) -> Fall:
@@ -151,11 +165,15 @@ class Native:
         for call in _calls(node):
             if isinstance(call.func, ast.Attribute) and _is(call.func.value, self.saga):
                 mark = _CALLS.get(call.func.attr)
-                if mark in ("enter", "leave"):
+                if call.func.attr == "emit":
+                    made = self.value(call.args[0], env) if call.args else None
+                    if made is not None and made[0] == "c" and made[1] in self.outcomes:
+                        marks = (*marks, ("emit", type_name(made[1])))
+                elif mark in ("enter", "leave"):
                     first = call.args[0] if call.args else None
                     marks = (*marks, (mark, str(first.value) if isinstance(first, ast.Constant) else ""))
                 elif mark is not None:
-                    marks = (*marks, (mark,))
+                    marks = (*marks, (mark, call.lineno))
         if isinstance(node, ast.Assign):
             value = self.value(node.value, env)
             for target in node.targets:
@@ -169,7 +187,7 @@ class Native:
         else:
             for name in _bound(node):
                 env = env_set(env, name, None)
-        return replace(way, env=env, marks=marks)
+        return way._replace(env=env, marks=marks)
 
     def value(self, node: ast.expr | None, env: Env) -> Value:
         """What an expression is known to give."""
@@ -254,6 +272,15 @@ class Native:
         """A condition, where it is decided: constants, `isinstance` of a known class, `not`."""
         if isinstance(node, ast.Constant):
             return bool(node.value)
+        if isinstance(node, ast.Attribute) and node.attr == "unknown":
+            held = self.value(node.value, env)
+            return bool(held[3]) if held is not None and held[0] == "x" and len(held) > 3 else None
+        if isinstance(node, ast.BoolOp):
+            answers = [self.test(part, env) for part in node.values]
+            strong = isinstance(node.op, ast.Or)
+            if strong in answers:
+                return strong
+            return None if None in answers else not strong
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             inner = self.test(node.operand, env)
             return None if inner is None else not inner
@@ -293,6 +320,8 @@ def _tracked(program: Program) -> frozenset[str]:
     for node in (inner for root in roots for inner in ast.walk(root)):
         if isinstance(node, ast.Call) and _is(node.func, "isinstance") and node.args:
             names |= {n.id for n in ast.walk(node.args[0]) if isinstance(n, ast.Name)}
+        elif isinstance(node, ast.Attribute) and node.attr == "unknown" and isinstance(node.value, ast.Name):
+            names.add(node.value.id)
         elif isinstance(node, ast.Match):
             names |= {node.subject.id} if isinstance(node.subject, ast.Name) else set()
         elif isinstance(node, ast.Return | Exit) and isinstance(node.value, ast.Name):
@@ -310,6 +339,21 @@ def _tracked(program: Program) -> frozenset[str]:
                 names.add(source)
                 todo.append(source)
     return frozenset(names)
+
+
+def _outcomes(program: Program) -> frozenset[Any]:
+    """Classes of the return annotation."""
+    hint = program.hints.get("return")
+    return frozenset(getattr(hint, "__args__", None) or ((hint,) if isinstance(hint, type) else ()))
+
+
+def type_name(cls: Any) -> str:
+    """Registered name of a message class, name of any other."""
+    return str(
+        getattr(cls, "__contrapas_name__", None)
+        or getattr(cls, "name", None)
+        or getattr(cls, "__name__", cls)
+    )
 
 
 def _is(node: ast.expr, name: str) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from contrapas.author.op import MISSING
+from contrapas.author.retry import Retry
 from contrapas.author.timeout import Timeout
-from contrapas.draw.native import Value
+from contrapas.draw.native import Value, type_name
 from contrapas.errors import StepFailed
 from contrapas.machine.ir import Site
 
@@ -18,8 +18,13 @@ FAILED: Value = ("x", StepFailed, False)
 _COMBINATIONS = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+KNOWN: Final = frozenset(
+    {"command", "ask", "local", "wait", "sleep", "all", "first", "frame", "compensate", "unwind"}
+)
+"""Kinds of operations whose every end is known here; of any other the explorer says so (CP790)."""
+
+
+class Issued(NamedTuple):
     """An operation as the undo stack knows it."""
 
     machine: str
@@ -33,8 +38,7 @@ class Issued:
     """What it did, as an adjective: `charged`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One end of an awaited operation."""
 
     cause: str
@@ -43,15 +47,15 @@ class Outcome:
     statuses: tuple[str, ...] = ()
     """Of its entries, in the order of `issued`."""
     failure: bool = False
+    unknown: bool = False
+    """Of a failure: nobody knows whether the effect is there."""
 
-
-def type_name(cls: Any) -> str:
-    """Registered name of a message class, name of any other."""
-    return str(
-        getattr(cls, "__contrapas_name__", None)
-        or getattr(cls, "name", None)
-        or getattr(cls, "__name__", cls)
-    )
+    @property
+    def kind(self) -> str:
+        """`reply`, `failure` or `expiry`."""
+        if self.cause.startswith("after "):
+            return "expiry"
+        return "failure" if self.failure else "reply"
 
 
 def undo_of(site: Site) -> str:
@@ -79,7 +83,7 @@ def issued(machine: str, site: Site) -> tuple[Issued, ...]:
     """Entries that issuing the operation puts on the undo stack, steps without `undo=` included."""
     if site.kind in ("all", "first"):
         children = tuple(entry for child in site.children for entry in issued(machine, child))
-        return tuple(replace(e, label=site.label or e.label) if not e.label else e for e in children)
+        return tuple(e._replace(label=site.label) if not e.label else e for e in children)
     how = undo_of(site)
     if not is_step(site) or how == "none":
         return ()
@@ -102,37 +106,52 @@ def participle(site: Site) -> str:
     return told[-1] if told else "done"
 
 
-def outcomes(site: Site, *, gives_up: bool = False) -> Iterator[Outcome]:
-    """Every end, the hopeful one first; a cancel is the explorer's. gives_up: attempts of a command may run out."""
+def effect_of(site: Site) -> frozenset[Any] | None:
+    """What a step does elsewhere: two steps with a common member do the same. None: nothing that matters."""
+    if not is_step(site) or undo_of(site) == "none" or site.target is None:
+        return None
+    return frozenset({site.target, *site.replies[:1]})
+
+
+def gives_up(site: Site) -> bool:
+    """Whether `retry=` of a command ends: so many attempts, each limited by `each=`."""
+    policy = site.retry
+    return isinstance(policy, Retry) and policy.attempts is not None and policy.each_ms is not None
+
+
+def outcomes(site: Site) -> Iterator[Outcome]:
+    """Every end, the hopeful one first; a cancel is the explorer's."""
     counts = is_step(site) and undo_of(site) != "none"
-    for outcome in _outcomes(site, gives_up):
-        yield outcome if counts or site.kind in ("all", "first") else replace(outcome, statuses=())
+    for outcome in _outcomes(site):
+        yield outcome if counts or site.kind in ("all", "first") else outcome._replace(statuses=())
 
 
 def _after(site: Site) -> str:
     return f"after {site.within}" if site.within else "after within"
 
 
-def _outcomes(site: Site, gives_up: bool) -> Iterator[Outcome]:
+def _gave_up(cause: str = "gave up") -> Outcome:
+    return Outcome(cause, None, FAILED, ("unknown",), failure=True, unknown=True)
+
+
+def _outcomes(site: Site) -> Iterator[Outcome]:
     kind = site.kind
     if kind == "command":
         yield from _command(site)
-        if gives_up:
-            yield Outcome("gave up", raises=FAILED, statuses=("unknown",), failure=True)
     elif kind == "ask":
         for index, reply in enumerate(site.replies):
             yield Outcome(
                 type_name(reply), ("c", reply), statuses=("failed" if index else "done",), failure=index > 0
             )
         if site.has_within:
-            yield Outcome(_after(site), ("c", Timeout), statuses=("unknown",), failure=True)
+            yield Outcome(_after(site), ("c", Timeout), None, ("unknown",), failure=True, unknown=True)
     elif kind == "local":
         yield Outcome("ok", _single(site.result), statuses=("done",))
         if not site.forever:
             yield Outcome("failed", raises=FAILED, statuses=("failed",), failure=True)
-            yield Outcome("gave up", raises=FAILED, statuses=("unknown",), failure=True)
+            yield _gave_up()
         if site.has_within:
-            yield Outcome(_after(site), raises=FAILED, statuses=("unknown",), failure=True)
+            yield _gave_up(_after(site))
     elif kind == "wait":
         for event in site.replies:
             yield Outcome(type_name(event), ("c", event))
@@ -147,8 +166,11 @@ def _outcomes(site: Site, gives_up: bool) -> Iterator[Outcome]:
         yield from _all(site)
     elif kind == "first":
         yield from _first(site)
-    else:
+    elif kind in KNOWN:
         yield Outcome("")
+    else:
+        yield Outcome("ended", _single(site.result))
+        yield Outcome("failed", raises=FAILED, failure=True)
 
 
 def _command(site: Site) -> Iterator[Outcome]:
@@ -158,8 +180,10 @@ def _command(site: Site) -> Iterator[Outcome]:
     if not site.forever:
         for bad in site.replies[1:]:
             yield Outcome(type_name(bad), raises=FAILED, statuses=("failed",), failure=True)
+        if gives_up(site):
+            yield _gave_up()
     if site.has_within:
-        yield Outcome(_after(site), raises=FAILED, statuses=("unknown",), failure=True)
+        yield _gave_up(_after(site))
 
 
 def _single(tp: Any) -> Value:
@@ -185,11 +209,11 @@ def _all(site: Site) -> Iterator[Outcome]:
         ]
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for mix in mixtures:
-        cause = next(o.cause for o in mix if o.raises is not None)
-        key = (cause, _statuses(mix))
+        first = next(o for o in mix if o.raises is not None)
+        key = (first.cause, _statuses(mix))
         if key not in seen:
             seen.add(key)
-            yield Outcome(cause, raises=FAILED, statuses=key[1], failure=True)
+            yield Outcome(first.cause, None, FAILED, key[1], failure=True, unknown=first.unknown)
 
 
 def _first(site: Site) -> Iterator[Outcome]:
@@ -201,7 +225,7 @@ def _first(site: Site) -> Iterator[Outcome]:
                 for j, other in enumerate(site.children)
                 for status in (option.statuses if j == index else ("undone",) * len(issued("", other)))
             )
-            yield replace(option, statuses=statuses)
+            yield option._replace(statuses=statuses)
 
 
 def _statuses(mix: tuple[Outcome, ...]) -> tuple[str, ...]:

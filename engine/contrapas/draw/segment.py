@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from contrapas.author.retry import Retry
 from contrapas.draw.live import GIVEN, live_at_awaits
-from contrapas.draw.native import BUG, Env, Fall, Native, Raised, env_get, env_set
-from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return, Site
+from contrapas.draw.native import BUG, Env, Fall, Native, env_get, env_set
+from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(NamedTuple):
     """One end of a walk."""
 
     kind: str
     """`await`, `return` or `raise`."""
     env: Env
-    marks: tuple[tuple[str, ...], ...]
-    """What immediate calls did, in order: `("enter", label)`, `("leave", label)`, `("pivot",)`, `("deadline",)`."""
+    marks: tuple[tuple[Any, ...], ...]
+    """What immediate calls did, in order: `("enter", label)`, `("leave", label)`, `("pivot", line)`, `("deadline", line)`,
+    `("emit", name)` of an event that is an outcome."""
     site: int = -1
     value: Any = None
     """Of a return: abstract value; of a raise: the exception."""
@@ -37,13 +36,12 @@ class Stop:
     """An error in the saga's own code was raised on the way."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Point:
+class _Point(NamedTuple):
     """A place in a walk."""
 
     block: int
     env: Env
-    marks: tuple[tuple[str, ...], ...] = ()
+    marks: tuple[tuple[Any, ...], ...] = ()
     lines: tuple[int, ...] = ()
     bug: bool = False
 
@@ -67,19 +65,8 @@ class Walker:
         self._awaits = {b.term.site: b for b in program.blocks.values() if isinstance(b.term, Await)}
         self._live = live_at_awaits(program, self.native.tracked | frozenset(program.hidden))
         self._known: dict[tuple[Any, ...], list[Stop]] = {}
-
-    def gives_up(self, site: Site) -> bool:
-        """Whether `retry=` of an operation at this await ends: so many attempts, each limited by `each=`."""
-        holder = self._awaits.get(site.index)
-        tree = holder.term.op if holder is not None and isinstance(holder.term, Await) else ast.Constant(None)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.keyword) and node.arg == "retry":
-                policy = self.native.resolve(node.value)
-                if isinstance(policy, Retry):
-                    return policy.attempts is not None and policy.each_ms is not None
-                if isinstance(node.value, ast.Call) and self.native.resolve(node.value.func) is Retry:
-                    return any(keyword.arg == "each" for keyword in node.value.keywords)
-        return False
+        self.visited: set[int] = set()
+        """Blocks that some walk went through."""
 
     def begin(self, env: Env = ()) -> list[Stop]:
         """From the start of the function."""
@@ -114,19 +101,20 @@ class Walker:
             point = walk.todo.pop()
             if point not in walk.seen:
                 walk.seen.add(point)
+                self.visited.add(point.block)
                 self._block(walk, self.program.blocks[point.block], point)
         return sorted(walk.stops, key=lambda stop: stop.bug)
 
     def _block(self, walk: _Walk, block: Block, point: _Point) -> None:
         """Run a block's statements, then its terminator, in every way it may go."""
         ahead: list[_Point] = []
-        after = replace(point)
+        after = point
         for fall in self.native.run(block, point.env):
-            after = replace(point, env=fall.env, marks=point.marks + fall.marks)
-            if isinstance(fall, Raised):
+            after = point._replace(env=fall.env, marks=point.marks + fall.marks)
+            if fall.raised:
                 self._raise(walk, block, after, fall.exc, fall.line)
             elif fall.to >= 0:
-                ahead.append(replace(after, block=fall.to))
+                ahead.append(after._replace(block=fall.to))
             elif fall.returned:
                 self._stop(walk, "return", after, value=fall.value, line=fall.line)
             else:
@@ -136,7 +124,7 @@ class Walker:
     def _term(self, walk: _Walk, block: Block, at: _Point, fall: Fall) -> list[_Point]:
         term, env = block.term, fall.env
         if isinstance(term, Jump):
-            return [replace(at, block=term.to)]
+            return [at._replace(block=term.to)]
         if isinstance(term, Branch):
             return list(self._branch(term, at))
         if isinstance(term, Return):
@@ -146,7 +134,7 @@ class Walker:
         elif isinstance(term, Await):
             live = self._live[term.site]
             known = tuple(item for item in env if item[0] in live)
-            self._stop(walk, "await", replace(at, env=known), site=term.site, line=self.sites[term.site].line)
+            self._stop(walk, "await", at._replace(env=known), site=term.site, line=self.sites[term.site].line)
         else:
             self._raise(walk, block, at, self.native.handled(block, env), block.line)
         return []
@@ -158,21 +146,22 @@ class Walker:
         walk.stops.setdefault(stop)
 
     def _raise(self, walk: _Walk, block: Block, at: _Point, exc: Any, line: int) -> None:
-        at = replace(at, bug=at.bug or exc == BUG)
+        at = at._replace(bug=at.bug or exc == BUG)
         if block.handler is None:
             self._stop(walk, "raise", at, value=exc, line=line)
             return
         landing = self.program.blocks[block.handler].landing
         env = env_set(at.env, landing, exc) if landing else at.env
-        walk.todo.append(replace(at, block=block.handler, env=env))
+        walk.todo.append(at._replace(block=block.handler, env=env))
 
     def _branch(self, term: Branch, at: _Point) -> Iterator[_Point]:
         decided = self._decided(term, at.env)
+        self.native.note(term.pattern or term.test, decided)
         if decided is not False:
             taken = (*at.lines, getattr(term.test, "lineno", 0)) if term.kind == "except" else at.lines
-            yield replace(at, block=term.yes, lines=taken)
+            yield at._replace(block=term.yes, lines=taken)
         if decided is not True:
-            yield replace(at, block=term.no)
+            yield at._replace(block=term.no)
 
     def _decided(self, term: Branch, env: Env) -> bool | None:
         held = env_get(env, term.slot) if term.slot else None

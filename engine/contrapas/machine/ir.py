@@ -181,6 +181,12 @@ class Site:
     scope_depth: int = 0
     label: str = ""
     """From alignment."""
+    retry: Any = None
+    """The policy of `retry=`, where it is known at compile time."""
+    undo_target: Any = None
+    """The command class or StepDef of `undo=`, where there is one."""
+    correlated: Any = None
+    """The expression of `correlate=`."""
 
     def takes(self) -> tuple[Any, ...]:
         """Event classes that are applied when the instance stands here."""
