@@ -267,9 +267,7 @@ class Model:
                 pivot = pivot or not config.pivoted
                 config = config._replace(pivoted=True, stack=(), late=frozenset())
                 scopes = tuple((label, 0) for label, _ in scopes)
-                below = tuple(
-                    at._replace(scopes=tuple((label, 0) for label, _ in at.scopes)) for at in below
-                )
+                below = tuple(at._replace(scopes=tuple((label, 0) for label, _ in at.scopes)) for at in below)
             else:
                 config, scopes = self._mark(config, scopes, mark)
         if stop.kind == "await":
@@ -320,13 +318,14 @@ class Model:
             late = late - {(at.machine, site.label)}
         facts, byhand = self._remarks(config, site) if self.late else ((), config.byhand)
         after = config._replace(
-            frames=frames, stack=(*config.stack, *entries) if entries else config.stack, late=late, byhand=byhand
+            frames=frames,
+            stack=(*config.stack, *entries) if entries else config.stack,
+            late=late,
+            byhand=byhand,
         )
         return (_Way(after, pivot, stop.lines, stop.line, stop.bug, facts),)
 
-    def _remarks(
-        self, config: Config, site: Site
-    ) -> tuple[tuple[tuple[Any, ...], ...], tuple[Issued, ...]]:
+    def _remarks(self, config: Config, site: Site) -> tuple[tuple[tuple[Any, ...], ...], tuple[Issued, ...]]:
         """What is remarkable about issuing an operation here, and the steps taken back by hand so far."""
         facts: list[tuple[Any, ...]] = []
         byhand = config.byhand
@@ -414,9 +413,7 @@ class Model:
                 label = f"undo({entry.label})"
                 yield Move("undo", entry.machine, label, entry.undo, rest, entry.line)
                 parked = Config(stack=rest.stack, cancelled=config.cancelled, end="parked")
-                yield Move(
-                    "failure", entry.machine, label, "gave up", parked, entry.line, failure=True
-                )
+                yield Move("failure", entry.machine, label, "gave up", parked, entry.line, failure=True)
                 return
             height -= 1
         low = config._replace(stack=stack[: unwind.floor], unwinding=None)
@@ -469,8 +466,6 @@ def _late(config: Config) -> Iterator[Move]:
             )
             after = config._replace(stack=stack, late=config.late - {(machine, label)}, failed=failed)
             yield Move("late", machine, label, f"late {status}", after)
-
-
 
 
 def _with(entry: Issued, status: str) -> Issued:
