@@ -257,7 +257,7 @@ class Model:
         self, config: Config, machine: str, scopes: tuple[tuple[str, int], ...], stop: Stop
     ) -> Iterator[_Way]:
         """What a stretch of code makes of a configuration whose innermost frame it left."""
-        below = config.frames[:-1]
+        below: tuple[At, ...] = config.frames[:-1]
         pivot = False
         facts: tuple[tuple[Any, ...], ...] = ()
         for mark in stop.marks:
@@ -441,6 +441,11 @@ class Model:
         if found is None:
             found = self._started[name] = starts(self.walkers[name])
         return found
+
+
+def _emptied(scopes: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    """Scopes over an emptied stack."""
+    return tuple([(label, 0) for label, _ in scopes])
 
 
 def _floor(frames: tuple[At, ...]) -> int:
