@@ -11,7 +11,8 @@ from contrapas.check.explore import Exploration
 from contrapas.check.finding import Finding
 from contrapas.check.story import story
 from contrapas.draw.model import Config, Move
-from contrapas.draw.outcomes import Issued, gives_up, type_name, words
+from contrapas.draw.native import type_name
+from contrapas.draw.outcomes import Issued, gives_up, words
 from contrapas.draw.segment import Walker
 from contrapas.machine import Machine
 from contrapas.machine.ir import Program, Site

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from contrapas.draw.native import Env, Value, env_set
+from contrapas.draw.native import Env, Value, env_set, type_name
 from contrapas.draw.outcomes import (
     KNOWN,
     Issued,
@@ -19,7 +19,6 @@ from contrapas.draw.outcomes import (
     effect_of,
     issued,
     outcomes,
-    type_name,
 )
 from contrapas.draw.segment import Stop, Walker
 from contrapas.errors import Cancelled, StepFailed
@@ -266,8 +265,8 @@ class Model:
                     facts = (*facts, mark)
                 pivot = pivot or not config.pivoted
                 config = config._replace(pivoted=True, stack=(), late=frozenset())
-                scopes = tuple((label, 0) for label, _ in scopes)
-                below = tuple(at._replace(scopes=tuple((label, 0) for label, _ in at.scopes)) for at in below)
+                scopes = _emptied(scopes)
+                below = tuple([at._replace(scopes=_emptied(at.scopes)) for at in below])
             else:
                 config, scopes = self._mark(config, scopes, mark)
         if stop.kind == "await":

@@ -10,8 +10,7 @@ from typing import Any, Final, NamedTuple
 from contrapas.author.op import MISSING
 from contrapas.author.retry import Retry
 from contrapas.author.timeout import Timeout
-from contrapas.draw.native import Value
-from contrapas.draw.native import type_name as type_name
+from contrapas.draw.native import Value, type_name
 from contrapas.errors import StepFailed
 from contrapas.machine.ir import Site
 
