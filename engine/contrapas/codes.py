@@ -194,6 +194,12 @@ CP311 error A migration does not fit the two graphs it connects
 CP312 error This worker has no code for the version of an instance
   The instance is parked with everything kept, and goes on by itself under a release that can.
   > Start a worker with the code that the instance was started with, or with a migration.
+CP313 error A kept definition is not the version it says
+  @saga(retired="k7Q2") keeps the code of version k7Q2 unchanged: instances of that version go on with it.
+  > Take the definition from version control as it was, or name the version that it is.
+CP314 error A machine graph cannot be read
+  Machine graphs are kept on the log under their fingerprint, and in side files; this one is not what a release wrote.
+  > Start a worker of the release that wrote it: it writes what is missing.
 CP321 error sagas.lock.json is missing or does not match the source
   The file holds the stable names of all states. Only `contrapas dev` and `contrapas check --update` write it.
   > Run contrapas dev, or contrapas check --update, and commit sagas.lock.json.

@@ -345,6 +345,8 @@ class Arguments(Shape):
         self.positional: list[Shape] = []
         self.named: dict[str, Shape] = {}
         self.rest = self.others = anything
+        self.optional: set[str] = set()
+        """Names of parameters with a default."""
         for parameter in signature.parameters.values():
             shape = (
                 registry.codec(hints[parameter.name], code="CP205").shape
@@ -356,6 +358,8 @@ class Arguments(Shape):
             elif parameter.kind is parameter.VAR_KEYWORD:
                 self.others = shape
             else:
+                if parameter.default is not parameter.empty:
+                    self.optional.add(parameter.name)
                 if parameter.kind is not parameter.KEYWORD_ONLY:
                     self.positional.append(shape)
                 if parameter.kind is not parameter.POSITIONAL_ONLY:

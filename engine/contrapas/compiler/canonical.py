@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from contrapas.codec.builder import type_text
@@ -24,9 +25,37 @@ _SKIPPED: Final = frozenset(
 )
 
 
-def graph_print(program: Program, slots: Mapping[str, Slot]) -> str:
-    """Fingerprint of a whole machine. slots: by variable."""
-    return fingerprint(_Form(program, slots).machine())
+def graph_print(program: Program, slots: Mapping[str, Slot], types: Mapping[str, Any] | None = None) -> str:
+    """Fingerprint of a whole machine. slots: by variable. types: what their codecs read (`codec.forms`)."""
+    return fingerprint([_Form(program, slots).machine(), types or {}])
+
+
+def reach_prints(program: Program, slots: Mapping[str, Slot]) -> dict[int, str]:
+    """Site index -> fingerprint of all code that can be reached from its await, wherever in the function it stands."""
+    contents: dict[int, str] = {}
+    for block in program.order():
+        contents[block.id] = _Part(program, slots, block).digest()
+    found: dict[int, str] = {}
+    for block in program.order():
+        if isinstance(block.term, Await):
+            found[block.term.site] = _reach(program, block.term.resume, contents)
+    return found
+
+
+def _reach(program: Program, start: int, contents: Mapping[int, str]) -> str:
+    numbers: dict[int, int] = {}
+    form: list[Any] = []
+    stack = [start]
+    while stack:
+        number = stack.pop()
+        if number in numbers:
+            continue
+        numbers[number] = len(numbers)
+        block = program.blocks[number]
+        after = [*block.successors(), *([] if block.handler is None else [block.handler])]
+        form.append((number, after, block.handler is None))
+        stack.extend(reversed(after))
+    return fingerprint([[contents[n], [numbers[a] for a in after], bare] for n, after, bare in form])
 
 
 def shape_print(_program: Program, site: Site, slots: Mapping[str, Slot], stored: Iterable[str]) -> str:
@@ -192,6 +221,36 @@ class _Form:
             else:
                 parts.append(self.node(value))
         return parts
+
+
+class _Part(_Form):
+    """One block by itself: jumps by their order, hidden variables that are no slots by their order within it."""
+
+    def __init__(self, program: Program, slots: Mapping[str, Slot], block: Block) -> None:
+        self.program = program
+        self.slots = slots
+        self.numbers = {n: i for i, n in enumerate(dict.fromkeys(block.exits))}
+        self.hidden = {}
+        self.counts = {}
+        self.blocks = [block]
+
+    def digest(self) -> str:
+        """Fingerprint of what it does."""
+        block = self.blocks[0]
+        for number in block.successors():
+            self.numbers.setdefault(number, len(self.numbers))
+        term = block.term
+        undos = self._undos(self.program.sites[term.site - 1]) if isinstance(term, Await) else []
+        return fingerprint([self._block(replace(block, handler=None)), undos])
+
+    def _undos(self, site: Site) -> list[Any]:
+        found = [u for u in self.program.undos if u.site == site.index]
+        return [[u.label, u.parameter, self.node(u.body), list(u.captures)] for u in found]
+
+    def _text(self, text: str) -> str:
+        if text.startswith("@undo") and text[5:].isdigit():
+            return next((u.label for u in self.program.undos if u.index == int(text[5:])), text)
+        return super()._text(text)
 
 
 def _constant(value: Any) -> list[Any]:

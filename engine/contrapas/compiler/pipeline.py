@@ -9,7 +9,7 @@ from typing import Any
 from contrapas.author.event import message_spec
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
-from contrapas.compiler import assigned, canonical, labels, liveness, types
+from contrapas.compiler import assigned, canonical, labels, liveness, portable, types
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.front import Front, outcomes, starts
@@ -163,7 +163,8 @@ class _One:
             self.refusals.add(program.node, "CP100", f"{program.name} cannot be compiled: {why}", "split it")
             return
         saga = self.saga
-        states = _states(program, made, slots)
+        read = portable.forms(program, slots, captures, self.registry)
+        states = _states(program, made, slots, facts)
         by_index: list[State | None] = [None] * (len(program.sites) + 1)
         for state in states:
             by_index[state.index] = state
@@ -181,7 +182,7 @@ class _One:
         hint = program.hints.get("return")
         self.machine = Machine(
             name=program.name,
-            graph=canonical.graph_print(program, slots),
+            graph=canonical.graph_print(program, slots, read),
             params=tuple(slots[n] for n in program.params),
             ambients=program.ambients,
             starts=tuple(message_spec(c).name for c in starts(program)),
@@ -203,6 +204,9 @@ class _One:
             file=program.file,
             line=program.node.lineno,
             text=built.text,
+            types=read,
+            exits=portable.exits(program, _names(program)),
+            positions=portable.positions(program, slots),
         )
 
 
@@ -261,7 +265,10 @@ def _names(program: Program) -> dict[str, str]:
     return names
 
 
-def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[State]:
+def _states(program: Program, made: Plan, slots: Mapping[str, Slot], facts: Facts) -> list[State]:
+    reach = canonical.reach_prints(program, slots)
+    following = ahead(program)
+    by_index = {s.index: s for s in program.sites}
     handling: dict[int, tuple[str, ...]] = {}
     for block in program.blocks.values():
         term = block.term
@@ -294,6 +301,13 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot]) -> list[Sta
                 line=site.line,
                 shape=canonical.shape_print(program, site, slots, stored),
                 takes=_takes(site),
+                live=frozenset(slots[n].name for n in facts.live[site.index] if n in slots),
+                sure=frozenset(slots[n].name for n in made.sure[site.index] if n in slots),
+                next=tuple(by_index[n].label for n in sorted(following.get(site.index, ()))),
+                reach=reach.get(site.index, ""),
+                steps=portable.steps(site),
+                calls=portable.calls(site),
+                undos=tuple(u.label for u in program.undos if u.site == site.index),
             )
         )
     return states

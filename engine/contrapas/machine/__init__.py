@@ -105,6 +105,20 @@ class State:
     """Fingerprint of the state."""
     takes: tuple[str, ...] = ()
     """Registered event types that are applied *now* when the instance stands here (waits; replies go by key)."""
+    live: frozenset[str] = frozenset()
+    """Slots that may be read after it; `needs` are those of them that are bound for certain."""
+    sure: frozenset[str] = frozenset()
+    """Slots that a record of this machine holds here for certain."""
+    next: tuple[str, ...] = ()
+    """Labels of the awaits that may come next."""
+    reach: str = ""
+    """Fingerprint of all code that can be reached from here."""
+    steps: tuple[str, ...] = ()
+    """Registered names of the local steps it issues, those of a join's branches included."""
+    calls: tuple[str, ...] = ()
+    """Registered names of the sagas that run as frames above it, or as instances of their own."""
+    undos: tuple[str, ...] = ()
+    """Labels of the compiled undos that it may put on the stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +188,14 @@ class Machine:
     file: str = ""
     line: int = 0
     text: Callable[[], str] | None = None
+    types: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the codecs of slots, captures and steps read (`codec.forms`), by type text, `arguments of NAME`, `result of NAME`."""
+    exits: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Slot of a `finally` -> names of the exits that may be pending in it."""
+    positions: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Slot of a cursor that stores only a position -> the local whose items it counts."""
+    stored: frozenset[str] = frozenset()
+    """Of a machine without its code: slots that have a codec."""
 
     @property
     def generated(self) -> str:
