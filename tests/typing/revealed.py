@@ -12,6 +12,7 @@ from contrapas import (
     Delivery,
     Depends,
     Event,
+    Failed,
     Op,
     Retry,
     Saga,
@@ -139,6 +140,21 @@ async def every_form(s: Saga, order: OrderPlaced) -> OrderConfirmed | None:
         assert_type(why.reason, str)
         assert_type(why.unknown, bool)
     return None
+
+
+@step
+async def measured(sku: str, scale: float = 1.0) -> int:
+    return len(sku)
+
+
+@saga
+async def many_items(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    assert_type(await s.map(measured, [order.sku]), list[int])
+    assert_type(
+        await s.map(measured, {"a"}, on_error="collect", concurrency=5, rate="5/s"), list[int | Failed]
+    )
+    assert_type(await s.step(s.map(measured, [order.sku]), within="1m", undo=None), list[int])
+    return OrderConfirmed(order_id=order.order_id, tracking="t")
 
 
 class Cheques:

@@ -12,6 +12,7 @@ context variable names.
 | sleep | `sleep` | None; `within_ms` or `until` says how long | |
 | all, first | `all(A,B)` | None | the operations |
 | frame | registered name of the `@saga` | (args, kwargs), without `s` | |
+| map | registered name of the `@step` | list of items | |
 | compensate, unwind | the same word | None | |
 """
 
@@ -58,6 +59,7 @@ class Op(Generic[R_co]):
         "kind",
         "label",
         "listed",
+        "many",
         "name",
         "retry",
         "undo",
@@ -100,6 +102,8 @@ class Op(Generic[R_co]):
         """Length of one attempt, where the author said it; `within=` may not be shorter (CP850)."""
         self.listed: bool = False
         """Of `all`: called with starred operations, so that its result is a list, not a tuple."""
+        self.many: Any = None
+        """Of `map`: how many at a time, how often, and what a failure does (`author.many.Many`)."""
 
     def __await__(self) -> Generator[Any, Any, R_co]:
         runner = NATIVE.get()

@@ -18,6 +18,7 @@ from typing_extensions import TypeVar
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.event import Command, Event, message_spec
 from contrapas.author.joins import Joins
+from contrapas.author.many import Multitude
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import Retry
 from contrapas.author.timeout import Timeout
@@ -52,7 +53,7 @@ class Activation:
         self.logger = logger
 
 
-class Saga(Joins):
+class Saga(Joins, Multitude):
     """What a saga says to the engine. Operations are awaited; the other calls take effect with the transition."""
 
     __slots__ = ("_activation",)

@@ -157,7 +157,7 @@ class HiddenEffect:
             for site in (
                 flat(walkers[at.machine].sites[at.site]) if at.site in walkers[at.machine].sites else ()
             ):
-                if site.kind == "local" and not site.observe:
+                if site.kind in ("local", "map") and not site.observe:
                     self.found.setdefault((at.machine, site.label or site.text), site)
 
     def findings(self, walkers: Mapping[str, Walker], saga: str) -> Iterator[Finding]:

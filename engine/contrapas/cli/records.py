@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +30,8 @@ ORDER = (
 )
 """The ten statuses as tallies name them; `core.envelope.STATUSES` decides, a test compares."""
 ENDED = frozenset({"done", "compensated", "failed"})
+Items = Mapping[str, Counter[str]]
+_ITEM = re.compile(r"(.*)\[[0-9]+\](/[^/]*)", re.DOTALL)
 FIELDS = (
     "id", "key", "saga", "state", "status", "age", "started", "tries", "error", "code", "outcome", "version", "mode", "partition",
 )  # fmt: skip
@@ -121,8 +126,29 @@ def fields(head: Head, body: InstanceRecord | None, now_ms: int) -> Mapping[str,
     return found
 
 
+def mapping(body: Any) -> bool:
+    """Whether an instance has a map in progress."""
+    return any(pending.kind == "map" for pending in operations(body))
+
+
+def items_of(log: LogFile) -> Items:
+    """How many items of each map in progress have which status, by the map's key."""
+    found: dict[str, Counter[str]] = {}
+    for record in log.newest():
+        if record.value is None or not record.key.startswith(b"$item/"):
+            continue
+        if (where := _ITEM.fullmatch(record.key[6:].decode("utf-8", "backslashreplace"))) is not None:
+            status = next((value for name, value in record.headers if name == "cp-status"), b"")
+            found.setdefault(f"{where[1]}{where[2]}", Counter())[status.decode(errors="replace")] += 1
+    return found
+
+
 def row(
-    head: Head, body: InstanceRecord | None, now_ms: int, limits: Mapping[str, int] | None = None
+    head: Head,
+    body: InstanceRecord | None,
+    now_ms: int,
+    limits: Mapping[str, int] | None = None,
+    items: Items | None = None,
 ) -> dict[str, Any]:
     """One instance as JSON; field names are public (`instance_list.json`)."""
     found: dict[str, Any] = {
@@ -148,7 +174,7 @@ def row(
         found |= {
             "started_ms": body.started_at,
             "tries": attempts_of(pending, limits) if pending else None,
-            "waits_for": waits_for(body, now_ms),
+            "waits_for": waits_for(body, now_ms, items),
             "deadline_ms": pending.deadline if pending else body.deadline,
             "outcome": body.outcome or None,
             "error": error_of(body),
@@ -195,7 +221,7 @@ def error_of(body: InstanceRecord) -> str:
     return (pending.error if pending else "") or body.error
 
 
-def waits_for(body: InstanceRecord, now_ms: int) -> str:
+def waits_for(body: InstanceRecord, now_ms: int, items: Items | None = None) -> str:
     """`StockReserved|OutOfStock, 19s left`, `try in 4s`, `CP847: …`."""
     if body.parked is not None:
         return f"{body.parked.code}: {body.parked.reason}"
@@ -214,8 +240,18 @@ def waits_for(body: InstanceRecord, now_ms: int) -> str:
         return f"a timer, {left(pending.deadline, now_ms)}{more}"
     if pending.kind == "local":
         return f"{pending.name}{more}"
+    if pending.kind == "map":
+        return f"{items_text(pending, items or {})}{more}"
     tail = f", {left(pending.deadline, now_ms)}" if pending.deadline is not None else ""
     return f"{'|'.join(pending.types) or pending.name}{tail}{more}"
+
+
+def items_text(pending: Pending, items: Items) -> str:
+    """`612/1000 done, 3 failed`."""
+    count = len(json.loads(pending.body)["items"])
+    seen = items.get(pending.key, Counter())
+    bad = seen["failed"] + seen["unknown"]
+    return f"{seen['done']}/{count} done" + (f", {bad} failed" if bad else "")
 
 
 def _owed(entries: Sequence[Any], now_ms: int) -> str:

@@ -15,17 +15,17 @@ from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
-from contrapas.compiler import constants, scopes
+from contrapas.compiler import constants, manifold, scopes
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError
 from contrapas.machine.ir import Site
 
 UNRESOLVED: Final = object()
-OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "compensate"})
+OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "compensate"})
 IMMEDIATE: Final = frozenset({"emit", "point_of_no_return", "deadline", "key", "log"})
 LATER: Final = frozenset(
     {
-        "map", "child", "begin", "next", "some", "reply", "show", "note", "tell", "cancel", "link",
+        "child", "begin", "next", "some", "reply", "show", "note", "tell", "cancel", "link",
         "queue", "limit", "lock",
     }
 )  # fmt: skip
@@ -191,6 +191,10 @@ class Operations:
         line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
         return Site(0, kind, text, operation, path, line, column, **more)
 
+    def site(self, node: ast.AST, path: str, kind: str, text: str, operation: str, **more: Any) -> Site:
+        """A site at a place of the source, for the forms that have a module of their own."""
+        return self._site(node, path, kind, text, operation, **more)
+
     def _step(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
         if len(node.args) != 1 or isinstance(node.args[0], ast.Starred):
             self.refusals.add(
@@ -309,6 +313,10 @@ class Operations:
             constants.length(self.refusals, node.args[0], "sleep", zero=True)
         site.has_within = True
         return self._options(node, Found(site))
+
+    def _map(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        found = manifold.map_site(self, node, path, at)
+        return None if found is None else self._options(node, found)
 
     def _compensate(self, node: ast.Call, path: str, at: ast.AST) -> Found:
         return self._options(node, Found(self._site(at, path, "compensate", "compensate", "compensate")))
@@ -438,6 +446,10 @@ class Operations:
 
     def _undo(self, keyword: ast.keyword, found: Found) -> None:
         value = keyword.value
+        if found.site.kind == "map" and not (isinstance(value, ast.Constant) and value.value is None):
+            text = "undo= of a whole map: each item is taken back by itself"
+            self.refusals.add(value, "CP118", text, "@step(undo=…) on the step, or undo=None")
+            return
         undoing = self._undoing(value, found.site)
         if undoing is None:
             self.refusals.add(

@@ -135,7 +135,7 @@ def _check_operations(program: Program, registry: Registry, refusals: Refusals) 
                     if tp is not Any:
                         registry.add(tp)
                 target: Any = one.target
-                if one.kind == "local" and isinstance(one.target, StepDef):
+                if one.kind in ("local", "map") and isinstance(one.target, StepDef):
                     registry.add_step(target)
             except DataError as why:
                 code = "CP205" if why.code == "CP843" else why.code

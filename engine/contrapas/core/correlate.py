@@ -91,7 +91,7 @@ def _addressed(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Ta
     if not to:
         return _by_key(a, routes, standing)
     saga, _, key = to.partition("/")
-    if key != a.key:
+    if key != a.key or to[:1] == "$":  # a rendezvous or an item is no instance
         return Targets(dead="CP413")
     if a.kind == "start":
         return Targets(starts=(to,)) if saga in routes.starts.get(a.type, ()) else Targets(dead="CP402")

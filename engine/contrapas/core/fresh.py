@@ -42,6 +42,8 @@ def fresh_call(record: InstanceRecord, pending: Pending, timeout_ms: int, live: 
             pending.label,
             record.epoch,
             live,
+            "",
+            -1,
         ),
     )
 
@@ -94,4 +96,7 @@ def fresh_result(call: StepCall, text: str, live: Any) -> Input:
     new.digest = b""
     new.value = ""
     new.published = True
+    new.map = call.map
+    new.item = call.item
+    new.maps = None
     return new

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from contrapas.author.op import MISSING, Op
-from contrapas.core import messages, undo, unwind, waits
+from contrapas.core import items, messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.fresh import fresh_call, fresh_pending
-from contrapas.core.outcomes import dump_body
+from contrapas.core.joins import Kept
+from contrapas.core.outcomes import dump_body, keep_list
 from contrapas.core.plans import START, plan_of
 from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, SagaBug, Unfit, Work
@@ -29,6 +30,8 @@ def issue(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     elif kind == "sleep":
         until = work.at + op.within_ms if op.within_ms is not None else _ms(op.until)
         line.node.pending = _pending(work, line, label, op, deadline=until)
+    elif kind == "map":
+        _map(work, line, label, op)
     elif kind == "frame":
         _frame(work, line, label, op)
     elif kind in ("all", "first"):
@@ -108,6 +111,24 @@ def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         work.kept_answers.append((line, pending, cause))
 
 
+def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    plan = work.step_plan(op.name)
+    if work.observe and not plan.step.observe:
+        raise DataError(
+            "CP721",
+            f"{label} runs a local step, which an observed saga does not",
+            fix="@step(observe=True)",
+        )
+    if not op.value:
+        work.resume(line, [] if line.node.frames else Kept(keep_list([], listed=True)))
+        return
+    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending.policy = plan.policy if op.retry is None else policy_text(op.retry)
+    pending.body = items.body_of(op, [plan.dump(((item,), {})) for item in op.value])
+    pending.undo = items.register(work, line.node.undo, op, pending)
+    line.node.pending = pending
+
+
 def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     machine = work.world.machines.get(op.name)
     if machine is None:
@@ -151,7 +172,7 @@ def _join(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 def label_of(op: Op[Any]) -> str:
     """The label of an operation inside a join, which has no state of its own."""
-    return op.label or (f"wait({op.name})" if op.kind == "wait" else op.name)
+    return op.label or (f"{op.kind}({op.name})" if op.kind in ("wait", "map") else op.name)
 
 
 def _unwind(work: Work, line: Line) -> None:

@@ -1,7 +1,7 @@
 """Values that wait in a record: messages as JSON text, results of branches and of steps with the name of their type.
 
 A kept value is a JSON list that says by itself how it is read again: `["message", type, text]`, `["step", step, text]`,
-`["saga", saga, text]`, `["none"]`, `["timeout"]`, `["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
+`["saga", saga, text]`, `["none"]`, `["timeout"]`, `["failed", reason, unknown]`, `["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
 registry; it never finds a class to import.
 """
 
@@ -11,7 +11,7 @@ import json
 import traceback
 from typing import Any
 
-from contrapas.author.timeout import Timeout
+from contrapas.author.timeout import Failed, Timeout
 from contrapas.core.world import World
 from contrapas.errors import DataError, StepFailed
 
@@ -65,6 +65,11 @@ def keep_list(texts: list[str], *, listed: bool) -> str:
     return json.dumps(["list" if listed else "tuple", texts], ensure_ascii=False)
 
 
+def keep_failed(reason: str, *, unknown: bool) -> str:
+    """A kept item of a map that failed."""
+    return json.dumps(["failed", reason, unknown], ensure_ascii=False)
+
+
 def load_kept(world: World, text: str) -> Any:
     """The value of a kept text, built anew."""
     parts: list[Any] = json.loads(text)
@@ -81,6 +86,8 @@ def load_kept(world: World, text: str) -> Any:
             return None
         case ["timeout"]:
             return Timeout()
+        case ["failed", str(reason), bool(unknown)]:
+            return Failed(reason=reason, unknown=unknown)
         case ["list", [*inner]]:
             return [load_kept(world, str(t)) for t in inner]
         case ["tuple", [*inner]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contrapas.author.retry import Retry
-from contrapas.core import ends, unwind, waits
+from contrapas.core import ends, items, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Node, Pending, UndoEntry
 from contrapas.core.joins import Kept
@@ -87,12 +87,25 @@ def outcome(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     """The outcome of one operation; says whether it was one."""
     if pending.kind == "local":
         return _local(work, line, pending, event)
+    if pending.kind == "map":
+        return _map(work, line, pending)
     if pending.kind == "wait":
         line.node.pending = None
         waits.leave(work, pending, but=event.type if event.cause.kind == "deliver" else "")
         work.resume(line, event.body)
         return True
     return _command(work, line, pending, event)
+
+
+def _map(work: Work, line: Line, pending: Pending) -> bool:
+    """Every item of a map has ended, or nothing more begins."""
+    inner = bool(line.node.frames)
+    value, thrown = items.result(work, pending, kept=not inner)
+    if thrown is None:
+        _over(work, line, pending, "done", value if inner else Kept(value))
+    else:
+        _over(work, line, pending, "failed", thrown=thrown)
+    return True
 
 
 def _command(work: Work, line: Line, pending: Pending, event: Input) -> bool:

@@ -23,13 +23,13 @@ def status_of(record: InstanceRecord) -> str:
             "retrying"
             if pending.retry_at is not None
             else "running"
-            if pending.kind == "local"
+            if pending.kind in ("local", "map")
             else "waiting"
         )
     operations = list(record.operations())
     if any(p.retry_at is not None for p in operations):
         return "retrying"
-    return "running" if any(p.kind == "local" for p in operations) else "waiting"
+    return "running" if any(p.kind in ("local", "map") for p in operations) else "waiting"
 
 
 def _end(record: InstanceRecord) -> str:

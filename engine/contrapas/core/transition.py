@@ -294,7 +294,7 @@ def fits(record: InstanceRecord, world: World) -> bool:
             state = plan.by_label.get(frame.label)
             if state is None or (frame.graph != machine.graph and state.missing(frame)):
                 return False
-    return all(p.kind != "local" or p.name in world.types.steps for p in record.operations())
+    return all(p.kind not in ("local", "map") or p.name in world.types.steps for p in record.operations())
 
 
 class _Unappliable(Exception):

@@ -11,6 +11,7 @@ from typing import Any
 
 from contrapas.author.op import MISSING, Op, UndoRef
 from contrapas.author.retry import STEP_RETRY, UNDO_RETRY, Retry
+from contrapas.core import items
 from contrapas.core.copies import copy_undo
 from contrapas.core.envelope import Node, UndoEntry
 from contrapas.core.outcomes import dump_body
@@ -163,6 +164,9 @@ def settle(work: Work, number: int, status: str, *, reply: str = "", lost: bool 
     """A step ended: `done`, `failed` or `unknown` (U2)."""
 
     def how(entry: UndoEntry) -> None:
+        if entry.kind == "map":
+            items.spread(work, entry)
+            return
         entry.status = status
         if status == "done" and entry.needs_reply:
             entry.reply = reply

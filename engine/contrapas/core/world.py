@@ -109,6 +109,12 @@ class Input:
     published: bool = True
     """What the record's `out` and `unsent` hold is known to be sent, or lies where nothing removes it; else it rides
     along in `unsent`."""
+    map: str = ""
+    """Of a `result`: key of the map that it is an item of, or that has ended."""
+    item: int = -1
+    """Its position there; -1: the map as a whole."""
+    maps: Mapping[str, Any] | None = None
+    """Progress (`core.items`) of the maps that the instance waits for, by key."""
 
 
 class StepCall(NamedTuple):
@@ -125,6 +131,10 @@ class StepCall(NamedTuple):
     epoch: int
     live: Any = UNREAD
     """(args, kwargs) themselves, if all of them are of types whose values never change and come back exactly (R10)."""
+    map: str = ""
+    """Of an item: key of its map."""
+    item: int = -1
+    """Its position there."""
 
 
 class Timer(NamedTuple):

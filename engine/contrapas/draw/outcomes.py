@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 
 def undo_of(site: Site) -> str:
     """`none`, `missing`, `op` or `lambda`: what was written at the await, else what the `@step` says."""
-    if site.undo == "missing" and site.kind == "local":
+    if site.undo == "missing" and site.kind in ("local", "map"):
         default = getattr(site.target, "undo", MISSING)
         return "none" if default is None else "missing" if default is MISSING else "op"
     return site.undo
@@ -76,7 +76,7 @@ def undo_text(site: Site) -> str:
 
 def is_step(site: Site) -> bool:
     """Whether the operation has an effect elsewhere that could be taken back."""
-    return site.kind in ("command", "ask", "local")
+    return site.kind in ("command", "ask", "local", "map")
 
 
 def issued(machine: str, site: Site) -> tuple[Issued, ...]:
@@ -99,7 +99,7 @@ def words(name: str) -> list[str]:
 
 def participle(site: Site) -> str:
     """What a step did, from the name of its success reply: `CardCharged` of `ChargeCard` is `charged`; else `done`."""
-    if site.kind == "local" or not site.replies or site.target is None:
+    if site.kind in ("local", "map") or not site.replies or site.target is None:
         return "done"
     own = words(type_name(site.target))
     told = [word for word in words(type_name(site.replies[0])) if word not in own]
@@ -145,10 +145,12 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
             )
         if site.has_within:
             yield Outcome(_after(site), ("c", Timeout), None, ("unknown",), failure=True, unknown=True)
-    elif kind == "local":
+    elif kind == "local" or kind == "map":
         yield Outcome("ok", _single(site.result), statuses=("done",))
-        if not site.forever:
-            yield Outcome("failed", raises=FAILED, statuses=("failed",), failure=True)
+        if not site.forever and not site.collects:
+            yield Outcome(
+                "failed", raises=FAILED, statuses=("done" if kind == "map" else "failed",), failure=True
+            )
             yield _gave_up()
         if site.has_within:
             yield _gave_up(_after(site))

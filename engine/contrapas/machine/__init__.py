@@ -36,6 +36,7 @@ KINDS: Final = (
     "sleep",
     "all",
     "first",
+    "map",  # s.map(fn, items): a step for each
     "frame",  # await other(s, ...)
     "compensate",  # s.compensate()
     "unwind",  # a scope that failed takes back what was done in it (made by the compiler)

@@ -187,6 +187,8 @@ class Site:
     """The command class or StepDef of `undo=`, where there is one."""
     correlated: Any = None
     """The expression of `correlate=`."""
+    collects: bool = False
+    """Of a map: failures are values."""
 
     def takes(self) -> tuple[Any, ...]:
         """Event classes that are applied when the instance stands here."""

@@ -23,7 +23,7 @@ from contrapas.core.transition import transition
 from contrapas.core.work import next_record
 from contrapas.core.world import Input, Transition
 from contrapas.errors import DataError
-from contrapas.runtime import meet
+from contrapas.runtime import items, meet
 from contrapas.runtime.batch import Answer, Batch, Due
 from contrapas.runtime.partition import Partition, is_wait
 
@@ -36,6 +36,9 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         event.published = p.published(event.instance, batch) and not keeps_messages(record)
     elif event.cause.kind != "start":
         return None
+    mapping = p.maps and items.concerns(p, event.instance, record)
+    if mapping and record is not None:
+        items.told(p, event, record)
     if record is not None and event.reason.startswith("CP843"):
         change = _unfit(record, event)
     else:
@@ -51,6 +54,9 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
             undeliverable(new, p.refused, next(iter(p.refused.values())))
             value = b""
         p.write(batch, new, value)
+        if mapping or items.concerns(p, event.instance, new):
+            again = event.cause.kind == "operate"
+            items.follow(p, batch, new, again=again)
     return change
 
 
@@ -66,6 +72,14 @@ def fire(p: Partition, batch: Batch, due: Due) -> None:
     if is_wait(due.key):
         meet.fire(p, batch, due.key)
         return
+    if due.key in p.maps:
+        items.wake(p, batch, due.key)
+    _fire(p, batch, due)
+    if due.key in p.maps:
+        items.arm(p, due.key)
+
+
+def _fire(p: Partition, batch: Batch, due: Due) -> None:
     record = p.load(due.key)
     if record is None:
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from contrapas.core.correlate import Routes
 from contrapas.core.decode import Doors
@@ -87,11 +87,19 @@ class Batch:
     """Careful mode: what is in hand, written before it is tried."""
     counts: Counts | None = None
     """The census before it, for an abort."""
+    maps: dict[str, Any] = field(default_factory=empty(dict[str, Any]))
+    """Maps in progress as they were before it, by instance; None: there were none."""
+    copied: set[tuple[str, str]] = field(default_factory=empty(set[tuple[str, str]]))
+    """Maps whose progress is this batch's own by now."""
+    owner: bytes | None = None
+    """What its item records share."""
+    fence: bool = False
+    """Steps begin without a record of their own: a commit shows that the partition is still ours."""
 
     @property
     def empty(self) -> bool:
         """Nothing to commit."""
-        return not self.log and not self.out and not self.trying
+        return not self.log and not self.out and not self.trying and not self.fence
 
 
 class Duties(NamedTuple):

@@ -14,6 +14,7 @@ from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.batch import Batch
 from contrapas.runtime.clock import pause
 from contrapas.runtime.dispatch import dispatch
+from contrapas.runtime.processor import abort
 
 if TYPE_CHECKING:
     from contrapas.runtime.station import Station
@@ -47,7 +48,7 @@ async def commit(s: Station, batch: Batch) -> None:
     try:
         done = await _write(s, batch.log, batch.out if atomic else (), control)
     except BaseException as why:
-        p.abort(batch)
+        abort(p, batch)
         if not _refused(s, batch, why):
             raise
         return

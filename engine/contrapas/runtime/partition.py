@@ -96,6 +96,12 @@ class Partition:
         self._outgoing: deque[tuple[int, int, list[tuple[str, int]] | None, int]] = deque()
         """Commits whose messages have not left: position, `relayed`, who sent, bytes; without senders: none to wait for."""
         self.at = 0
+        self.maps: dict[str, dict[str, Any]] = {}
+        """Maps in progress (`core.items.Progress`), by instance and key."""
+        self.mapping: list[str] = []
+        """Instances at work on maps, as a takeover finds them."""
+        self.litter: dict[str, None] = {}
+        """Item records of maps that are no more: to be removed."""
 
     # ---- what comes in
 
@@ -132,7 +138,7 @@ class Partition:
             return True
         if self.draining:
             return False
-        if self.inputs:
+        if self.inputs or self.litter:
             return True
         return self._due(now) is not None
 
@@ -283,16 +289,16 @@ class Partition:
         version = 0 if entry is None else entry.version
         self._set(batch, key, None)
         self._cache.pop(key, None)
-        kind = b"rendezvous" if key.startswith("$") else b"instance"
+        kind = kind_of(key)
         headers = (("cp-kind", kind), ("cp-version", b"%d" % (version + 1)), ("cp-epoch", b"%d" % self.epoch))
         batch.log.append(Draft("", self.number, key.encode(), None, headers))
 
     def healing(self, key: str, version: int) -> Draft:
         """Our own state of a key with a foreign record on top, one version above both; a tombstone if we have none."""
         entry = self.entries.get(key)
-        if entry is None or is_wait(key):
+        if entry is None or key.startswith("$"):
             number = max(version, 0 if entry is None else entry.version) + 1
-            kind = b"rendezvous" if is_wait(key) else b"instance"
+            kind = kind_of(key)
             headers: Headers = (
                 ("cp-kind", kind),
                 ("cp-version", b"%d" % number),
@@ -423,6 +429,10 @@ class Partition:
         """The index is complete: order the timers."""
         heapq.heapify(self._heap)
 
+    def put(self, batch: Batch, key: str, entry: Entry) -> None:
+        """Put the newest record of a key into the index, for as long as the batch stands."""
+        self._set(batch, key, entry)
+
     def _set(self, batch: Batch, key: str, entry: Entry | None) -> None:
         if key not in batch.undo:
             batch.undo[key] = self.entries.get(key)
@@ -441,6 +451,13 @@ class Partition:
 def checksum(value: bytes) -> bytes:
     """CRC-32 of a value, as `cp-sum` has it."""
     return b"%08x" % zlib.crc32(value)
+
+
+def kind_of(key: str) -> bytes:
+    """`cp-kind` of the record of a key."""
+    if not key.startswith("$"):
+        return b"instance"
+    return b"item" if key.startswith("$item/") else b"rendezvous"
 
 
 def is_wait(key: str) -> bool:

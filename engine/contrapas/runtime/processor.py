@@ -12,7 +12,7 @@ from typing import Protocol
 from contrapas.core.correlate import correlate
 from contrapas.core.decode import Rejected, decode
 from contrapas.core.world import Input
-from contrapas.runtime import apply, careful
+from contrapas.runtime import apply, careful, items
 from contrapas.runtime.batch import Batch, Due, Work
 from contrapas.runtime.partition import Partition
 
@@ -53,18 +53,28 @@ def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
     try:
         for work in p.take(batch, elapsed_ms):
             walk(p, batch, work)
+        if p.litter and not p.draining:
+            items.sweep(p, batch)
     except BaseException:
-        p.abort(batch)
+        abort(p, batch)
         raise
     if care is not None and p.care is care:  # it may just have ended
         careful.took(care, batch)
     return batch
 
 
+def abort(p: Partition, batch: Batch) -> None:
+    """Nothing of a batch happened."""
+    p.abort(batch)
+    if batch.maps or p.litter:
+        items.abort(p, batch)
+
+
 def walk(p: Partition, batch: Batch, work: Work) -> None:
     """One result, timer or record of the inbound lane, up to its drafts."""
     if isinstance(work, Input):
-        apply.transition_of(p, batch, work)
+        if not work.map or not items.result(p, batch, work):
+            apply.transition_of(p, batch, work)
         return
     if isinstance(work, Due):
         apply.fire(p, batch, work)

@@ -13,13 +13,16 @@ from contrapas.core.correlate import ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import decode
+from contrapas.core.envelope_item import ItemRecord, decode_item
 from contrapas.core.fold import Fold, Verdict, damage, text_of
+from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.resume import reissue
 from contrapas.core.transition import awaits_release
 from contrapas.core.world import Input, StepCall
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
+from contrapas.runtime import items
 from contrapas.runtime.batch import Batch, Entry, Setting
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
 from contrapas.runtime.careful import Care
@@ -57,6 +60,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     steps: list[StepCall] = []
     out: list[Draft] = []
     alarms: list[str] = []
+    found: dict[str, dict[str, list[ItemRecord]]] = {}
     newest = 0
     judge = Fold(f"{setting.namespace}.log", floor=end)
     async for records in log.latest(number, upto=end):
@@ -64,11 +68,13 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
             newest = max(newest, record.timestamp_ms)
             verdict = judge.judge(record)
             if verdict is Verdict.APPLIED:
-                _restore(p, setting, record, steps, out)
+                _restore(p, setting, record, steps, out, found)
             elif judge.error is not None:
                 raise judge.error
             elif verdict is Verdict.LOSER and not any(name == "cp-epoch" for name, _ in record.headers):
                 alarms.append(_stranger(record, setting.namespace))
+    items.restored(p, found)
+    steps += items.reissued(p)
     p.restored()
     p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
     if lease.control.takeovers >= CAREFUL_FROM:
@@ -90,10 +96,17 @@ def _stranger(record: Record, namespace: str) -> str:
     return f"{place} {code} {what} that no owner wrote, for {text_of(record.key)!r}: ours is written again"
 
 
-def _restore(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]) -> None:
+def _restore(
+    p: Partition,
+    setting: Setting,
+    record: Record,
+    steps: list[StepCall],
+    out: list[Draft],
+    found: dict[str, dict[str, list[ItemRecord]]],
+) -> None:
     headers = dict(record.headers)
     kind = headers.get("cp-kind", b"")
-    if record.value is None or kind not in (b"instance", b"rendezvous"):
+    if record.value is None or kind not in (b"instance", b"rendezvous", b"item"):
         return
     if (bad := damage(record, f"{setting.namespace}.log")) is not None:
         raise bad
@@ -109,6 +122,11 @@ def _restore(p: Partition, setting: Setting, record: Record, steps: list[StepCal
             int(headers.get("cp-version", b"0")),
         ),
     )
+    if kind == b"item":
+        item = decode_item(record.value)
+        p.entries[key] = p.entries[key]._replace(deadline=None)
+        found.setdefault(item.instance, {}).setdefault(item.map, []).append(item)
+        return
     if kind != b"instance":
         return
     if status == b"parked" and awaits_release(body := decode(record.value), setting.world):
@@ -120,6 +138,8 @@ def _restore(p: Partition, setting: Setting, record: Record, steps: list[StepCal
     body = decode(record.value)
     if pending:
         steps += reissue(body, p.epoch, setting.world)
+        if maps_of(body):
+            p.mapping.append(key)
     if unsent:
         batch = Batch(0)
         body.out = [*body.unsent, *body.out]

@@ -266,6 +266,8 @@ class StepRunner:
             attempt=call.attempt,
             error=error,
             reason=reason,
+            map=call.map,
+            item=call.item,
         )
 
 

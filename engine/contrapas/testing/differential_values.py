@@ -117,6 +117,7 @@ def told(op: Op[Any], undoing: Undoing | None, sample: Callable[[Op[Any]], Any] 
         op.label,
         picture(op.correlate),
         undo,
+        picture(op.many),
         tuple([told(c, undoing, sample) for c in op.children]),
     )
 

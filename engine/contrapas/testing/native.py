@@ -16,7 +16,7 @@ from typing import Any
 from contrapas.author.event import MessageSpec, message_spec
 from contrapas.author.op import NATIVE, Op
 from contrapas.author.saga import Activation, Saga
-from contrapas.author.timeout import Timeout
+from contrapas.author.timeout import Failed, Timeout
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.testing.differential_values import Chance, make, picture, told
 
@@ -75,9 +75,24 @@ class Script:
             return Ending(delay=delay)
         if op.kind in ("wait", "ask"):
             return Ending(self._answer(op, chance), delay=delay)
+        if op.kind == "map":
+            return self._map(op, chance, number, delay)
         if chance.share(self.fails):
             return Ending(error=self._failure(op, number, chance), delay=delay)
         return Ending(self.success(op, chance), delay=delay)
+
+    def _map(self, op: Op[Any], chance: Chance, number: int, delay: int) -> Ending:
+        """Each item ends by itself; failures are values, or the first one by position is raised."""
+        values: list[Any] = []
+        for _ in op.value:
+            if not chance.share(self.fails):
+                values.append(self.success(op, chance))
+                continue
+            why = self._failure(op, number, chance)
+            if not op.many.collect:
+                return Ending(error=why, delay=delay)
+            values.append(Failed(reason=why.reason, unknown=why.unknown))
+        return Ending(values, delay=delay)
 
     def success(self, op: Op[Any], chance: Chance) -> Any:
         """A value that the operation can give."""

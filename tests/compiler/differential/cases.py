@@ -49,6 +49,7 @@ from tests.compiler.differential.cases_called import (
     recursion,
     scopes,
 )
+from tests.compiler.differential.cases_many import MANY
 
 
 @saga
@@ -479,5 +480,6 @@ ALL: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
     (recursion, (depth,)),
     (joins, (depth,)),
     (joined_in_a_handler, (failing_branch,)),
+    *MANY,
 )
 """(saga, those that it calls)"""

@@ -127,6 +127,13 @@ class NoEvents(Command[int, str], key="id"):  # error: both
 payments = Service("payments")
 
 
+@saga
+async def many_items(s: Saga, order: OrderPlaced) -> None:
+    await s.map(measure, [order])  # error: both
+    await s.map(measure, [order.sku], on_error="ignore")  # error: both
+    print(sum(await s.map(measure, [order.sku], on_error="collect")))  # error: both
+
+
 @payments.on(ChargeCard)  # error: both
 async def foreign_reply(cmd: ChargeCard) -> CardCharged | OutOfStock:
     return CardCharged(order_id=cmd.order_id, charge_id="c")

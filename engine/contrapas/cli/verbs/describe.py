@@ -40,13 +40,14 @@ def instance_describe(run: Run, id: str) -> int:
         body = records.body_of(head.record)
         past = records.history(log, head) or [body]
         note = machines.read(log.path, log.namespace)
+        items = records.items_of(log) if records.mapping(body) else None
         why = hint(log, head, body, note, now)
         places = sent_places(log, travel.stages(past))
         floor = log.parts()[head.record.partition].horizon
         name = f"{log.namespace}.log"
     if run.look.form in ("json", "jsonl"):
         (screen.document if run.look.form == "json" else screen.stream)(
-            _data(head, body, past, why, places, now, note.masks)
+            _data(head, body, past, why, places, now, note.masks, items)
         )
     elif run.look.form == "id":
         screen.line(run.look, head.instance)
@@ -56,7 +57,17 @@ def instance_describe(run: Run, id: str) -> int:
         screen.lines(
             run.look,
             _page(
-                run.look, head, body, past, note, why, places, f"{name}/{head.record.partition}", floor, now
+                run.look,
+                head,
+                body,
+                past,
+                note,
+                why,
+                places,
+                f"{name}/{head.record.partition}",
+                floor,
+                now,
+                items,
             ),
         )
     return exits.DONE
@@ -73,6 +84,7 @@ def _page(
     place: str,
     floor: int,
     now: int,
+    items: records.Items | None = None,
 ) -> list[str]:
     graph = (
         body.root.frames[0].graph
@@ -88,7 +100,7 @@ def _page(
         "",
     ]
     out += [f"  {line}" for line in path_lines(look, body, past, note, graph)]
-    rows = [*_waits(look, body, note, places, now), *_holds(look, body, note, graph, now)]
+    rows = [*_waits(look, body, note, places, now, items), *_holds(look, body, note, graph, now)]
     size = text.count(len(head.record.value or b""))
     rows.append(
         (
@@ -106,7 +118,12 @@ def _page(
 
 
 def _waits(
-    look: screen.Look, body: InstanceRecord, note: machines.Note, places: dict[str, str], now: int
+    look: screen.Look,
+    body: InstanceRecord,
+    note: machines.Note,
+    places: dict[str, str],
+    now: int,
+    items: records.Items | None = None,
 ) -> Iterator[tuple[str, str]]:
     """What it waits for, and what was sent for it."""
     for pending in body.operations():
@@ -114,9 +131,10 @@ def _waits(
         at = f" correlate {pending.correlate}" if pending.correlate else f" key {body.key}"
         tries = f"   attempt {records.attempts_of(pending, note.attempts)}" if pending.attempt > 1 else ""
         retry = f"   next try {screen.moment(look, pending.retry_at, now)}" if pending.retry_at else ""
+        many = f"   {records.items_text(pending, items or {})}" if pending.kind == "map" else ""
         yield (
             "waits for",
-            text.escape(f"{' | '.join(pending.types) or pending.name}  {at}{limit}{tries}{retry}"),
+            text.escape(f"{' | '.join(pending.types) or pending.name}{many}  {at}{limit}{tries}{retry}"),
         )
         if pending.error:
             yield "last error", text.escape(pending.error)
@@ -223,8 +241,9 @@ def _data(
     places: dict[str, str],
     now: int,
     masks: Masks,
+    items: records.Items | None = None,
 ) -> dict[str, Any]:
-    row = records.row(head, body, now)
+    row = records.row(head, body, now, items=items)
     row |= {
         "run": body.run,
         "mode": body.mode,

@@ -33,11 +33,13 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
     with open_file(run.settings) as log:
         found = chosen(records.heads(log))
         limits = machines.limits(log.path, log.namespace)
-    found.sort(key=lambda h: h.record.timestamp_ms, reverse=True)
-    table = run.look.form in ("table", "wide")
-    most = limit if limit is not None else (LIMIT if table else len(found))
-    light = run.look.form == "id"
-    shown = [records.row(h, None if light else records.loose_of(h.record), now, limits) for h in found[:most]]
+        found.sort(key=lambda h: h.record.timestamp_ms, reverse=True)
+        table = run.look.form in ("table", "wide")
+        most = limit if limit is not None else (LIMIT if table else len(found))
+        light = run.look.form == "id"
+        bodies = [None if light else records.loose_of(h.record) for h in found[:most]]
+        items = records.items_of(log) if any(b is not None and records.mapping(b) for b in bodies) else None
+    shown = [records.row(h, b, now, limits, items) for h, b in zip(found, bodies, strict=False)]
     keys = Counter(head.key for head in found[:most])
     for one in shown:
         if keys[one["key"]] > 1:

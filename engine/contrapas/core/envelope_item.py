@@ -1,0 +1,133 @@
+"""`ItemRecord`: one item of a map after its newest attempt, and its way to Avro bytes and back.
+
+Single-object framing, schema `contrapas_schemas/avro/item.avsc`; written out by hand, because it runs once per item.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from contrapas.core.envelope_read import Reader
+from contrapas.errors import Damaged
+
+PREFIX: Final = "$item/"
+
+
+class ItemRecord(NamedTuple):
+    """One item on the log."""
+
+    instance: str
+    map: str
+    """Idempotency key of the map as a whole."""
+    label: str
+    name: str
+    position: int
+    version: int
+    epoch: int
+    writer: str
+    at: int
+    status: str
+    """`done failed unknown retrying`."""
+    attempt: int
+    begun: int
+    """How many items of the map had begun by then."""
+    text: str
+    """`done`: the result as JSON; otherwise the exception as JSON."""
+    reason: str
+    retry_at: int | None
+
+
+@cache
+def schema() -> tuple[Any, bytes]:
+    """The parsed schema, and the ten bytes that every value begins with."""
+    import json
+    from importlib.resources import files
+
+    from fastavro.schema import fingerprint, parse_schema, to_parsing_canonical_form
+
+    raw = json.loads(files("contrapas_schemas").joinpath("avro/item.avsc").read_text())
+    digest = fingerprint(to_parsing_canonical_form(parse_schema(raw)), "CRC-64-AVRO")
+    return parse_schema(raw), b"\xc3\x01" + bytes.fromhex(digest)
+
+
+def _long(n: int) -> bytes:
+    n = (n << 1) ^ (n >> 63)
+    if n < 128:
+        return _BYTE[n]
+    out = bytearray()
+    while n > 127:
+        out.append((n & 127) | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+_BYTE: Final = tuple(bytes((n,)) for n in range(128))
+_STATUS: Final = {
+    word: _long(len(word)) + word.encode() for word in ("done", "failed", "unknown", "retrying")
+}
+
+
+def text_bytes(value: str) -> bytes:
+    """A text."""
+    raw = value.encode()
+    return _long(len(raw)) + raw
+
+
+def head_of(instance: str, key: str, label: str, name: str) -> bytes:
+    """What all items of one map begin with."""
+    return schema()[1] + b"".join([text_bytes(t) for t in (instance, key, label, name)])
+
+
+def encode_item(
+    head: bytes,
+    position: int,
+    version: int,
+    owner: bytes,
+    status: str,
+    attempt: int,
+    begun: int,
+    text: str,
+    reason: str,
+    retry_at: int | None,
+) -> bytes:
+    """An item's value on the log lane. owner: epoch, writer and time, as `owner_bytes` gives them."""
+    raw = text.encode()
+    return b"".join(
+        (
+            head,
+            _long(position),
+            _long(version),
+            owner,
+            _STATUS[status],
+            _long(attempt),
+            _long(begun),
+            _long(len(raw)),
+            raw,
+            text_bytes(reason) if reason else b"\x00",
+            b"\x00" if retry_at is None else b"\x02" + _long(retry_at),
+        )
+    )
+
+
+def owner_bytes(epoch: int, writer: str, at: int) -> bytes:
+    """What all items of one batch share."""
+    return _long(epoch) + text_bytes(writer) + _long(at)
+
+
+def decode_item(value: bytes) -> ItemRecord:
+    """Back from bytes. Damaged CP520 when they are not what `encode_item` wrote."""
+    if value[:10] != schema()[1]:
+        raise Damaged("CP520", "an item is not framed as one", got=value[:10].hex())
+    r = Reader(value, 10)
+    try:
+        found = ItemRecord(
+            r.text(), r.text(), r.text(), r.text(), r.long(), r.long(), r.long(), r.text(), r.long(), r.text(),
+            r.long(), r.long(), r.text(), r.text(), r.maybe(),
+        )  # fmt: skip
+    except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as why:
+        raise Damaged("CP520", f"an item does not decode: {why}"[:500]) from why
+    if r.at != len(value) or found.status not in _STATUS:
+        raise Damaged("CP520", "an item has another length, or a status of its own")
+    return found

@@ -1,0 +1,270 @@
+"""The runtime's side of a map: begin its items, write their records, end it, and remove them afterwards.
+
+An item costs one record of its own; the instance's is written when the map begins and ends. Results come through memory
+and share commits. What is known of a map in progress is worked out from the log at a takeover, and copied before a batch
+changes it, so that an abort finds it as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from contrapas.core import items
+from contrapas.core.envelope import InstanceRecord
+from contrapas.core.envelope_item import PREFIX, ItemRecord, encode_item, head_of, owner_bytes
+from contrapas.core.items import Progress
+from contrapas.core.lane import Draft
+from contrapas.core.parking import held
+from contrapas.core.timers import next_deadline
+from contrapas.core.world import Input
+from contrapas.runtime.batch import Batch, Entry
+from contrapas.runtime.partition import LIVE, Partition, checksum
+
+SWEPT_MAX = 1_000
+"""Item records removed in one batch."""
+Maps = dict[str, Progress]
+
+
+def concerns(p: Partition, instance: str, record: InstanceRecord | None) -> bool:
+    """Has an instance to do with maps, now or a moment ago?"""
+    if instance in p.maps:
+        return True
+    if record is None or record.ended_at is not None:
+        return False
+    root = record.root
+    return (root.pending is not None and root.pending.kind == "map") or (
+        (root.join is not None or root.pending is None) and bool(items.maps_of(record))
+    )
+
+
+def told(p: Partition, event: Input, record: InstanceRecord) -> None:
+    """Tell a transition what has become of the maps that its instance waits for."""
+    if event.instance not in p.maps:
+        found = {m.key: items.progress_of(m, record, p.setting.world) for m in items.maps_of(record)}
+        if not found:
+            return
+        p.maps[event.instance] = found
+    event.maps = p.maps[event.instance]
+
+
+def result(p: Partition, batch: Batch, event: Input) -> bool:
+    """The result of an item, or the end of a map; False: its map is no more, and the instance should hear of it."""
+    maps = p.maps.get(event.instance)
+    progress = None if maps is None else maps.get(event.map)
+    if progress is None:
+        return event.item < 0  # a map that ended twice is said once
+    record = p.load(event.instance)
+    assert record is not None
+    if event.item < 0:
+        if not progress.complete or held(record):
+            return True
+        event.maps = maps
+        return False
+    progress = _mine(p, batch, event.instance, event.map)
+    event.at = batch.at
+    item = progress.take(event, p.setting.world)
+    if item is None:
+        p.counts.ignored += 1
+        return True
+    _write(p, batch, event.instance, progress, event.item, item)
+    _go_on(p, batch, record, progress)
+    return True
+
+
+def _mine(p: Partition, batch: Batch, instance: str, key: str) -> Progress:
+    """The progress of a map, to be changed in this batch."""
+    maps = _touch(p, batch, instance)
+    progress = maps[key]
+    if (instance, key) not in batch.copied:
+        batch.copied.add((instance, key))
+        progress = maps[key] = progress.copy()
+    return progress
+
+
+def _touch(p: Partition, batch: Batch, instance: str) -> Maps:
+    if instance not in batch.maps:
+        batch.maps[instance] = p.maps.get(instance)
+        p.maps[instance] = dict(p.maps.get(instance, {}))
+    return p.maps[instance]
+
+
+def _write(
+    p: Partition, batch: Batch, instance: str, progress: Progress, position: int, item: items.Item
+) -> None:
+    """Draft an item's record."""
+    pending = progress.pending
+    if not progress.head:
+        progress.head = head_of(instance, pending.key, pending.label, pending.name)
+    if batch.owner is None:
+        batch.owner = owner_bytes(p.epoch, p.setting.writer, batch.at)
+    value = encode_item(
+        progress.head,
+        position,
+        item.version,
+        batch.owner,
+        item.status,
+        item.attempt,
+        progress.begun,
+        item.text,
+        item.reason,
+        item.retry_at,
+    )
+    headers: Any = (
+        _KIND,
+        ("cp-version", b"%d" % item.version),
+        ("cp-epoch", b"%d" % p.epoch),
+        ("cp-status", item.status.encode()),
+        ("cp-state", pending.label.encode()),
+        _LOCAL,
+        ("cp-sum", checksum(value)),
+    )
+    if item.retry_at is not None:
+        headers = (*headers, ("cp-deadline", b"%d" % item.retry_at))
+    key = PREFIX + items.item_key(pending.key, position)
+    p.put(batch, key, Entry(value, None, LIVE, item.version))
+    batch.log.append(Draft("", p.number, key.encode(), value, headers))
+    batch.size += len(value)
+    p.counts.transitions += 1
+
+
+_KIND = ("cp-kind", b"item")
+_LOCAL = ("cp-cause", b"local")
+
+
+def _go_on(p: Partition, batch: Batch, record: InstanceRecord, progress: Progress) -> None:
+    """Begin what may begin now, and end the map where nothing more will."""
+    if held(record):
+        return
+    instance = record.instance
+    for position in progress.to_retry(batch.at):
+        batch.steps.append(progress.call(instance, position, p.epoch))
+        batch.fence = True
+    for position in progress.to_begin(batch.at):
+        batch.steps.append(progress.call(instance, position, p.epoch))
+        batch.fence = True
+    if progress.complete:
+        p.results.append(items.finished(progress, record))
+    else:
+        arm(p, instance)
+
+
+def follow(p: Partition, batch: Batch, record: InstanceRecord, *, again: bool) -> None:
+    """After a transition of an instance: maps that it began begin, those it left are removed, held ones go on.
+
+    again: what is in flight is to be issued again, whoever may have lost it.
+    """
+    instance = record.instance
+    maps = _touch(p, batch, instance)
+    wanted = {m.key: m for m in items.maps_of(record)}
+    for key in [k for k in maps if k not in wanted]:
+        _leave(p, maps.pop(key))
+    for key, pending in wanted.items():
+        if key not in maps:
+            maps[key] = items.progress_of(pending, record, p.setting.world)
+            batch.copied.add((instance, key))
+        progress = _mine(p, batch, instance, key)
+        if again and not held(record):
+            batch.steps += [progress.call(instance, at, p.epoch) for at in progress.in_flight()]
+        _go_on(p, batch, record, progress)
+    if not maps:
+        del p.maps[instance]
+
+
+def _leave(p: Partition, progress: Progress) -> None:
+    """A map is no more: its item records are to be removed."""
+    for position in progress.items:
+        p.litter[PREFIX + items.item_key(progress.key, position)] = None
+
+
+def wake(p: Partition, batch: Batch, instance: str) -> None:
+    """The time of an item's next attempt, or of the next that the rate lets begin."""
+    record = p.load(instance)
+    if record is None:
+        return
+    for key in list(p.maps[instance]):
+        _go_on(p, batch, record, _mine(p, batch, instance, key))
+
+
+def arm(p: Partition, instance: str) -> None:
+    """Be woken when something is due in an instance's maps."""
+    times = [at for m in p.maps.get(instance, {}).values() if (at := m.wake()) is not None]
+    entry = p.entries.get(instance)
+    if not times or entry is None:
+        return
+    record = p.load(instance)
+    if record is None or held(record):
+        return
+    own = next_deadline(record)
+    at = min(times) if own is None else min(own, *times)
+    if at != entry.deadline:
+        p.postpone(instance, at)
+
+
+def sweep(p: Partition, batch: Batch) -> None:
+    """Remove item records of maps that are no more, as many as fit."""
+    room = min(SWEPT_MAX, p.setting.caps.max_commit_records - len(batch.log) - len(batch.out) - 8)
+    while p.litter and room > 0:
+        key = next(iter(p.litter))
+        del p.litter[key]
+        if key in p.entries:
+            p.bury(batch, key)
+            room -= 1
+
+
+def abort(p: Partition, batch: Batch) -> None:
+    """Nothing of the batch happened."""
+    for instance, maps in batch.maps.items():
+        for gone in (p.maps.get(instance) or {}).values():
+            gone.head = b""
+        if maps is None:
+            p.maps.pop(instance, None)
+        else:
+            p.maps[instance] = maps
+    living = {
+        PREFIX + items.item_key(m.key, position)
+        for maps in p.maps.values()
+        for m in maps.values()
+        for position in m.items
+    }
+    for key in living & p.litter.keys():
+        del p.litter[key]
+    for key, entry in batch.undo.items():
+        if entry is not None and key.startswith(PREFIX) and key not in living:
+            p.litter[key] = None
+
+
+def restored(p: Partition, found: dict[str, dict[str, list[ItemRecord]]]) -> None:
+    """At a takeover, when all records are there: what has become of each map, and what is left of others."""
+    for instance in [*found, *[i for i in p.mapping if i not in found]]:
+        record = p.load(instance) if instance in p.entries else None
+        wanted = {} if record is None else {m.key: m for m in items.maps_of(record)}
+        for key, records in found.get(instance, {}).items():
+            if key not in wanted:
+                for r in records:
+                    p.litter[PREFIX + items.item_key(key, r.position)] = None
+        for key, pending in wanted.items():
+            assert record is not None
+            progress = items.progress_of(pending, record, p.setting.world)
+            for r in found.get(instance, {}).get(key, []):
+                progress.restore(r)
+            progress.settle_begun(found.get(instance, {}).get(key, []))
+            p.maps.setdefault(instance, {})[key] = progress
+    p.mapping.clear()
+
+
+def reissued(p: Partition) -> list[Any]:
+    """At a takeover: the items in flight, to be issued again; a map that had ended is ended."""
+    calls: list[Any] = []
+    for instance, maps in p.maps.items():
+        record = p.load(instance)
+        assert record is not None
+        if record.parked is not None:
+            continue
+        for progress in maps.values():
+            calls += [progress.call(instance, at, p.epoch) for at in progress.in_flight()]
+            if not record.paused:
+                calls += [progress.call(instance, at, p.epoch) for at in progress.to_begin(p.at)]
+                if progress.complete:
+                    p.results.append(items.finished(progress, record))
+        arm(p, instance)
+    return calls

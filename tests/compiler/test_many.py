@@ -1,0 +1,132 @@
+# mypy: ignore-errors
+# type: ignore
+"""`s.map` in the source: what it is called, what type it gives, and what is refused."""
+
+# ruff: noqa
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contrapas.author.saga import Saga, saga
+from contrapas.author.step import step
+from contrapas.author.timeout import Failed
+from contrapas.codec.registry import Registry
+from contrapas.compiler import compile_saga
+from contrapas.machine import Machine
+from tests.compiler.driver import refusals_of
+
+
+@step
+def num(x: int = 0) -> int:
+    return x
+
+
+@step
+def two(x: int, y: int) -> int:
+    return x + y
+
+
+@step
+def nothing() -> None: ...
+
+
+@step(undo=lambda n: num(n))
+def made(x: str) -> int:
+    return 1
+
+
+@saga
+async def inner(s: Saga, x: int) -> int:
+    return await num(x)
+
+
+async def plain(x: int) -> int:
+    return x
+
+
+@saga
+async def good(s: Saga, xs: list[int]) -> int:
+    a = await s.map(num, xs)
+    b = await s.map(num, xs, on_error="collect", concurrency=3, rate="5/s")
+    c = await s.step(s.map(made, ["x"]), within="1m", undo=None)
+    await s.sleep("1s")
+    return len(a) + len(b) + len(c)
+
+
+def test_a_map_is_a_state_of_its_own() -> None:
+    machine = compile_saga(good, registry=Registry())
+    assert isinstance(machine, Machine)
+    assert list(machine.states) == ["map(num)", "map(num)#2", "map(made)", "sleep"]
+    assert machine.states["map(num)"].operation == "map num"
+    assert {n: s.type_text for n, s in machine.slots.items()} == {
+        "xs": "list[int]", "a": "list[int]", "b": "list[int | Failed]", "c": "list[int]",
+    }  # fmt: skip
+
+
+@saga
+async def over_saga(s: Saga, xs: list[int]) -> None:
+    await s.map(inner, xs)
+
+
+@saga
+async def over_plain(s: Saga, xs: list[int]) -> None:
+    await s.map(plain, xs)
+
+
+@saga
+async def over_two(s: Saga, xs: list[int]) -> None:
+    await s.map(two, xs)
+
+
+@saga
+async def over_none(s: Saga, xs: list[int]) -> None:
+    await s.map(nothing, xs)
+
+
+@saga
+async def no_items(s: Saga, xs: list[int]) -> None:
+    await s.map(num)
+
+
+@saga
+async def chosen(s: Saga, xs: list[int]) -> None:
+    await s.map(num if xs else made, xs)
+
+
+@saga
+async def bad_rate(s: Saga, xs: list[int]) -> None:
+    await s.map(num, xs, rate="often")
+
+
+@saga
+async def bad_concurrency(s: Saga, xs: list[int]) -> None:
+    await s.map(num, xs, concurrency=0)
+
+
+@saga
+async def bad_error(s: Saga, xs: list[int]) -> None:
+    await s.map(num, xs, on_error="ignore")
+
+
+@saga
+async def whole_undo(s: Saga, xs: list[int]) -> None:
+    await s.step(s.map(num, xs), undo=lambda ok: num(len(ok)))
+
+
+@saga
+async def never_awaited(s: Saga, xs: list[int]) -> None:
+    s.map(num, xs)
+
+
+@pytest.mark.parametrize(
+    ("one", "code"),
+    [
+        (over_saga, "CP100"), (over_plain, "CP101"), (over_two, "CP101"), (over_none, "CP101"), (no_items, "CP101"),
+        (chosen, "CP101"), (bad_rate, "CP850"), (bad_concurrency, "CP850"), (bad_error, "CP850"), (whole_undo, "CP118"),
+        (never_awaited, "CP117"),
+    ],
+)  # fmt: skip
+def test_what_is_no_map_is_refused(one: Any, code: str) -> None:
+    assert code in [r.code for r in refusals_of(one)]
