@@ -19,7 +19,7 @@ _COMBINATIONS = 24
 
 
 KNOWN: Final = frozenset(
-    {"command", "ask", "local", "wait", "sleep", "all", "first", "frame", "compensate", "unwind"}
+    {"command", "ask", "local", "map", "wait", "sleep", "all", "first", "frame", "compensate", "unwind"}
 )
 """Kinds of operations whose every end is known here; of any other the explorer says so (CP790)."""
 

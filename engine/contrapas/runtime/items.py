@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from contrapas.core import items
+from contrapas.core.correlate import LIVE
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_item import PREFIX, ItemRecord, encode_item, head_of, owner_bytes
 from contrapas.core.items import Progress
@@ -18,7 +19,7 @@ from contrapas.core.parking import held
 from contrapas.core.timers import next_deadline
 from contrapas.core.world import Input
 from contrapas.runtime.batch import Batch, Entry
-from contrapas.runtime.partition import LIVE, Partition, checksum
+from contrapas.runtime.partition import Partition, checksum
 
 SWEPT_MAX = 1_000
 """Item records removed in one batch."""
