@@ -16,6 +16,7 @@ from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
 from contrapas.compiler import constants, manifold, scopes
+from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError
 from contrapas.machine.ir import Site
@@ -81,7 +82,7 @@ class Operations:
         self.saga = saga_name
         self.own = own
         self.hints = hints
-        self.assigned = _assignments(body)
+        self.assigned = assignments(body)
 
     # -- names ---------------------------------------------------------------------------------------------
 
@@ -542,50 +543,6 @@ def _once(parts: list[Found]) -> list[Found]:
         if first is not part:
             first.undos.extend(part.undos)
     return list(seen.values())
-
-
-def _assignments(body: list[ast.stmt]) -> dict[str, list[tuple[ast.expr | None, ast.expr | None]]]:
-    """name -> (value, annotation) of each binding; the value is None where a binding is no plain assignment.
-
-    `ops.append(op)` and `ops += [op]` count as bindings of `ops`, so that a list of operations can be told.
-    """
-    found: dict[str, list[tuple[ast.expr | None, ast.expr | None]]] = {}
-
-    def note(target: ast.AST, value: ast.expr | None, annotation: ast.expr | None = None) -> None:
-        if isinstance(target, ast.Name):
-            found.setdefault(target.id, []).append((value, annotation))
-        else:
-            for inner in ast.walk(target):
-                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                    found.setdefault(inner.id, []).append((None, None))
-
-    for stmt in body:
-        for node in scopes.walk(stmt):
-            if isinstance(node, ast.Assign):
-                for target in node.targets:
-                    note(target, node.value)
-            elif isinstance(node, ast.AnnAssign):
-                note(node.target, node.value, node.annotation)
-            elif isinstance(node, ast.AugAssign | ast.NamedExpr):
-                note(node.target, node.value)
-            elif isinstance(node, ast.For | ast.AsyncFor):
-                note(node.target, None)
-            elif isinstance(node, ast.withitem) and node.optional_vars is not None:
-                note(node.optional_vars, None)
-            elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
-                found.setdefault(node.name, []).append((None, None))
-            elif _append(node) is not None:
-                call: Any = getattr(node, "value", None)
-                note(call.func.value, call.args[0])
-    return found
-
-
-def _append(node: ast.AST) -> ast.Call | None:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and len(node.value.args) == 1:
-        func = node.value.func
-        if isinstance(func, ast.Attribute) and func.attr == "append" and isinstance(func.value, ast.Name):
-            return node.value
-    return None
 
 
 def _mentions(value: ast.expr, name: str) -> bool:
