@@ -23,6 +23,7 @@ from contrapas.runtime.clock import pause
 from contrapas.runtime.dispatch import send
 
 if TYPE_CHECKING:
+    from contrapas.runtime.partition import Partition
     from contrapas.runtime.station import Station
 
 NAMES["ingress.read"] = "messages of a user's topic are read, not on the inbound lane"
@@ -84,7 +85,7 @@ async def ingest(s: Station, source: Source) -> None:
             except Retriable:
                 await pause(s.clock, 50 + 100 * s.chance())
                 continue
-            drafts = [d for r in records if (d := _draft(s, source, r)) is not None]
+            drafts = [d for r in records if (d := inbound(s.partition, source, r)) is not None]
             s.partition.counts.skipped += len(records) - len(drafts)
             failpoint("ingress.read")
             if drafts:
@@ -100,9 +101,9 @@ async def ingest(s: Station, source: Source) -> None:
         s.fail(why)
 
 
-def _draft(s: Station, source: Source, record: Record) -> Draft | None:
+def inbound(p: Partition, source: Source, record: Record) -> Draft | None:
     """The message as it goes on the inbound lane; None: no saga mentions its type, or it is a deletion."""
-    setting = s.setting
+    setting = p.setting
     if not record.value:
         return None
     headers = dict(record.headers)
@@ -121,8 +122,8 @@ def _draft(s: Station, source: Source, record: Record) -> Draft | None:
     code, words = _unfit(draft, headers, setting.caps.max_record_bytes)
     if not code:
         return draft
-    s.partition.counts.inputs += 1
-    s.partition.counts.dead += 1
+    p.counts.inputs += 1
+    p.counts.dead += 1
     return dead_letter(
         record._replace(headers=draft.headers),
         namespace=setting.namespace,

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrapas.testing.conformance import exercise_log
+    from contrapas.testing.sagas import Run, Sagas, Seen
 
-__all__ = ["exercise_log"]
+__all__ = ["Run", "Sagas", "Seen", "exercise_log"]
 
-_HOME = {"exercise_log": "contrapas.testing.conformance"}
+_HOME = {
+    "Run": "contrapas.testing.sagas",
+    "Sagas": "contrapas.testing.sagas",
+    "Seen": "contrapas.testing.sagas",
+    "exercise_log": "contrapas.testing.conformance",
+}
 
 
 def __getattr__(name: str) -> Any:

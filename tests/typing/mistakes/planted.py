@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from contrapas import App, Command, Saga, Service, Timeout, saga, step
+from contrapas.testing import Sagas
 from sagas.order.saga import (
     CardCharged,
     CardDeclined,
@@ -172,3 +173,12 @@ async def from_outside() -> None:
     await app.start(measure, "u")  # error: both
     await app.signal(place_order, "1", "approved")  # error: both
     await app.signal(measure, "1", Shipped(order_id="1", tracking="t"))  # error: both
+
+
+async def wrong_answers_in_a_test(sagas: Sagas) -> None:
+    run = await sagas.start(place_order, OrderPlaced(order_id="o-1", sku="mug", cents=1))
+    seen = await run.expect(ChargeCard)
+    await seen.reply(Shipped(order_id="o-1", tracking="t"))  # error: both
+    print(seen.command.currency)  # error: both
+    print(run.outcome.parcel)  # error: both
+    await sagas.start(place_order, Shipped(order_id="o-1", tracking="t"))  # error: both
