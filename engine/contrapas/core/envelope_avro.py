@@ -35,6 +35,8 @@ _EMPTY: Final = b"\x00"
 
 def _varint(n: int) -> bytes:
     n = (n << 1) ^ (n >> 63)
+    if 127 < n < 1 << 14:
+        return bytes((n & 127 | 128, n >> 7))
     out = bytearray()
     while n > 127:
         out.append((n & 127) | 128)
@@ -133,6 +135,10 @@ def encode(record: InstanceRecord) -> bytes:
 def _encoded(r: InstanceRecord) -> bytes:
     if not r.head:
         r.head = _head(r)
+    if not r.memory:
+        r.memory = _memory(r)
+    if (value := _plainly(r)) is not None:
+        return value
     parts: Parts = [
         r.head,
         _long(r.version),
@@ -143,8 +149,6 @@ def _encoded(r: InstanceRecord) -> bytes:
     ]
     _node(r.root, parts)
     _cause(r.cause, parts)
-    if not r.memory:
-        r.memory = _memory(r)
     parts.append(r.memory)
     if r.out or r.unsent:
         _messages(r.out, parts)
@@ -153,6 +157,49 @@ def _encoded(r: InstanceRecord) -> bytes:
         parts.append(b"\x00\x00")
     parts += (_LONG[r.undo_count], _NONE if r.deadline is None else _maybe(r.deadline), _BOOL[r.pivoted])
     _tail(r, parts)
+    return b"".join(parts)
+
+
+def _plainly(r: InstanceRecord) -> bytes | None:
+    """The record of a saga that waits for one local step, after another one's result: what most records are. All in one
+    go, for what costs here is the calls. None for any other: `_encoded` writes the same bytes for all of them."""
+    n = r.root
+    p = n.pending
+    c = r.cause
+    if p is None or len(n.frames) != 1 or c.headers or c.note or r.out or r.unsent or p.types or p.target:
+        return None
+    if p.deadline is not None or r.deadline is not None or _more_of_pending(p) or _more_of_node(n) or _more(r):
+        return None
+    f = n.frames[0]
+    if f.scopes:
+        return None
+    word, long = _WORD, _LONG
+    at = _time(r.at)
+    key, body, ident = p.key.encode(), p.body.encode(), c.id.encode()
+    version = long.get(r.version) or _varint(r.version)
+    parts: Parts = [
+        r.head, version, _long(r.epoch), word[r.writer], word[r.status], at,
+        b"\x02", word[f.saga], word[f.graph], word[f.label],
+    ]  # fmt: skip
+    if f.slots:
+        parts.append(long[len(f.slots)])
+        for name, text in f.slots.items():
+            raw = text.encode()
+            parts += (word[name], long[len(raw)], raw)
+    parts += (
+        b"\x00\x00", long[f.undo], b"\x00\x02",
+        long[len(key)], key, word[p.label], version if p.visit == r.version else _long(p.visit),
+        word[p.kind], word[p.name], b"\x00",
+        long[p.attempt], at if p.since == r.at else _time(p.since), word[p.policy],
+        long[len(body)], body, long[p.undo], _NO_MORE_OF_PENDING,
+    )  # fmt: skip
+    _entries(n.undo, parts)
+    parts += (
+        _NO_MORE_OF_NODE,
+        word[c.kind], _foreign(c.type), _foreign(c.source), long[len(ident)], ident,
+        long[c.partition], _long(c.offset), b"\x00", long[len(c.value)], c.value, b"\x00",
+        r.memory, b"\x00\x00", long[r.undo_count], b"\x00", _BOOL[r.pivoted], _NOTHING_MORE,
+    )  # fmt: skip
     return b"".join(parts)
 
 
@@ -210,10 +257,15 @@ _NOTHING_MORE: Final = b"\x00" * 13
 """The rest of a record in which nothing of it is set."""
 
 
+def _more(r: InstanceRecord) -> bool:
+    """Is anything set of what stands after `pivoted`?"""
+    if r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused or r.kept or r.owed or r.binds:
+        return True
+    return r.ended_at is not None or r.retain_until is not None or r.parked is not None
+
+
 def _tail(r: InstanceRecord, parts: Parts) -> None:
-    said = r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused
-    more = r.ended_at is not None or r.retain_until is not None or r.parked is not None
-    if not (said or more or r.kept or r.owed or r.binds):
+    if not _more(r):
         parts.append(_NOTHING_MORE)
         return
     parts += (
@@ -260,6 +312,20 @@ def _texts(texts: Mapping[str, str], parts: Parts) -> None:
     parts.append(_EMPTY)
 
 
+_NO_MORE_OF_NODE: Final = b"\x00" * 5
+"""The rest of a line of execution, after its undo stack, in which nothing of it is set."""
+
+
+def _more_of_node(n: Node) -> bool:
+    return (
+        n.join is not None
+        or n.unwinding is not None
+        or n.result is not None
+        or n.error is not None
+        or n.cancel != ""
+    )
+
+
 def _node(n: Node, parts: Parts) -> None:
     if n.frames:
         parts.append(_LONG[len(n.frames)])
@@ -281,8 +347,8 @@ def _node(n: Node, parts: Parts) -> None:
         _entries(n.undo, parts)
     else:
         parts.append(_EMPTY)
-    if n.join is None and n.unwinding is None and n.result is None and n.error is None and not n.cancel:
-        parts.append(b"\x00\x00\x00\x00\x00")
+    if not _more_of_node(n):
+        parts.append(_NO_MORE_OF_NODE)
         return
     _join(n.join, parts)
     _unwinding(n.unwinding, parts)
@@ -292,7 +358,15 @@ def _node(n: Node, parts: Parts) -> None:
 
 
 _PLAIN: Final = b"\x00" * 6
-"""The rest of an operation in which nothing of it is set."""
+"""The rest of an operation, after its target, in which nothing of it is set."""
+_NO_MORE_OF_PENDING: Final = b"\x00\x00" + _PLAIN
+"""The same with neither a deadline nor a target before it."""
+
+
+def _more_of_pending(p: Pending) -> bool:
+    if p.correlate or p.wait_id or p.error or p.undoes:
+        return True
+    return p.retry_at is not None or p.each_at is not None
 
 
 def _pending(p: Pending, parts: Parts) -> None:
@@ -313,7 +387,7 @@ def _pending(p: Pending, parts: Parts) -> None:
         _NONE if p.deadline is None else _maybe(p.deadline),
         _text(p.target) if p.target else _EMPTY,
     )
-    if p.retry_at is None and p.each_at is None and not (p.correlate or p.wait_id or p.error or p.undoes):
+    if not _more_of_pending(p):
         parts.append(_PLAIN)
     else:
         parts += (

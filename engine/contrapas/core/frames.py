@@ -95,6 +95,20 @@ def _stretch(
         raise
     except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
+    return landed(work, node, frame, plan, at, loaded, raised, result)
+
+
+def landed(
+    work: Work,
+    node: Node,
+    frame: Frame,
+    plan: Plan,
+    at: StatePlan | None,
+    loaded: dict[str, Any],
+    raised: BaseException | None,
+    result: tuple[Any, ...],
+) -> tuple[BaseException | None, Op[Any] | None, Any]:
+    """Take over what a stretch of the author's code gave; the frame stands at its next await, if there is one."""
     if work.activation.effects:
         frame = _effects(work, node, frame)
     if raised is not None:
@@ -112,6 +126,27 @@ def _stretch(
             work.live[(id(new), name)] = values[name]
             work.alive.append(new)
     return None, result[2], state.label
+
+
+
+def go_on(
+    work: Work,
+    frame: Frame,
+    plan: Plan,
+    at: StatePlan,
+    loaded: dict[str, Any],
+    raised: BaseException | None,
+    result: tuple[Any, ...],
+) -> None:
+    """Go on from a first stretch of the root's only frame that was run before there was a `Work` (`straight`)."""
+    line = work.root
+    work.stretches = 1
+    thrown, op, value = landed(work, line.node, frame, plan, at, loaded, raised, result)
+    if op is not None:
+        issue.issue(work, line, value, op)
+        return
+    line.node.frames.pop()
+    _leave_root(work, line, value, thrown)
 
 
 def _ambients(work: Work, plan: Plan) -> tuple[Any, ...]:

@@ -29,17 +29,6 @@ def incoming(work: Work, event: Input) -> bool:
     return _by_type(work, event)
 
 
-def straight(work: Work, event: Input) -> bool:
-    """The usual case, looked at before any other: the result of the local step that the root line waits for."""
-    pending = work.root.node.pending
-    if pending is None or pending.key != event.in_reply_to or event.cause.kind != "result":
-        return False
-    if pending.kind != "local" or event.outcome != "ok":
-        return False
-    _succeeded(work, work.root, pending, event)
-    return True
-
-
 def answer_kept(work: Work) -> None:
     """Operations issued in this transition whose answer the record held already."""
     waiting, work.kept_answers = work.kept_answers, []

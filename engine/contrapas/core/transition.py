@@ -18,6 +18,7 @@ from contrapas.core.plans import plan_of
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT
 from contrapas.core.status import status_of
+from contrapas.core.straight import straight
 from contrapas.core.work import FATAL, Line, Work, next_record
 from contrapas.core.world import Input, StepCall, Transition, World
 from contrapas.errors import Damaged, DataError
@@ -77,9 +78,13 @@ def _start(record: InstanceRecord | None, event: Input, world: World) -> Transit
 def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
     """Apply an input; what cannot be applied twice parks the instance with it."""
     for last in (False, True):
-        work = Work(next_record(record, event), event, world)
         try:
-            verdict = "applied" if settle.straight(work, event) else _apply(work, record, event)
+            made = straight(record, event, world)
+            if isinstance(made, tuple):
+                new, call = made
+                return fresh_transition(new, [call], "applied", _fitting(new))
+            work = made or Work(next_record(record, event), event, world)
+            verdict = "applied" if made is not None else _apply(work, record, event)
             frames.run(work)
             if event.cause.kind == "operate":
                 _drain(work)
