@@ -35,7 +35,10 @@ NAMES.update(
 )
 
 QUICK_S = 0.0015
-"""A commit is worth a thread above this mean duration."""
+"""A sync is worth a thread above this mean duration. Only the sync: what comes before it needs the interpreter, and two
+threads that need it at the same time cost twice as much as one."""
+TRY_AGAIN = 64
+"""Every so many commits one is timed without the thread, where two threads in turn make it look slower than it is."""
 SHY_S = 0.05
 """... and for so long after another process was found with the lock."""
 LOOK_S = (0.002, 0.04)
@@ -77,6 +80,7 @@ class SqliteLog:
         self._queue: list[tuple[Job, asyncio.Future[None]]] = []
         self._flushing = False
         self._mean_s = 0.0
+        self._flushes = 0
         self._shy_until = 0.0
         self._writer: Writer | None = None
         self._waiting: dict[tuple[Lane, int], dict[asyncio.Future[bool], int]] = {}
@@ -104,28 +108,42 @@ class SqliteLog:
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._queue = self._queue, []
         jobs = [job for job, _ in batch]
-        began = time.perf_counter()
-        if self._mean_s < QUICK_S and began >= self._shy_until:
-            if self.store.run(jobs, wait=False):
-                self._done(batch, began)
-                return
-            self._shy_until = began + SHY_S
+        tx: Transaction | bool = False
+        if time.perf_counter() >= self._shy_until:
+            tx = self.store.begin(jobs, wait=False)
+            if not tx:
+                self._shy_until = time.perf_counter() + SHY_S
+        self._flushes += 1
+        if isinstance(tx, Transaction) and (self._mean_s < QUICK_S or self._flushes % TRY_AGAIN == 0):
+            tx = self.store.end(tx, jobs, wait=False)
+        if tx is True:
+            self._done(batch)
+            return
+        opened = tx
+        self._in_thread(lambda: self._end(jobs, opened), lambda: self._done_in_thread(loop, batch))
+
+    def _end(self, jobs: Sequence[Job], tx: Transaction | bool) -> None:
+        """In the writer's thread: commit what is open, or all of it where the lock was not to be had."""
+        if not isinstance(tx, Transaction) or not self.store.end(tx, jobs, wait=False):
+            self.store.run(jobs)
+
+    def _in_thread(self, work: Callable[[], object], then: Callable[[], None]) -> None:
+        """Do something off the loop, then something on it."""
+        loop = asyncio.get_running_loop()
         if self._writer is None:
-            self._writer = Writer(self.store)
-        self._writer.queue.put(
-            (jobs, lambda: loop.call_soon_threadsafe(self._done_in_thread, loop, batch, began))
-        )
+            self._writer = Writer()
+        self._writer.queue.put((work, lambda: loop.call_soon_threadsafe(then)))
 
     def _done_in_thread(
-        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Job, asyncio.Future[None]]], began: float
+        self, loop: asyncio.AbstractEventLoop, batch: list[tuple[Job, asyncio.Future[None]]]
     ) -> None:
-        self._done(batch, began)
+        self._done(batch)
         if self._queue and not self._flushing:
             self._flushing = True
             loop.call_soon(self._flush, loop)
 
-    def _done(self, batch: list[tuple[Job, asyncio.Future[None]]], began: float) -> None:
-        self._mean_s += (time.perf_counter() - began - self._mean_s) / 16
+    def _done(self, batch: list[tuple[Job, asyncio.Future[None]]]) -> None:
+        self._mean_s += (self.store.synced_s - self._mean_s) / 16
         self._flushing = False
         for job, future in batch:
             if self._waiting:

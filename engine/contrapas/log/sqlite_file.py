@@ -64,6 +64,15 @@ class FileLock:
             raise
         return True
 
+    def take_soon(self, seconds: float) -> bool:
+        """Lock, waiting for a moment only; False when another holds it for longer."""
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            time.sleep(0.00005)
+            if self.take(wait=False):
+                return True
+        return False
+
     def give(self) -> None:
         """Unlock."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)

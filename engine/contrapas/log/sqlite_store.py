@@ -11,6 +11,7 @@ import os
 import sqlite3
 import struct
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 
@@ -57,6 +58,8 @@ WAL_PAGES = 4000
 """Checkpoint when the WAL is thought to hold this many pages (16 MiB)."""
 WAL_ROOM = 17 << 20
 """A worker gives the WAL this size at once: a sync of a file that does not grow takes half the time."""
+TURN_S = 0.004
+"""Two processes that take turns wait so long for each other in place: a hand-over to a thread takes as long, and more CPU."""
 WARM = 100
 """... after this many transactions, so that a short command does not pay for it."""
 
@@ -79,9 +82,11 @@ class SqliteStore:
         self.clock = clock
         self.broken: ContrapasError | None = None
         self.durable = synchronous == "full"
-        self._mutex = threading.RLock()
+        self._mutex = threading.Lock()
         self._unsaved = 0
         self._runs = 0
+        self.synced_s = 0.0
+        """How long the last commit took to become durable, without what was written before it."""
         self._patient = True
         self._pages_per_record = 2.0
         self._topics: dict[Lane, tuple[int, int]] = {}
@@ -145,33 +150,52 @@ class SqliteStore:
     # ---- transactions
 
     def run(self, jobs: Sequence[Job], *, wait: bool = True) -> bool:
-        """Apply jobs in one transaction; each gets its `result` or `error`. False, nothing done: busy and not `wait`."""
+        """Apply jobs in one transaction; each gets its `result` or `error`. False, nothing done: busy and not `wait`,
+        apart from the moment that another process's commit takes."""
+        tx = self.begin(jobs, wait=wait)
+        return self.end(tx, jobs, wait=wait) if isinstance(tx, Transaction) else tx
+
+    def begin(self, jobs: Sequence[Job], *, wait: bool = True) -> Transaction | bool:
+        """Open a transaction and apply jobs in it; `end` must follow, in any thread. True: it ended already, each job has
+        its error. False: busy and not `wait`, nothing done."""
         if not self._mutex.acquire(blocking=wait):
             return False
+        tx: Transaction | bool = True
         try:
             if self.broken is not None:
                 for job in jobs:
                     job.error = self.broken
                 return True
-            if not self._lock.take(wait=wait):
+            if not (self._lock.take(wait=wait) or self._lock.take_soon(TURN_S)):
+                tx = False
                 return False
             try:
-                done = self._transact(jobs, wait)
-                if done and self._unsaved * self._pages_per_record > WAL_PAGES:
-                    self.checkpoint()
-                return done
+                tx = self._apply(jobs, wait)
             finally:
-                self._lock.give()
+                if not isinstance(tx, Transaction):
+                    self._lock.give()
+            return tx
         finally:
+            if not isinstance(tx, Transaction):
+                self._mutex.release()
+
+    def end(self, tx: Transaction, jobs: Sequence[Job], *, wait: bool = True) -> bool:
+        """Commit what `begin` opened, the part that waits for the disk. False: SQLite was busy, nothing is done."""
+        try:
+            done = self._commit(tx, jobs, wait)
+            if done and self._unsaved * self._pages_per_record > WAL_PAGES:
+                self.checkpoint()
+            return done
+        finally:
+            self._lock.give()
             self._mutex.release()
 
-    def _transact(self, jobs: Sequence[Job], wait: bool) -> bool:
+    def _apply(self, jobs: Sequence[Job], wait: bool) -> Transaction | bool:
         failpoint("sqlite.commit.before")
-        conn = self.conn
-        tx = Transaction(conn, self.clock(), durable=self.durable)
+        tx = Transaction(self.conn, self.clock(), durable=self.durable)
         try:
             self._wait(wait)
-            conn.execute("begin immediate")
+            self.conn.execute("begin immediate")
             for job in jobs:
                 try:
                     job.apply(tx)
@@ -179,22 +203,31 @@ class SqliteStore:
                     job.error = error
             tx.finish()
             failpoint("sqlite.commit.begun")
-            conn.execute("commit")
-        except sqlite3.Error as error:
-            self._undo()
+        except Exception as error:  # noqa: BLE001  it belongs to whoever waits for a job of this transaction
+            return self._failed(jobs, error, wait)
+        return tx
+
+    def _failed(self, jobs: Sequence[Job], error: Exception, wait: bool) -> bool:
+        """Nothing of the transaction happened; each job is told, unless it can be tried again at once (False)."""
+        self._undo()
+        known: Exception = error
+        if isinstance(error, sqlite3.Error):
             known = explain(error, self.path)
             if isinstance(known, Retriable) and not wait:
                 return False
             if isinstance(known, Unreachable) and not known.again:
                 self.broken = known
-            for job in jobs:
-                job.error = job.error or known
-            return True
-        except Exception as bug:  # noqa: BLE001 - it belongs to whoever waits for a job of this transaction
-            self._undo()
-            for job in jobs:
-                job.error = job.error or bug
-            return True
+        for job in jobs:
+            job.error = job.error or known
+        return True
+
+    def _commit(self, tx: Transaction, jobs: Sequence[Job], wait: bool) -> bool:
+        try:
+            began = time.perf_counter()
+            self.conn.execute("commit")
+            self.synced_s = time.perf_counter() - began
+        except Exception as error:  # noqa: BLE001  it belongs to whoever waits for a job of this transaction
+            return self._failed(jobs, error, wait)
         if tx.records or tx.epochs:
             noted = struct.unpack("<q", os.pread(self._lock.fd, 8, 0) or b"\0" * 8)[0]
             os.pwrite(self._lock.fd, struct.pack("<q", noted + tx.records + tx.epochs), 0)
@@ -379,8 +412,9 @@ class SqliteStore:
     def drop_topic(self, name: str) -> None:
         """Delete a user's topic with its records; created again it has another id."""
 
+        t, _ = self.topic_number(name)
+
         def work(tx: Transaction) -> None:
-            t, _ = self.topic_number(name)
             tx.epochs -= tx.conn.execute(
                 "select coalesce(sum(head), 0) from topic_part where t=?", (t,)
             ).fetchone()[0]
@@ -417,18 +451,17 @@ class SqliteStore:
 
 
 class Writer(threading.Thread):
-    """Runs transactions off the event loop, one after the other; tells after each."""
+    """Does what waits off the event loop, one thing after the other; tells after each."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self) -> None:
         super().__init__(name="contrapas-sqlite", daemon=True)
-        self.store = store
-        self.queue: SimpleQueue[tuple[Sequence[Job], Callable[[], object]] | None] = SimpleQueue()
+        self.queue: SimpleQueue[tuple[Callable[[], object], Callable[[], object]] | None] = SimpleQueue()
         self.start()
 
     def run(self) -> None:
         while (item := self.queue.get()) is not None:
-            jobs, tell = item
-            self.store.run(jobs)
+            work, tell = item
+            work()
             tell()
 
     def end(self) -> None:
