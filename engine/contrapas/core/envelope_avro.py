@@ -168,7 +168,13 @@ def _plainly(r: InstanceRecord) -> bytes | None:
     c = r.cause
     if p is None or len(n.frames) != 1 or c.headers or c.note or r.out or r.unsent or p.types or p.target:
         return None
-    if p.deadline is not None or r.deadline is not None or _more_of_pending(p) or _more_of_node(n) or _more(r):
+    if (
+        p.deadline is not None
+        or r.deadline is not None
+        or _more_of_pending(p)
+        or _more_of_node(n)
+        or _more(r)
+    ):
         return None
     f = n.frames[0]
     if f.scopes:

@@ -128,7 +128,6 @@ def landed(
     return None, result[2], state.label
 
 
-
 def go_on(
     work: Work,
     frame: Frame,

@@ -24,14 +24,26 @@ from contrapas.core.world import UNREAD, Input, StepCall, World
 from contrapas.machine import AWAIT
 
 
-def straight(record: InstanceRecord, event: Input, world: World) -> Work | tuple[InstanceRecord, StepCall] | None:
+def straight(
+    record: InstanceRecord, event: Input, world: World
+) -> Work | tuple[InstanceRecord, StepCall] | None:
     """The successor and the step it issues; or the work in hand, to be finished by the general path; or None: nothing
     was done, the general path it is. The record must be neither parked nor paused."""
     root = record.root
     pending = root.pending
-    if pending is None or pending.key != event.in_reply_to or pending.kind != "local" or event.outcome != "ok":
+    if (
+        pending is None
+        or pending.key != event.in_reply_to
+        or pending.kind != "local"
+        or event.outcome != "ok"
+    ):
         return None
-    if len(root.frames) != 1 or root.join is not None or root.unwinding is not None or record.mode == "observe":
+    if (
+        len(root.frames) != 1
+        or root.join is not None
+        or root.unwinding is not None
+        or record.mode == "observe"
+    ):
         return None
     if event.cause.kind != "result" or (number := pending.undo) >= 0 and root.undo[-1:][0].number != number:
         return None
@@ -73,7 +85,12 @@ def straight(record: InstanceRecord, event: Input, world: World) -> Work | tuple
             texts = state.save(at.touches, frame.slots, loaded, values)
             node.frames[0] = moved_frame(frame, plan.graph, state.label, texts)
             pending = fresh_pending(
-                f"{new.instance}/{new.run}/{state.label}/{new.version}", state.label, new.version, "local", op.name, event.at
+                f"{new.instance}/{new.run}/{state.label}/{new.version}",
+                state.label,
+                new.version,
+                "local",
+                op.name,
+                event.at,
             )
             pending.policy = step.policy if op.retry is None else policy_text(op.retry)
             pending.body = step.dump(op.value)
