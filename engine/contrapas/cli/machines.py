@@ -149,4 +149,9 @@ def graph_from(found: dict[str, Any]) -> Graph:
         edges=edges,
         undos=undos,
         outcomes=tuple(found["outcomes"]),
+        pivots=frozenset(
+            (e.source, e.target) for e, f in zip(edges, found["transitions"], strict=True) if f["pivot"]
+        ),
+        parts={s["label"]: tuple(s["parts"]) for s in found["states"] if s.get("parts")},
+        scopes={s["label"]: tuple(s["scopes"]) for s in found["states"] if s.get("scopes")},
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contrapas.draw.chart import grid_of
 from contrapas.draw.graph import Graph, shown
 
 
 def data(graph: Graph) -> dict[str, object]:
     """JSON-shaped: states, transitions, undos, what each unwinding takes back. Field names are public."""
+    grid = grid_of(graph)
     return {
         "saga": graph.name,
         "graph": graph.graph,
@@ -20,6 +22,10 @@ def data(graph: Graph) -> dict[str, object]:
                 "within": state.within or None,
                 "forever": state.forever,
                 "line": state.line,
+                "parts": list(graph.parts.get(state.label, ())),
+                "scopes": list(graph.scopes.get(state.label, ())),
+                "row": grid.row[state.label],
+                "column": grid.column[state.label],
             }
             for state in graph.states.values()
         ],

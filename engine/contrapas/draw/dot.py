@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contrapas.draw.chart import grid_of
 from contrapas.draw.graph import START, UNWINDS, Graph, shown
 
 
@@ -17,6 +18,11 @@ def dot(graph: Graph) -> str:
         style = "rounded,dashed" if state.kind in UNWINDS else "rounded"
         lines.append(f"  {_quoted(state.label)} [shape=box, style={_quoted(style)}];")
     lines += [f"  {_quoted(t)} [shape=box, peripheries=2, label={_quoted(shown(t))}];" for t in graph.targets]
+    grid = grid_of(graph)
+    rows: dict[int, list[str]] = {}
+    for name in (*graph.states, *graph.targets):
+        rows.setdefault(grid.row[name], []).append(_quoted(name))
+    lines += [f"  {{ rank=same; {'; '.join(row)}; }}" for _, row in sorted(rows.items()) if len(row) > 1]
     for edge in graph.edges:
         looks = [f"label={_quoted(edge.cause)}"] if edge.cause else []
         looks += ["style=dashed"] if edge.failure else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from contrapas.draw.graph import START, Graph, Taken
@@ -10,7 +10,7 @@ from contrapas.draw.model import Config, Model, Move, class_name
 from contrapas.draw.outcomes import Issued, is_step, undo_of, undo_text
 from contrapas.draw.segment import Walker
 from contrapas.errors import BugError
-from contrapas.machine import Edge, Machine
+from contrapas.machine import Edge, Machine, State
 from contrapas.machine.ir import Program, Site
 
 LIMIT = 20_000
@@ -78,7 +78,48 @@ def graph_of(machine: Machine, walker: Walker | None = None) -> Graph:
         before_pivot=tuple(dict.fromkeys(t.removeprefix("return ") for t in labels)),
         unwinds={label: _taken(found, words) for label, words in found.words.items()},
         outcomes=machine.outcomes,
+        parts=_parts(walker.program),
+        scopes=scopes_of(machine.states),
     )
+
+
+def _parts(program: Program) -> dict[str, tuple[str, ...]]:
+    """State -> what it runs side by side; of `*[…]` one stands for all."""
+    return {
+        site.label: tuple(
+            f"{c.label or c.text}{' …' if c.starred or site.starred else ''}" for c in site.children
+        )
+        for site in program.sites
+        if site.children
+    }
+
+
+def scopes_of(states: Mapping[str, State]) -> dict[str, tuple[str, ...]]:
+    """State -> names of the scopes it stands in; two scopes of one place in the text are told apart by their order."""
+    found: dict[str, tuple[str, ...]] = {}
+    before: tuple[str, ...] = ()
+    numbers: dict[str, int] = {}
+    for state in states.values():
+        names: tuple[str, ...] = ()
+        paths = _scope_paths(state)
+        for depth, path in enumerate(paths):
+            same = (
+                len(before) > depth and before[:depth] == names and before[depth].rpartition(" ")[0] == path
+            )
+            if not same:
+                numbers[path] = numbers.get(path, 0) + 1
+            names = (*names, before[depth] if same else f"{path} {numbers[path]}")
+        if names:
+            found[state.label] = names
+        before = names
+    return found
+
+
+def _scope_paths(state: State) -> list[str]:
+    """Control paths of the scopes around a state: `try/scope`."""
+    parts = state.path.split("/")
+    ends = [i for i, part in enumerate(parts) if part.partition("#")[0].partition(".")[0] == "scope"]
+    return ["/".join(parts[: end + 1]) for end in ends[: state.scope_depth]]
 
 
 def _source(model: Model, config: Config) -> str:

@@ -48,6 +48,10 @@ class Graph:
     unwinds: Mapping[str, tuple[Taken, ...]] = field(default_factory=dict[str, tuple[Taken, ...]])
     """Label of a `compensate` or `unwind` state -> what it takes back, newest first."""
     outcomes: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Label of a state that runs several operations side by side -> their names."""
+    scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Label of a state in scopes -> the names of these, outermost first."""
 
     @property
     def targets(self) -> tuple[str, ...]:

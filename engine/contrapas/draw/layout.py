@@ -1,136 +1,192 @@
-"""A layered layout: cycles broken by depth-first search, longest-path layers, dummies for long arrows, four sweeps.
+"""Rows and columns of a picture: cycles broken depth first, longest-path rows, chains of boxes as columns.
 
-Deterministic: nodes and arrows are visited in the order given, ties keep it. The way forward (`spine`) keeps the first
-column, so it runs straight down; everything else stands beside it.
+Deterministic: nodes and arrows are visited in the order given, ties keep it. The way forward is the first chain and has
+the first column for itself, so it runs straight down; what only failures reach stands farther out than branches do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-Arrow = tuple[str, str]
+from contrapas.draw.scheme import Arrow, Node
 
 
 @dataclass(slots=True)
 class Layout:
-    """Where things stand, in layers and columns; the drawing turns them into pixels."""
+    """Where boxes stand on the grid."""
 
-    layer: dict[str, int] = field(default_factory=dict[str, int])
+    row: dict[str, int] = field(default_factory=dict[str, int])
     column: dict[str, int] = field(default_factory=dict[str, int])
-    ways: dict[Arrow, tuple[str, ...]] = field(default_factory=dict[Arrow, tuple[str, ...]])
-    """Arrow -> nodes it passes, ends included, in the arrow's own direction; dummies are named `~n`."""
+    follows: dict[str, str] = field(default_factory=dict[str, str])
+    """Node -> the next one of its chain, which stands under it in the same column."""
 
     @property
-    def layers(self) -> int:
-        """How many layers there are."""
-        return max(self.layer.values(), default=-1) + 1
+    def rows(self) -> int:
+        """How many rows there are."""
+        return max(self.row.values(), default=-1) + 1
+
+    @property
+    def columns(self) -> int:
+        """How many columns there are."""
+        return max(self.column.values(), default=-1) + 1
+
+    def forward(self, arrow: Arrow) -> bool:
+        """Whether an arrow leads downwards."""
+        return self.row[arrow.source] < self.row[arrow.target]
 
 
-def layout(nodes: Sequence[str], arrows: Sequence[Arrow], *, spine: frozenset[str]) -> Layout:
-    """Place `nodes`; `arrows` between equal ends are left out (the drawing makes a loop of them)."""
-    distinct = tuple(dict.fromkeys(a for a in arrows if a[0] != a[1]))
-    turned = _back_arrows(nodes, distinct)
-    forward = [((b, a) if (a, b) in turned else (a, b)) for a, b in distinct]
-    made = Layout(layer=_longest_paths(nodes, forward))
-    links = _with_dummies(made, distinct, turned)
-    _order(made, links, spine)
+def layout(nodes: Sequence[Node], arrows: Sequence[Arrow]) -> Layout:
+    """Give every node a row and a column; where nodes have lanes, the lane is the column."""
+    names = [node.id for node in nodes]
+    links = [a for a in arrows if a.source != a.target]
+    aside = frozenset(node.id for node in nodes if node.aside)
+    hopeful = sorted(links, key=lambda a: a.failure or a.target in aside)
+    back = _back(names, hopeful)
+    ahead: dict[str, list[Arrow]] = {name: [] for name in names}
+    for arrow in hopeful:
+        if arrow.ends not in back:
+            ahead[arrow.source].append(arrow)
+    made = Layout(row=_longest_ways(names, ahead))
+    if any(node.lane is not None for node in nodes):
+        _lanes(made, nodes, ahead)
+    else:
+        _columns(made, names, ahead, aside)
     return made
 
 
-def _back_arrows(nodes: Sequence[str], arrows: Sequence[Arrow]) -> frozenset[Arrow]:
+def _back(names: Sequence[str], arrows: Sequence[Arrow]) -> frozenset[tuple[str, str]]:
     """Arrows that close a cycle in a depth-first walk in the given order."""
-    out: dict[str, list[str]] = {node: [] for node in nodes}
-    for source, target in arrows:
-        out[source].append(target)
+    out: dict[str, list[str]] = {name: [] for name in names}
+    for arrow in arrows:
+        out[arrow.source].append(arrow.target)
     state: dict[str, int] = {}
-    back: set[Arrow] = set()
-    for root in nodes:
+    back: set[tuple[str, str]] = set()
+    for root in names:
         if root in state:
             continue
         state[root] = 1
         stack = [(root, iter(out[root]))]
         while stack:
-            node, targets = stack[-1]
+            name, targets = stack[-1]
             following = next(targets, None)
             if following is None:
-                state[node] = 2
+                state[name] = 2
                 stack.pop()
             elif state.get(following) == 1:
-                back.add((node, following))
+                back.add((name, following))
             elif following not in state:
                 state[following] = 1
                 stack.append((following, iter(out[following])))
     return frozenset(back)
 
 
-def _longest_paths(nodes: Sequence[str], arrows: Sequence[Arrow]) -> dict[str, int]:
-    """Layer of each node: the longest way to it."""
-    incoming: dict[str, int] = dict.fromkeys(nodes, 0)
-    out: dict[str, list[str]] = {node: [] for node in nodes}
-    for source, target in arrows:
-        incoming[target] += 1
-        out[source].append(target)
-    layer = dict.fromkeys(nodes, 0)
-    ready = [node for node in nodes if not incoming[node]]
-    for node in ready:
-        for target in out[node]:
-            layer[target] = max(layer[target], layer[node] + 1)
-            incoming[target] -= 1
-            if not incoming[target]:
-                ready.append(target)
-    return layer
+def _longest_ways(names: Sequence[str], ahead: dict[str, list[Arrow]]) -> dict[str, int]:
+    """Row of each node: the longest way to it."""
+    incoming = dict.fromkeys(names, 0)
+    for out in ahead.values():
+        for arrow in out:
+            incoming[arrow.target] += 1
+    row = dict.fromkeys(names, 0)
+    ready = [name for name in names if not incoming[name]]
+    for name in ready:
+        for arrow in ahead[name]:
+            row[arrow.target] = max(row[arrow.target], row[name] + 1)
+            incoming[arrow.target] -= 1
+            if not incoming[arrow.target]:
+                ready.append(arrow.target)
+    return row
 
 
-def _with_dummies(made: Layout, arrows: Sequence[Arrow], turned: frozenset[Arrow]) -> list[Arrow]:
-    """Cut arrows over several layers into links of one layer each."""
-    links: list[Arrow] = []
-    count = 0
-    for arrow in arrows:
-        top, bottom = (arrow[1], arrow[0]) if arrow in turned else arrow
-        way = [top]
-        for layer in range(made.layer[top] + 1, made.layer[bottom]):
-            dummy = f"~{count}"
-            count += 1
-            made.layer[dummy] = layer
-            way.append(dummy)
-        way.append(bottom)
-        links += list(pairwise(way))
-        made.ways[arrow] = tuple(reversed(way)) if arrow in turned else tuple(way)
-    return links
+def _columns(
+    made: Layout, names: Sequence[str], ahead: dict[str, list[Arrow]], aside: frozenset[str]
+) -> None:
+    """Cut the graph into chains, then give each the nearest column where its rows are free."""
+    chains = _chains(made, names, ahead, aside)
+    hoped = {a.target for out in ahead.values() for a in out if not a.failure} - aside
+    clean = _reached_without_failure(names, ahead, aside)
+    taken: list[set[int]] = []
+    order = sorted(
+        range(len(chains)),
+        key=lambda i: (
+            i != 0,
+            chains[i][0] not in clean,
+            chains[i][0] not in hoped,
+            made.row[chains[i][0]],
+            i,
+        ),
+    )
+    for index in order:
+        chain = chains[index]
+        rows = set(range(made.row[chain[0]], made.row[chain[-1]] + 1))
+        first = 0 if index == 0 else 1
+        while len(taken) <= first:
+            taken.append(set())
+        column = next((c for c in range(first, len(taken)) if not taken[c] & rows), len(taken))
+        if column == len(taken):
+            taken.append(set())
+        taken[column] |= rows
+        for name in chain:
+            made.column[name] = column
 
 
-def _order(made: Layout, links: Sequence[Arrow], spine: frozenset[str]) -> None:
-    """Columns by four barycentre sweeps; the spine keeps column 0."""
-    rows: list[list[str]] = [[] for _ in range(made.layers)]
-    for node, layer in made.layer.items():
-        rows[layer].append(node)
-    above: dict[str, list[str]] = {node: [] for node in made.layer}
-    below: dict[str, list[str]] = {node: [] for node in made.layer}
-    for source, target in links:
-        above[target].append(source)
-        below[source].append(target)
-    for row in rows:
-        _seat(made, row, spine)
-    for sweep in range(4):
-        near, ordered = (above, rows) if sweep % 2 == 0 else (below, rows[::-1])
-        for row in ordered:
-            weight = {node: _mean([made.column[n] for n in near[node]], made.column[node]) for node in row}
-            row.sort(key=lambda node: (weight[node], made.column[node]))
-            _seat(made, row, spine)
+def _chains(
+    made: Layout, names: Sequence[str], ahead: dict[str, list[Arrow]], aside: frozenset[str]
+) -> list[list[str]]:
+    """Ways down, each node in one; the way forward is the first."""
+    hopeful = {
+        n: [a.target for a in out if not a.failure and a.target not in aside] for n, out in ahead.items()
+    }
+    onward = {n: hopeful[n] or _otherwise(out, aside) for n, out in ahead.items()}
+    depth: dict[str, int] = {}
+    for name in sorted(names, key=lambda n: -made.row[n]):
+        depth[name] = 1 + max((depth[target] for target in onward[name]), default=0)
+    free = dict.fromkeys(names)
+    chains: list[list[str]] = []
+    for start in sorted(names, key=lambda n: made.row[n]):
+        if start not in free:
+            continue
+        del free[start]
+        chain = [start]
+        while True:
+            following = max(onward[chain[-1]], key=lambda n: depth[n], default=None)
+            if following is None or following not in free:
+                break
+            made.follows[chain[-1]] = following
+            del free[following]
+            chain.append(following)
+        chains.append(chain)
+    return chains
 
 
-def _seat(made: Layout, row: list[str], spine: frozenset[str]) -> None:
-    """Number a row: the spine's node first, if it has one, the others from column 1 on."""
-    column = 1
-    for node in row:
-        if node in spine:
-            made.column[node] = 0
-        else:
-            made.column[node] = column
-            column += 1
+def _otherwise(out: Sequence[Arrow], aside: frozenset[str]) -> list[str]:
+    """Where a chain goes on when nothing hopeful is ahead: to what takes back, else to what a failure leads to."""
+    back = [a.target for a in out if not a.failure]
+    return back or [a.target for a in out if a.target not in aside]
 
 
-def _mean(values: list[int], default: int) -> float:
-    return sum(values) / len(values) if values else float(default)
+def _reached_without_failure(
+    names: Sequence[str], ahead: dict[str, list[Arrow]], aside: frozenset[str]
+) -> frozenset[str]:
+    """What the first node leads to when all goes well."""
+    seen = set(names[:1])
+    todo = list(names[:1])
+    while todo:
+        for arrow in ahead[todo.pop()]:
+            if not arrow.failure and arrow.target not in seen | aside:
+                seen.add(arrow.target)
+                todo.append(arrow.target)
+    return frozenset(seen)
+
+
+def _lanes(made: Layout, nodes: Sequence[Node], ahead: dict[str, list[Arrow]]) -> None:
+    """The lane is the column; where two boxes of a lane meet in a row, the later one and what follows it move down."""
+    lane = {node.id: node.lane or 0 for node in nodes}
+    position = {node.id: number for number, node in enumerate(nodes)}
+    taken: set[tuple[int, int]] = set()
+    for name in sorted(position, key=lambda n: (made.row[n], position[n])):
+        row = made.row[name]
+        while (lane[name], row) in taken:
+            row += 1
+        taken.add((lane[name], row))
+        made.row[name], made.column[name] = row, lane[name]

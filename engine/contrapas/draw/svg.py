@@ -1,72 +1,68 @@
-"""A machine as one SVG: the page's diagram, the README's and the pull request's; the same bytes for the same machine.
+"""A picture as one SVG: self-contained, the same bytes for the same scheme, readable to people and screen readers.
 
-Ids are stable (`state-ChargeCard`), so that a page can set the classes `done now next failed undone` on them.
+Every box has a stable id (`state-ChargeCard`), every arrow too (`edge-ChargeCard-compensate`). What an instance did, or
+what tests have reached, is told by classes alone: pages may swap them without drawing again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from contrapas.draw.graph import START, UNWINDS, Graph, element_id, shown
-from contrapas.draw.layout import Layout, layout
+from contrapas.draw.chart import scheme_of
+from contrapas.draw.graph import Graph, element_id, shown
+from contrapas.draw.place import LINE, SMALL_LINE, Area, Picture, Wire, Words, picture
+from contrapas.draw.scheme import Beside, Node, Scheme
+from contrapas.draw.style import style
 
-_CHAR, _BOX, _ROW, _GAP, _EDGE = 7.2, 28, 72, 40, 20
-_STYLE = (
-    "text{font:12px ui-monospace,monospace;fill:#222}.cause{font-size:10px;fill:#667}"
-    ".state rect{fill:#fff;stroke:#456;stroke-width:1.5}.undo rect{stroke-dasharray:4 3}"
-    ".outcome rect{fill:#eef3ee;stroke:#575}.start circle{fill:#456}"
-    ".edge path{fill:none;stroke:#789}.failure path{stroke-dasharray:5 3}.link{stroke:#aab;stroke-dasharray:2 3}"
-    ".pivot{stroke:#222;stroke-width:4}"
-    ".done rect{fill:#dff0df}.now rect{fill:#fff3c4;stroke-width:3}.next rect{stroke:#aaa}.next text{fill:#888}"
-    ".failed rect{fill:#f8dcdc}.undone rect{fill:#e6e0f2}"
-)
+Marks = Mapping["str | tuple[str, str]", str]
+"""Class of a box by its label (an outcome by its name, an undo as `undo(X)`), of an arrow by (source, target).
 
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    x: float
-    y: float
-    width: float
+`done now next failed undone` paint one instance, `covered missed` what tests have reached; others are kept as they are.
+"""
+_RADIUS = 6.0
 
 
-def svg(graph: Graph, *, classes: Mapping[str, str] | None = None) -> str:
-    """The drawing. classes: label or `shown` outcome -> one of `done now next failed undone`, for one instance's path."""
+def svg(graph: Graph, *, classes: Marks | None = None) -> str:
+    """The drawing of a machine. classes: see `Marks`."""
+    return drawing(scheme_of(graph), classes=classes)
+
+
+def drawing(scheme: Scheme, *, classes: Marks | None = None) -> str:
+    """The drawing of any scheme; ends with a line feed."""
+    made = picture(scheme)
     marks = classes or {}
-    nodes = [START, *graph.states, *graph.targets]
-    arrows = [(e.source, e.target) for e in graph.edges]
-    made = layout(nodes, arrows, spine=spine(graph))
-    places = _places(graph, made)
-    lane = max(p.x + p.width / 2 for p in places.values()) + _GAP
-    undo_width = max((_width(_undo_label(of)) for of, _ in graph.undos), default=0.0)
-    width = lane + (undo_width + _EDGE if graph.undos else 0)
-    height = made.layers * _ROW + _EDGE
-    body = [_edge(graph, made, places, arrow) for arrow in dict.fromkeys(arrows)]
-    body += [_undo(graph, places, of, undo, lane, undo_width, marks) for of, undo in graph.undos]
-    body += [_node(graph, label, places[label], marks) for label in nodes]
-    title = f"{graph.name}@{graph.graph}: {len(graph.states)} states, {len(graph.edges)} transitions"
+    wide, high = _n(made.width), _n(made.height)
+    names = _Names()
+    body = [_band(name, area) for name, area in made.heads]
+    body += [_scope(one.area, one.words) for one in made.scopes]
+    body += [_edge(names, wire, marks) for wire in _painted_last(made.wires, marks)]
+    body += [_undo(names, made.boxes[node.id], one, area, marks) for node, one, area in made.beside]
+    body += [_node(names, made, node, marks) for node in scheme.nodes]
+    body += _notes(made)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" '
-        f'width="{_n(width)}" height="{_n(height)}" role="img">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n"
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" '
-        'orient="auto-start-reverse"><path d="M0,0 L8,4 L0,8 z" fill="#789"/></marker></defs>\n'
-        + "\n".join(body)
-        + "\n</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="contrapas" viewBox="0 0 {wide} {high}" '
+        f'width="{wide}" height="{high}" role="img" aria-label={quoteattr(f"{scheme.title}: {scheme.about}")}>\n'
+        f"<title>{escape(scheme.title)}</title>\n<desc>{escape(scheme.about)}</desc>\n"
+        f"<style>{style()}</style>\n"
+        f'<rect class="paper" width="{wide}" height="{high}" rx="8"/>\n'
+        f'<text class="title" x="16" y="26">{escape(scheme.title)}</text>\n' + "\n".join(body) + "\n</svg>\n"
     )
 
 
-def spine(graph: Graph) -> frozenset[str]:
-    """The way forward: from START along the first arrow that is no failure, until an end or a loop."""
-    at, seen = START, {START}
-    while True:
-        ahead = [e.target for e in graph.edges if e.source == at and not e.failure]
-        onward = next((t for t in ahead if t not in seen), None)
-        if onward is None:
-            return frozenset(seen)
-        seen.add(onward)
-        at = onward
+class _Names:
+    """Ids of elements, each used once."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+
+    def one(self, wanted: str) -> str:
+        """The wanted id, or one with a number after it."""
+        name, number = wanted, 2
+        while name in self.used:
+            name, number = f"{wanted}.{number}", number + 1
+        self.used.add(name)
+        return quoteattr(name)
 
 
 def _n(value: float) -> str:
@@ -74,129 +70,136 @@ def _n(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _width(label: str) -> float:
-    return max(60.0, len(label) * _CHAR + 20)
+def _mark(marks: Marks, *keys: str | tuple[str, str]) -> str:
+    found = next((marks[key] for key in keys if key in marks), "")
+    return f" {found}" if found else ""
 
 
-def _undo_label(of: str) -> str:
-    return f"undo({of})"
+def _mark_of(marks: Marks, ends: tuple[str, str]) -> str:
+    return _mark(marks, ends, (shown(ends[0]), shown(ends[1])))
 
 
-def _places(graph: Graph, made: Layout) -> dict[str, _Place]:
-    """Pixels: a column is as wide as its widest box, a dummy is a narrow gap."""
-    widths: dict[int, float] = {}
-    for node, column in made.column.items():
-        own = 24.0 if node.startswith("~") else _width(shown(node))
-        widths[column] = max(widths.get(column, 24.0), own)
-    centres: dict[int, float] = {}
-    x = float(_EDGE)
-    for column in range(max(widths, default=0) + 1):
-        wide = widths.get(column, 24.0)
-        centres[column] = x + wide / 2
-        x += wide + _GAP
-    return {
-        node: _Place(
-            centres[column],
-            _EDGE + made.layer[node] * _ROW + _BOX / 2,
-            24.0 if node.startswith("~") else _width(shown(node)),
-        )
-        for node, column in made.column.items()
-    }
+def _painted_last(wires: list[Wire], marks: Marks) -> list[Wire]:
+    """Where arrows share their way, the lit one lies on top."""
+    rank = {"": 1, " next": 0}
+    return sorted(wires, key=lambda wire: rank.get(_mark_of(marks, wire.arrow.ends), 2))
 
 
-def _node(graph: Graph, label: str, at: _Place, marks: Mapping[str, str]) -> str:
-    mark = marks.get(label, marks.get(shown(label), ""))
-    if label == START:
-        return (
-            f'<g id="state-START" class="start {mark}"><title>START</title>'
-            f'<circle cx="{_n(at.x)}" cy="{_n(at.y)}" r="8"/></g>'.replace(' "', '"')
-        )
-    state = graph.states.get(label)
-    kind = "outcome" if state is None else "state undo" if state.kind in UNWINDS else "state"
-    about = shown(label) if state is None else f"{label}: {state.operation}, line {state.line}"
-    return _box(f"state-{element_id(shown(label))}", f"{kind} {mark}".strip(), about, shown(label), at)
-
-
-def _box(name: str, classes: str, title: str, words: str, at: _Place) -> str:
-    return (
-        f"<g id={quoteattr(name)} class={quoteattr(classes)}><title>{escape(title)}</title>"
-        f'<rect x="{_n(at.x - at.width / 2)}" y="{_n(at.y - _BOX / 2)}" width="{_n(at.width)}" height="{_BOX}" rx="6"/>'
-        f'<text x="{_n(at.x)}" y="{_n(at.y + 4)}" text-anchor="middle">{escape(words)}</text></g>'
+def _text(words: Words, classes: str) -> str:
+    return "".join(
+        f'<text class="{classes}" x="{_n(words.area.x)}" y="{_n(words.area.y + 10 + n * SMALL_LINE)}">{escape(line)}</text>'
+        for n, line in enumerate(words.lines)
     )
 
 
-def _undo(
-    graph: Graph,
-    places: Mapping[str, _Place],
-    of: str,
-    undo: str,
-    lane: float,
-    width: float,
-    marks: Mapping[str, str],
-) -> str:
+def _rect(area: Area, classes: str, radius: float) -> str:
+    return (
+        f'<rect class="{classes}" x="{_n(area.x)}" y="{_n(area.y)}" width="{_n(area.width)}" '
+        f'height="{_n(area.height)}" rx="{_n(radius)}"/>'
+    )
+
+
+def _scope(area: Area, words: Words) -> str:
+    return f'<g class="scope"><title>scope</title>{_rect(area, "frame", 8)}{_text(words, "small")}</g>'
+
+
+def _band(name: str, area: Area) -> str:
+    head = f'<text class="head" x="{_n(area.centre)}" y="{_n(area.y + 17)}" text-anchor="middle">{escape(name)}</text>'
+    return f'<g class="lane"><title>{escape(name)}</title>{_rect(area, "band", 8)}{head}</g>'
+
+
+def _notes(made: Picture) -> list[str]:
+    y = made.height - len(made.scheme.notes) * LINE - 4
+    return [
+        f'<text class="note small" x="16" y="{_n(y + n * LINE)}">{escape(line)}</text>'
+        for n, line in enumerate(made.scheme.notes)
+    ]
+
+
+def _node(names: _Names, made: Picture, node: Node, marks: Marks) -> str:
+    area = made.boxes[node.id]
+    mark = _mark(marks, node.id, shown(node.id))
+    name = names.one(f"state-{element_id(shown(node.id))}")
+    about = f"<g id={name} class={quoteattr(node.kind + mark)}><title>{escape(node.title)}</title>"
+    if node.shape == "dot":
+        return f"{about}{_rect(area, 'dot', area.width / 2)}</g>"
+    drawn = _rect(area, "box", min(area.height / 2, 17) if node.shape == "pill" else 6)
+    if node.shape == "frame":
+        x1, x2 = area.x + 6, area.right - 6
+        drawn += f'<path class="bars" d="M{_n(x1)},{_n(area.y)} V{_n(area.bottom)} M{_n(x2)},{_n(area.y)} V{_n(area.bottom)}"/>'
+    y = area.y + 19 if node.inner else area.middle - (len(node.lines) - 1) * LINE / 2 + 4
+    drawn += "".join(
+        f'<text x="{_n(area.centre)}" y="{_n(y + n * LINE)}" text-anchor="middle">{escape(line)}</text>'
+        for n, line in enumerate(node.lines)
+    )
+    for text, place in made.inner[node.id]:
+        drawn += _rect(place, "inner", 4) + _centred(text, place)
+    return f"{about}{drawn}</g>"
+
+
+def _centred(text: str, area: Area) -> str:
+    return f'<text class="small" x="{_n(area.centre)}" y="{_n(area.middle + 4)}" text-anchor="middle">{escape(text)}</text>'
+
+
+def _undo(names: _Names, step: Area, one: Beside, area: Area, marks: Marks) -> str:
     """An undo in the lane beside its step."""
-    step = places.get(of)
-    label = _undo_label(of)
-    at = _Place(lane + width / 2, step.y if step else _EDGE + _BOX / 2, width)
-    link = ""
-    if step is not None:
-        link = (
-            f'<line class="link" x1="{_n(step.x + step.width / 2)}" y1="{_n(step.y)}" '
-            f'x2="{_n(at.x - at.width / 2)}" y2="{_n(at.y)}"/>\n'
-        )
-    mark = marks.get(label, "")
-    return link + _box(
-        f"state-{element_id(label)}", f"state undo {mark}".strip(), f"{label}: {undo}", label, at
-    )
-
-
-def _edge(graph: Graph, made: Layout, places: Mapping[str, _Place], arrow: tuple[str, str]) -> str:
-    source, target = arrow
-    edges = [e for e in graph.edges if (e.source, e.target) == arrow]
-    causes = " | ".join(dict.fromkeys(e.cause for e in edges if e.cause))
-    failure = all(e.failure for e in edges)
-    if source == target:
-        at = places[source]
-        x, y = at.x - at.width / 2, at.y
-        points = (
-            f"M{_n(x)},{_n(y - 6)} C{_n(x - 28)},{_n(y - 18)} {_n(x - 28)},{_n(y + 18)} {_n(x)},{_n(y + 6)}"
-        )
-        label_at = (x - 24, y + 24)
-        bar = ""
-    else:
-        points, label_at, bar = _line(graph, made, places, arrow)
-    name = f"edge-{element_id(shown(source))}-{element_id(shown(target))}"
-    words = (
-        f'<text class="cause" x="{_n(label_at[0])}" y="{_n(label_at[1])}">{escape(causes)}</text>'
-        if causes
-        else ""
-    )
+    mark = _mark(marks, one.id)
+    link = f'<path class="link{mark}" d="M{_n(area.right)},{_n(area.middle)} H{_n(step.x)}"/>'
+    name = names.one(f"state-{element_id(one.id)}")
     return (
-        f'<g id={quoteattr(name)} class="edge{" failure" if failure else ""}"><title>'
-        f"{escape(f'{shown(source)} → {shown(target)}: {causes}' if causes else f'{shown(source)} → {shown(target)}')}"
-        f'</title><path d="{points}" marker-end="url(#tip)"/>{words}{bar}</g>'
+        f"{link}<g id={name} class={quoteattr(f'state undo{mark}')}><title>{escape(one.title)}</title>"
+        f"{_rect(area, 'box', 6)}{_centred(one.words, area)}</g>"
     )
 
 
-def _line(
-    graph: Graph, made: Layout, places: Mapping[str, _Place], arrow: tuple[str, str]
-) -> tuple[str, tuple[float, float], str]:
-    """The path, where its words stand, and the bar of the pivot."""
-    way = made.ways[arrow]
-    down = made.layer[way[0]] < made.layer[way[-1]]
-    points: list[tuple[float, float]] = []
-    for index, node in enumerate(way):
-        at, half = places[node], _BOX / 2 if not node.startswith("~") else 0
-        leaves = index == 0
-        points.append((at.x, at.y + (half if leaves == down else -half)))
-    path = f"M{_n(points[0][0])},{_n(points[0][1])}" + "".join(f" L{_n(x)},{_n(y)}" for x, y in points[1:])
-    (x0, y0), (x1, y1) = points[0], points[1]
-    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
-    bar = ""
-    if arrow in graph.pivots:
-        bar = (
-            f'<line class="pivot" x1="{_n(middle[0] - 24)}" y1="{_n(middle[1])}" '
-            f'x2="{_n(middle[0] + 24)}" y2="{_n(middle[1])}"><title>point of no return</title></line>'
-        )
-    side = 6 if x1 >= x0 else -6
-    return path, (middle[0] + side, middle[1] - 4), bar
+def _edge(names: _Names, wire: Wire, marks: Marks) -> str:
+    arrow = wire.arrow
+    name = names.one(f"edge-{element_id(shown(arrow.source))}-{element_id(shown(arrow.target))}")
+    classes = f"edge{' failure' if arrow.failure else ''}{_mark_of(marks, arrow.ends)}"
+    drawn = f'<path d="{_curve(wire.points)}"/>{_tip(wire.points)}'
+    if wire.words is not None:
+        drawn += _text(wire.words, "cause")
+    if wire.bar is not None:
+        drawn += _rect(wire.bar, "bar", 2)
+    if wire.bar_words is not None:
+        drawn += _text(wire.bar_words, "cause pivot")
+    return f"<g id={name} class={quoteattr(classes)}><title>{escape(arrow.title)}</title>{drawn}</g>"
+
+
+def _curve(points: tuple[tuple[float, float], ...]) -> str:
+    """Straight pieces with round corners; the last one ends where the tip begins."""
+    inner = [*points[:-1], _before_tip(points)]
+    path = f"M{_n(inner[0][0])},{_n(inner[0][1])}"
+    for before, corner, after in zip(inner, inner[1:], inner[2:], strict=False):
+        a, b = _towards(corner, before), _towards(corner, after)
+        path += f" L{_n(a[0])},{_n(a[1])} Q{_n(corner[0])},{_n(corner[1])} {_n(b[0])},{_n(b[1])}"
+    return f"{path} L{_n(inner[-1][0])},{_n(inner[-1][1])}"
+
+
+def _towards(corner: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """A point a radius away from a corner, at most half of the way."""
+    dx, dy = other[0] - corner[0], other[1] - corner[1]
+    length = abs(dx) + abs(dy)
+    share = min(_RADIUS, length / 2) / length if length else 0.0
+    return corner[0] + dx * share, corner[1] + dy * share
+
+
+def _direction(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+    (x0, y0), (x1, y1) = points[-2], points[-1]
+    length = abs(x1 - x0) + abs(y1 - y0) or 1.0
+    return (x1 - x0) / length, (y1 - y0) / length
+
+
+def _before_tip(points: tuple[tuple[float, float], ...]) -> tuple[float, float]:
+    dx, dy = _direction(points)
+    return points[-1][0] - dx * 7, points[-1][1] - dy * 7
+
+
+def _tip(points: tuple[tuple[float, float], ...]) -> str:
+    """The head of an arrow, as a shape of its own: it takes the colour of its arrow everywhere."""
+    (x, y), (dx, dy) = points[-1], _direction(points)
+    bx, by = x - dx * 8, y - dy * 8
+    return (
+        f'<polygon class="tip" points="{_n(x)},{_n(y)} {_n(bx - dy * 4)},{_n(by + dx * 4)} '
+        f'{_n(bx + dy * 4)},{_n(by - dx * 4)}"/>'
+    )
