@@ -27,9 +27,9 @@ def faults(picture: Picture) -> list[str]:
             found += [f"{a} covers {b}"] if _overlap(one, two) else []
     for wire in picture.wires:
         found += _wire(picture, wire, boxes, words)
-    for node, one, area in picture.beside:
+    for node, undo, area in picture.beside:
         link = ((area.right, area.middle), (picture.boxes[node.id].x, area.middle))
-        found += [f"link {one.id} crosses {b}" for b, box in boxes if _crosses(link, box)]
+        found += [f"link {undo.id} crosses {b}" for b, box in boxes if _crosses(link, box)]
     found += _hidden(picture)
     whole = Area(0, 0, picture.width, picture.height)
     for name, area in [*boxes, *((n, w.area) for n, w in words), *((s.name, s.area) for s in picture.scopes)]:
