@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.compiler.operations import IMMEDIATE, LATER, OPERATIONS, Found, Operations
 from contrapas.compiler.refusals import Refusals
 
@@ -48,7 +48,7 @@ class Accept:
 
     def function(self, node: ast.AsyncFunctionDef) -> None:
         """The whole body."""
-        for inner in ast.walk(node):
+        for inner in ast.walk(node):  # operators too: what is not on the list is refused
             if type(inner).__name__ not in KNOWN and inner is not node:
                 self._refuse(
                     inner,
@@ -76,7 +76,7 @@ class Accept:
 
     def _parts(self, node: ast.AST) -> None:
         """Expressions and statements below, in order."""
-        for child in ast.iter_child_nodes(node):
+        for child in trees.children(node):
             if isinstance(child, ast.stmt):
                 self._stmt(child)
             elif isinstance(child, ast.expr):
@@ -253,7 +253,7 @@ class Accept:
         self._inner(node)
 
     def _on_classdef(self, node: ast.ClassDef) -> None:
-        if any(scopes.has_await(n) for n in ast.iter_child_nodes(node)):
+        if any(scopes.has_await(n) for n in trees.children(node)):
             self._refuse(node, "CP105", "await in a class body", "compute it before")
         self._inner(node)
 
@@ -279,7 +279,7 @@ class Accept:
                 f"an inner function captures {self.saga}, which belongs to one activation",
                 "pass it as an argument",
             )
-        for part in ast.walk(node):
+        for part in trees.walk(node):
             if part is node:
                 continue
             if isinstance(part, ast.AsyncFunctionDef):
@@ -310,7 +310,7 @@ class Accept:
             self._call_refusals(node)
         elif isinstance(node, ast.Attribute):
             self._attribute(node)
-        for child in ast.iter_child_nodes(node):
+        for child in trees.children(node):
             if isinstance(child, ast.expr):
                 self._expr(child, node)
             elif isinstance(child, ast.keyword | ast.comprehension):

@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from contrapas.compiler import trees
 from contrapas.compiler.emit import Emitter, function
 from contrapas.compiler.support import CONSTANTS
 from contrapas.machine.ir import Program
@@ -67,7 +68,7 @@ def _defaults(program: Program) -> tuple[tuple[Any, ...] | None, dict[str, Any] 
 
 def set_lines(node: ast.AST, line: int) -> None:
     """Give everything without a place the line of the `def` (G4)."""
-    for inner in ast.walk(node):
+    for inner in trees.walk(node):
         if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
             inner.lineno, inner.col_offset = line, 0  # type: ignore[attr-defined]
             inner.end_lineno, inner.end_col_offset = line, 0  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from contrapas.author.event import Event
 from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.service import Depends
-from contrapas.compiler import scopes, source
+from contrapas.compiler import scopes, source, trees
 from contrapas.compiler.accept import Accept, signature
 from contrapas.compiler.lower import Unknown, lower
 from contrapas.compiler.operations import Operations, members
@@ -182,7 +182,7 @@ def _namespace(fn: Any) -> Mapping[str, Any]:
 def _recreated(program: Program) -> None:
     """Local functions that the prologue defines again (A4), and aliases of ambient values."""
     bindings: dict[str, list[ast.stmt]] = {}
-    for stmt in ast.walk(program.node):
+    for stmt in trees.walk(program.node):
         if isinstance(stmt, ast.stmt):
             for name in _direct(stmt):
                 bindings.setdefault(name, []).append(stmt)
@@ -211,10 +211,10 @@ def _direct(stmt: ast.stmt) -> set[str]:
     names: set[str] = set()
     if isinstance(stmt, ast.Import | ast.ImportFrom):
         return {a.asname or a.name.partition(".")[0] for a in stmt.names}
-    for child in ast.iter_child_nodes(stmt):
+    for child in trees.children(stmt):
         if isinstance(child, ast.stmt):
             continue
-        for node in ast.walk(child):
+        for node in trees.walk(child):
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
                 names.add(node.id)
             elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:

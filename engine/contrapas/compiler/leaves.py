@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contrapas.compiler import trees
 from contrapas.compiler.lower.builder import PLACEHOLDER, call, load, place, store
 from contrapas.compiler.saving import Leaving, Plan
 from contrapas.compiler.scopes import clone
@@ -87,7 +88,8 @@ class Leaves:
             pc = mine
         native = _Native(self.layout.pcs, self.labels)
         for stmt in block.native:
-            made: Any = native.visit(clone(stmt))
+            copied = clone(stmt)
+            made: Any = native.visit(copied) if native.changes(copied) else copied
             stmts.extend(made if made.__class__ is list else [made])
         stmts.extend(self._term(block, pc, depth))
         return stmts
@@ -117,7 +119,8 @@ class Leaves:
         return self._await(term)
 
     def _named(self, test: ast.expr) -> ast.expr:
-        return _Native(self.layout.pcs, self.labels).visit(test)  # type: ignore[no-any-return]
+        native = _Native(self.layout.pcs, self.labels)
+        return native.visit(test) if native.changes(test) else test
 
     # -- awaits --------------------------------------------------------------------------------------------
 
@@ -165,7 +168,18 @@ class _Native(ast.NodeTransformer):
     def __init__(self, pcs: Mapping[int, int], labels: Mapping[str, str]) -> None:
         self.pcs = pcs
         self.labels = labels
-        self.inner = 0
+
+    @staticmethod
+    def changes(tree: ast.AST) -> bool:
+        """Whether there is anything to change: visiting a tree costs more than to look."""
+        for node in trees.walk(tree):
+            kind = node.__class__
+            if kind is ast.Constant:
+                if node.__dict__.get("kind") == PLACEHOLDER:
+                    return True
+            elif kind is ast.Return or kind is Exit:
+                return True
+        return False
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node

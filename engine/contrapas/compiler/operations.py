@@ -7,7 +7,7 @@ import functools
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Union, get_args, get_origin
 
 from contrapas.author.event import Command, Event, message_spec
 from contrapas.author.retry import Retry
@@ -18,7 +18,7 @@ from contrapas.codec.kinds import is_kind
 from contrapas.compiler import constants, manifold, scopes
 from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
-from contrapas.errors import ContrapasError
+from contrapas.errors import ContrapasError, DataError
 from contrapas.machine.ir import Site
 
 UNRESOLVED: Final = object()
@@ -483,7 +483,7 @@ class Operations:
         ):
             return None
         target = self._takes_back(value.body)
-        if target is None or any(isinstance(n, ast.Await | ast.NamedExpr) for n in ast.walk(value.body)):
+        if target is None or any(isinstance(n, ast.Await | ast.NamedExpr) for n in trees.walk(value.body)):
             return None
         parameter = (args.posonlyargs + args.args)[0].arg
         needs = parameter in set(scopes.reads(value.body))
@@ -531,8 +531,8 @@ def members(annotation: Any) -> tuple[Any, ...]:
 
 def _hints(fn: Any) -> dict[str, Any]:
     try:
-        return get_type_hints(fn, include_extras=True)
-    except (NameError, TypeError, AttributeError):
+        return hints_of(fn)
+    except (DataError, TypeError, AttributeError):
         return dict(getattr(fn, "__annotations__", {}))
 
 
@@ -546,7 +546,7 @@ def _once(parts: list[Found]) -> list[Found]:
 
 
 def _mentions(value: ast.expr, name: str) -> bool:
-    return any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(value))
+    return any(isinstance(n, ast.Name) and n.id == name for n in trees.walk(value))
 
 
 def _called(target: Any) -> str:

@@ -9,8 +9,13 @@ import ast
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
+from contrapas.compiler import trees
+
 N = TypeVar("N", bound=ast.AST)
 FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_FUNCTIONS: Final = frozenset(FUNCTIONS)
+_INNER: Final = _FUNCTIONS | {ast.ClassDef}
+_AWAITS: Final = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
@@ -20,30 +25,33 @@ def has_await(node: ast.AST | list[ast.stmt] | list[ast.expr] | None) -> bool:
         return False
     if isinstance(node, list):
         return any(has_await(n) for n in node)
-    cached = getattr(node, "_cp_await", None)
+    cached = node.__dict__.get("_cp_await")
     if cached is not None:
         return bool(cached)
-    found = isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or any(
-        has_await(n) for n in same_scope(node)
-    )
+    found = isinstance(node, _AWAITS)
+    if not found:
+        for inner in same_scope(node):
+            if has_await(inner):
+                found = True
+                break
     node._cp_await = found  # type: ignore[attr-defined]
     return found
 
 
-def same_scope(node: ast.AST) -> Iterator[ast.AST]:
+def same_scope(node: ast.AST) -> list[ast.AST]:
     """Children that are evaluated in this function; of inner functions only decorators, defaults, annotations."""
+    if node.__class__ not in _FUNCTIONS:
+        return trees.children(node)
     if isinstance(node, ast.Lambda):
-        yield from _defaults(node.args)
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        yield from node.decorator_list
-        yield from _defaults(node.args)
-        for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
-            if arg.annotation is not None:
-                yield arg.annotation
-        if node.returns is not None:
-            yield node.returns
-    else:
-        yield from ast.iter_child_nodes(node)
+        return [*_defaults(node.args)]
+    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    found: list[ast.AST] = [*node.decorator_list, *_defaults(node.args)]
+    for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
+        if arg.annotation is not None:
+            found.append(arg.annotation)
+    if node.returns is not None:
+        found.append(node.returns)
+    return found
 
 
 def _defaults(args: ast.arguments) -> Iterator[ast.expr]:
@@ -51,11 +59,17 @@ def _defaults(args: ast.arguments) -> Iterator[ast.expr]:
     yield from (d for d in args.kw_defaults if d is not None)
 
 
-def walk(node: ast.AST) -> Iterator[ast.AST]:
+def walk(node: ast.AST) -> list[ast.AST]:
     """Every node evaluated in this function, in source order, inner function bodies left out."""
-    yield node
-    for child in same_scope(node):
-        yield from walk(child)
+    found: list[ast.AST] = []
+    stack = [node]
+    while stack:
+        each = stack.pop()
+        found.append(each)
+        inner = same_scope(each)
+        inner.reverse()
+        stack += inner
+    return found
 
 
 def bound(body: list[ast.stmt]) -> tuple[str, ...]:
@@ -158,7 +172,7 @@ def reads(node: ast.AST) -> Iterator[str]:
         for stmt in node.body:
             yield from (n for n in reads(stmt))
         return
-    for child in ast.iter_child_nodes(node):
+    for child in trees.children(node):
         yield from reads(child)
 
 
@@ -166,7 +180,7 @@ def comprehension_names(node: ast.ListComp | ast.SetComp | ast.DictComp | ast.Ge
     """Variables of a comprehension."""
     names: set[str] = set()
     for generator in node.generators:
-        for part in ast.walk(generator.target):
+        for part in trees.walk(generator.target):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
                 names.add(part.id)
     return names
@@ -200,15 +214,9 @@ def arguments(args: ast.arguments) -> tuple[str, ...]:
 def inner_functions(body: list[ast.stmt]) -> Iterator[ast.AST]:
     """Inner functions, lambdas and classes that stand in statements, at any depth of this scope."""
     for stmt in body:
-        for node in _walk_comprehensions(stmt):
-            if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+        for node in walk(stmt):
+            if node.__class__ in _INNER:
                 yield node
-
-
-def _walk_comprehensions(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    for child in ast.iter_child_nodes(node) if not isinstance(node, FUNCTIONS) else same_scope(node):
-        yield from _walk_comprehensions(child)
 
 
 def captured(body: list[ast.stmt], own: set[str]) -> frozenset[str]:
@@ -227,7 +235,7 @@ def rebound_inside(body: list[ast.stmt]) -> frozenset[str]:
     """Locals that an inner function rebinds by `nonlocal`."""
     names: set[str] = set()
     for node in inner_functions(body):
-        for inner in ast.walk(node):
+        for inner in trees.walk(node):
             if isinstance(inner, ast.Nonlocal):
                 names.update(inner.names)
     return frozenset(names)
@@ -235,15 +243,19 @@ def rebound_inside(body: list[ast.stmt]) -> frozenset[str]:
 
 def clone(node: N) -> N:
     """A copy of a tree that shares nothing that could be changed; much faster than `copy.deepcopy`."""
-    fields = node.__dict__
-    if not fields:
+    held = node.__dict__
+    if not held:
         return node  # `Load()`, operators
     made = node.__class__.__new__(node.__class__)
     into = made.__dict__
-    for name, value in fields.items():
-        if isinstance(value, ast.AST):
-            value = clone(value)
-        elif value.__class__ is list:
+    into.update(held)
+    for name in trees.FIELDS[node.__class__]:
+        value = held.get(name)
+        if value is None:
+            continue
+        if value.__class__ is list:
             value = [clone(v) if isinstance(v, ast.AST) else v for v in value]
+        elif isinstance(value, ast.AST):
+            value = clone(value)
         into[name] = value
     return made

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-
+from contrapas.compiler import trees
 from contrapas.compiler.lower.natives import exits
 from contrapas.compiler.uses import State, Walk
 from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Return
@@ -53,7 +52,7 @@ def _thread(program: Program) -> None:
             term.yes, term.no = final(term.yes), final(term.no)
         if block.exits:
             for stmt in block.native:
-                for node in ast.walk(stmt):
+                for node in trees.walk(stmt):
                     if isinstance(node, Exit):
                         node.to = final(node.to)
             block.exits = exits(block.native)

@@ -14,7 +14,7 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.machine import Refusal
 
 _FUTURES: int = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
@@ -73,7 +73,7 @@ def read(fn: Any, name: str) -> Source | Refusal:
         return _stale(name, code)
     plain = tuple(line.rstrip("\r\n") for line in lines)
     node = scopes.clone(found)
-    for inner in ast.walk(node):
+    for inner in trees.walk(node):
         if isinstance(inner, ast.JoinedStr):  # 3.12 puts empty texts into some of them
             inner.values = [v for v in inner.values if not (isinstance(v, ast.Constant) and v.value == "")]
     return Source(node=node, file=code.co_filename, lines=plain, flags=flags)
@@ -91,7 +91,7 @@ def _compiled(text: str, file: str, flags: int) -> types.CodeType:
 
 
 def _find(tree: ast.Module, name: str, first: int) -> ast.AsyncFunctionDef | ast.FunctionDef | None:
-    for node in ast.walk(tree):
+    for node in trees.walk(tree):
         if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name:
             start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             if start == first:

@@ -10,7 +10,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.compiler.uses import State, Walk, mentions, pattern_names
 from contrapas.machine.ir import Await, Block, Branch, Program, Raise, Return
 
@@ -131,7 +131,7 @@ def functions_of(program: Program) -> dict[str, tuple[str, ...]]:
     """Local functions -> locals they capture."""
     own = set(program.locals)
     found: dict[str, tuple[str, ...]] = {}
-    for node in ast.walk(program.node):
+    for node in trees.walk(program.node):
         if isinstance(node, ast.FunctionDef):
             found[node.name] = tuple(n for n in scopes.free(node) if n in own and n != node.name)
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):

@@ -17,6 +17,7 @@ from contrapas.author.step import StepDef
 from contrapas.codec.builder import type_text
 from contrapas.codec.kinds import generic, is_kind
 from contrapas.codec.registry import Registry
+from contrapas.compiler import trees
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.type_rules import BOTTOM, UNKNOWN, bind_target, iterated, members, merge, settle
 from contrapas.compiler.typeof import Typing
@@ -162,7 +163,7 @@ def _unregistered(program: Program, name: str, tp: Any, registry: Registry, refu
 def _exceptions(program: Program, typing_: Typing) -> list[type[BaseException]]:
     """Exception classes that the source names in handlers and raises."""
     found: dict[type[BaseException], None] = {}
-    for node in ast.walk(program.node):
+    for node in trees.walk(program.node):
         named: list[ast.expr] = []
         if isinstance(node, ast.ExceptHandler) and node.type is not None:
             named = list(node.type.elts) if isinstance(node.type, ast.Tuple) else [node.type]
@@ -196,7 +197,7 @@ class _Inference:
         self.own = frozenset(program.locals) | frozenset(program.hidden) | {"@in"}
         self.typing = Typing(self.names, program.namespace, program.saga_name)
         self.typing.own = self.own
-        for node in ast.walk(program.node):
+        for node in trees.walk(program.node):
             if (
                 isinstance(node, ast.AnnAssign)
                 and isinstance(node.target, ast.Name)
@@ -224,7 +225,7 @@ class _Inference:
         """What can be handled while an await stands in a handler of this `try`: what its handlers take."""
         if hidden.hint != "except":
             return BaseException
-        for node in ast.walk(self.program.node):
+        for node in trees.walk(self.program.node):
             if isinstance(node, ast.Try) and (node.lineno, node.col_offset) == (hidden.line, hidden.column):
                 return merge([_caught(h.type, self.typing) for h in node.handlers])
         return BaseException
@@ -232,7 +233,7 @@ class _Inference:
     def run(self) -> dict[str, Any]:
         self.names.update({name: BOTTOM for name in self.own})
         self.names.update(self.fixed)
-        nodes = list(_statements(self.program))
+        nodes = [node for node in _statements(self.program) if node.__class__ in _TELLING]
         before: dict[str, Any] = {}
         for _ in range(ROUNDS):
             before = dict(self.names)
@@ -266,7 +267,7 @@ class _Inference:
         bind_target(target, tp, names)
         for name, part in names.items():
             self._bind(name, part)
-        for inner in ast.walk(target):
+        for inner in trees.walk(target):
             if isinstance(inner, ast.Subscript):
                 self._store_item(inner, UNKNOWN)
 
@@ -362,6 +363,14 @@ def _mark(tp: Any) -> Any:
     return tp if tp in (BOTTOM, UNKNOWN) else None
 
 
+_TELLING: Final = frozenset((
+    ast.Assign, ast.AugAssign, ast.AnnAssign, ast.NamedExpr, ast.For, ast.ExceptHandler, ast.withitem, ast.Match,
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Call,
+))  # fmt: skip
+"""Nodes that tell the type of a name."""
+_CLOSED: Final = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda))
+
+
 def _statements(program: Program) -> Iterator[ast.AST]:
     """Every node of the native statements and terminators, without the inside of inner functions."""
     for block in program.blocks.values():
@@ -370,12 +379,10 @@ def _statements(program: Program) -> Iterator[ast.AST]:
             part = getattr(block.term, word, None)
             if isinstance(part, ast.AST):
                 stack.append(part)
-        while stack:
-            node = stack.pop(0)
+        for node in stack:  # grows meanwhile: breadth first
             yield node
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-                continue
-            stack.extend(ast.iter_child_nodes(node))
+            if node.__class__ not in _CLOSED:
+                stack.extend(trees.children(node))
 
 
 def _loaded(target: ast.expr) -> ast.expr:
@@ -391,7 +398,7 @@ def _loaded(target: ast.expr) -> ast.expr:
 def _handler_types(program: Program, typing_: Typing) -> dict[str, Any]:
     """Name -> union of the types of all handlers that bind it."""
     found: dict[str, list[Any]] = {}
-    for node in ast.walk(program.node):
+    for node in trees.walk(program.node):
         if isinstance(node, ast.ExceptHandler) and node.name:
             found.setdefault(node.name, []).append(_caught(node.type, typing_))
     return {name: merge(types) for name, types in found.items()}
@@ -457,7 +464,7 @@ def _operates(tp: Any) -> bool:
 
 def _binding(program: Program, name: str) -> ast.AST | None:
     """The first statement that binds a name."""
-    for node in ast.walk(program.node):
+    for node in trees.walk(program.node):
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
             return node
         if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name == name:

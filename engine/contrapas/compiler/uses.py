@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.machine.ir import Exit
 
 
@@ -105,7 +106,7 @@ class Walk:
             self._generic(node)
 
     def _generic(self, node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
+        for child in trees.children(node):
             if isinstance(child, ast.expr):
                 self.expr(child)
             elif isinstance(child, ast.stmt):
@@ -288,7 +289,10 @@ class Walk:
 
     def expr(self, node: ast.AST) -> None:
         """One expression, or a target, in evaluation order."""
-        if isinstance(node, ast.Name):
+        if node.__class__ in _PLAIN:
+            for child in trees.children(node):
+                self.expr(child)
+        elif isinstance(node, ast.Name):
             self._name(node)
         elif isinstance(node, ast.NamedExpr):
             self.expr(node.value)
@@ -311,12 +315,12 @@ class Walk:
         elif isinstance(node, (*scopes.FUNCTIONS, *scopes.COMPREHENSIONS)):
             for name in scopes.reads(node):
                 self.use(name)
-            for part in ast.walk(node):
+            for part in trees.walk(node):
                 if isinstance(part, ast.NamedExpr) and isinstance(node, scopes.COMPREHENSIONS):
                     self.state.maybe.add(part.target.id)
                     self.high.add(part.target.id)
         else:
-            for child in ast.iter_child_nodes(node):
+            for child in trees.children(node):
                 self.expr(child)
 
     def _perhaps(self, nodes: list[ast.expr]) -> None:
@@ -339,7 +343,7 @@ class Walk:
 def pattern_names(pattern: ast.pattern) -> set[str]:
     """Names that a pattern captures."""
     names: set[str] = set()
-    for node in ast.walk(pattern):
+    for node in trees.walk(pattern):
         if isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
             names.add(node.name)
         elif isinstance(node, ast.MatchMapping) and node.rest:
@@ -347,11 +351,38 @@ def pattern_names(pattern: ast.pattern) -> set[str]:
     return names
 
 
+_SILENT: Final = frozenset(
+    (
+        ast.Constant, ast.Call, ast.Assign, ast.Expr, ast.Compare, ast.BinOp, ast.Attribute, ast.Tuple, ast.List, ast.If,
+        ast.keyword, ast.Subscript, ast.Return, ast.FormattedValue, ast.JoinedStr, ast.BoolOp, ast.UnaryOp, ast.Dict,
+    )
+)  # fmt: skip
+"""Nodes without a name of their own."""
+
+
+_PLAIN: Final = frozenset(
+    (
+        ast.Constant,
+        ast.Call,
+        ast.BinOp,
+        ast.Attribute,
+        ast.keyword,
+        ast.Tuple,
+        ast.List,
+        ast.Subscript,
+        ast.UnaryOp,
+    )
+)
+"""Nodes whose parts are evaluated one after the other, and nothing else."""
+
+
 def mentions(stmts: Iterable[ast.AST]) -> set[str]:
     """Every name that stands anywhere in trees, inner scopes included."""
     names: set[str] = set()
     for stmt in stmts:
-        for node in ast.walk(stmt):
+        for node in trees.walk(stmt):
+            if node.__class__ in _SILENT:
+                continue
             if isinstance(node, ast.Name):
                 names.add(node.id)
             elif isinstance(
@@ -370,7 +401,7 @@ def mentions(stmts: Iterable[ast.AST]) -> set[str]:
 
 
 def _nonlocals(node: ast.AST) -> set[str]:
-    return {n for part in ast.walk(node) if isinstance(part, ast.Nonlocal) for n in part.names}
+    return {n for part in trees.walk(node) if isinstance(part, ast.Nonlocal) for n in part.names}
 
 
 def _irrefutable(pattern: ast.pattern) -> bool:

@@ -6,7 +6,7 @@ import ast
 from contextvars import ContextVar
 from typing import Any
 
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.compiler.refusals import Refusals
 from contrapas.machine.ir import Await, Program
 
@@ -21,9 +21,9 @@ def _changed_captures(program: Program, refusals: Refusals) -> None:
     """CP211. A loop's own variable changes at every turn, and nobody expects otherwise."""
     loops = {
         n.id
-        for node in ast.walk(program.node)
+        for node in trees.walk(program.node)
         if isinstance(node, ast.For | ast.comprehension)
-        for n in ast.walk(node.target)
+        for n in trees.walk(node.target)
         if isinstance(n, ast.Name)
     }
     for undo in program.undos:
@@ -63,7 +63,7 @@ def _bound_after(program: Program, site: int) -> set[str]:
 def _globals(program: Program, refusals: Refusals) -> None:
     """CP212: a mutable module global is read, or a context variable is set; neither is part of the state."""
     own = {*program.locals, program.saga_name, *(n for n, _ in program.ambients)}
-    for node in ast.walk(program.node):
+    for node in trees.walk(program.node):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in own:
             value: Any = program.namespace.get(node.id)
             if value.__class__ in (list, dict, set, bytearray) and not node.id.isupper():

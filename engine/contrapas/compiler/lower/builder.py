@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from contrapas.compiler import trees
 from contrapas.compiler.operations import Found
 from contrapas.machine.ir import Await, Block, Branch, Exit, Hidden, Jump, Program, Return, Term
 
@@ -263,7 +264,7 @@ def place(node: N, at: ast.AST) -> N:
         return node
     column = getattr(at, "col_offset", 0)
     end, end_column = getattr(at, "end_lineno", None) or line, getattr(at, "end_col_offset", None) or column
-    for inner in ast.walk(node):
+    for inner in trees.walk(node):
         if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
             inner.lineno, inner.col_offset = line, column  # type: ignore[attr-defined]
             inner.end_lineno, inner.end_col_offset = end, end_column  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from contrapas.compiler import trees
 from contrapas.machine.ir import Exit
 
 Leave = Callable[[str, ast.expr | None, ast.stmt, bool], ast.stmt]
@@ -110,7 +111,7 @@ def exits(stmts: list[ast.stmt]) -> tuple[int, ...]:
     """Blocks to which jumps out of native statements lead."""
     found: dict[int, None] = {}
     for stmt in stmts:
-        for node in ast.walk(stmt):
+        for node in trees.walk(stmt):
             if isinstance(node, Exit):
                 found.setdefault(node.to)
     return tuple(found)

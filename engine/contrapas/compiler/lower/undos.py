@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.compiler.lower.builder import call, load, place, placeholder
 from contrapas.compiler.operations import Found, Undoing
 from contrapas.machine.ir import Program, UndoSite
@@ -36,7 +36,7 @@ def replace_undos(program: Program, found: dict[int, Found]) -> None:
 
 def _undo_site(program: Program, number: int, undoing: Undoing, around: Around, at: ast.expr) -> UndoSite:
     assert undoing.body is not None
-    inner = {n.id for c in around for n in ast.walk(c.target) if isinstance(n, ast.Name)}
+    inner = {n.id for c in around for n in trees.walk(c.target) if isinstance(n, ast.Name)}
     known = set(program.locals) | inner
     names = dict.fromkeys(n for n in scopes.reads(undoing.body) if n in known and n != undoing.parameter)
     return UndoSite(
@@ -64,7 +64,7 @@ def _comprehension_scopes(node: ast.AST) -> dict[int, Around]:
             found[id(inner)] = around
         if isinstance(inner, scopes.COMPREHENSIONS):
             around = (*around, *inner.generators)
-        for child in ast.iter_child_nodes(inner):
+        for child in trees.children(inner):
             visit(child, around)
 
     visit(node, ())

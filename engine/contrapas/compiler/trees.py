@@ -1,0 +1,88 @@
+"""Walks over syntax trees that look only where nodes can be: the compiler spends most of its time in them.
+
+`ast.walk` asks every field of every node; names, numbers, contexts and operators are most of them, and hold nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Final
+
+_LEAVES: Final = frozenset(
+    [
+        "id",
+        "attr",
+        "ctx",
+        "op",
+        "ops",
+        "kind",
+        "lineno",
+        "col_offset",
+        "end_lineno",
+        "end_col_offset",
+        "type_comment",
+        "conversion",
+        "arg",
+        "is_async",
+        "simple",
+        "level",
+        "module",
+        "asname",
+        "rest",
+        "kwd_attrs",
+        "type_ignores",
+    ]
+)
+"""Fields that hold no node, or only an operator or a context, in every class that has them."""
+_NAMED: Final = frozenset(("TypeAlias",))
+"""Classes whose `name` is a node; everywhere else it is a text."""
+_EMPTY: Final = frozenset(("Constant", "Name", "Global", "Nonlocal", "alias", "MatchSingleton"))
+
+
+class _Fields(dict[type, tuple[str, ...]]):
+    """Class -> its fields that may hold nodes, in order."""
+
+    def __missing__(self, cls: type) -> tuple[str, ...]:
+        name = cls.__name__
+        fields: tuple[str, ...] = getattr(cls, "_fields", ())
+        if name in _EMPTY:
+            fields = ()
+        fields = tuple(f for f in fields if f not in _LEAVES and (f != "name" or name in _NAMED))
+        self[cls] = fields
+        return fields
+
+
+FIELDS: Final = _Fields()
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes directly below, in order, without operators and contexts."""
+    found: list[ast.AST] = []
+    for name in FIELDS[node.__class__]:
+        value = getattr(node, name, None)
+        if value is None:
+            continue
+        if value.__class__ is list:
+            found.extend([v for v in value if v is not None and v.__class__ is not str])
+        else:
+            found.append(value)
+    return found
+
+
+def walk(node: ast.AST) -> list[ast.AST]:
+    """A tree's nodes, breadth first as `ast.walk` gives them, without operators and contexts."""
+    found: list[ast.AST] = [node]
+    fields = FIELDS
+    for each in found:
+        held = each.__dict__
+        for name in fields[each.__class__]:
+            value = held.get(name)
+            if value is None:
+                continue
+            if value.__class__ is list:
+                for inner in value:
+                    if inner is not None and inner.__class__ is not str:
+                        found.append(inner)
+            else:
+                found.append(value)
+    return found
