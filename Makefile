@@ -69,6 +69,16 @@ format: setup  ## puts the code into shape
 bench: setup  ## one line of JSON per benchmark
 	@for f in benchmarks/bench_*.py; do $(BIN)/python $$f || exit 1; done
 
+CASES ?= 20000
+SEED ?= 0
+JOBS ?= 2
+TIME ?= 36000
+
+.PHONY: differential
+differential: setup  ## random sagas natively and compiled; CASES=1000000 SEED=0 JOBS=2 TIME=seconds; goes on where it ended
+	@$(BIN)/python -m contrapas.testing.differential --cases $(CASES) --seed $(SEED) --jobs $(JOBS) --time $(TIME) \
+		--state build/differential.jsonl
+
 .PHONY: services
 services:  ## servers that tests need: none, the built-in log is a file
 	@echo "nothing to start: the log is a SQLite file"

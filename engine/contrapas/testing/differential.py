@@ -46,6 +46,8 @@ class Report:
     """What a comparison saw."""
 
     runs: int = 0
+    traces: set[int] = field(default_factory=set[int])
+    """Runs that differ from one another in what they did; the scripts of one program may lead along the same way."""
     transitions: int = 0
     operations: int = 0
     states: set[str] = field(default_factory=set[str])
@@ -358,6 +360,7 @@ def compare(
         report.operations += right.operations
         report.states.update(right.states)
         report.errors += right.error is not None
+        report.traces.add(hash((pair.saga.name, tuple(right.told), right.value, right.error)))
         _same(pair.saga.name, seed, left, right)
     return report
 
@@ -377,6 +380,6 @@ def _same(name: str, seed: int, left: Run, right: Run) -> None:
 
 
 if __name__ == "__main__":
-    from contrapas.testing.differential_run import main
+    from contrapas.testing.differential_campaign import main
 
     raise SystemExit(main())

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 from contrapas.author.saga import Saga, SagaDef, saga
-from contrapas.testing import differential_prelude
+from contrapas.testing import differential_prelude, forms
 from contrapas.testing.differential_shrink import valid
 
 HEAD: Final = "from __future__ import annotations\n\n"
@@ -24,8 +24,12 @@ Lines = list[str]
 class Programs:
     """Writes one program."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, *, further: bool = True) -> None:
         self.random = random.Random(f"contrapas {seed}")
+        if further:
+            forms.loaded()
+        self.further = further
+        """Forms of `testing.forms` too; without them the texts stay the same for ever."""
         self.counter = 0
         self.budget = self.random.randrange(6, 34)
         self.subs: list[str] = []
@@ -35,6 +39,7 @@ class Programs:
         self.awaits = True
         self.ints: list[str] = []
         self.calls = 0
+        self.trying = 0
 
     def module(self) -> str:
         """The text of a module with `main` and up to two sagas that it calls."""
@@ -123,7 +128,9 @@ class Programs:
             lambda d: f"p[{self.random.randrange(2)}]",
             lambda d: f"({self.random.choice(INTS[:2])} := {self.number(d)})",
             lambda d: f"max({self.number(d)}, {self.number(d)})",
-            lambda d: f"boom({self.number(d)})",
+            lambda d: (
+                f"boom({self.number(d)})" if self.trying or self.chance(0.3) else f"abs({self.number(d)})"
+            ),
             lambda d: f"sum([v % 7 for v in {self.several(d)} if v > {self.sure()}])",
             lambda d: f"apply(lambda v: v + {self.sure()}, {self.number(d)})",
             lambda d: f"cell.bump({self.number(d)})" if self.cell else f"-{self.var()}",
@@ -141,7 +148,9 @@ class Programs:
     def awaited(self, depth: int) -> str:
         """An await that gives a number."""
         d = depth - 1
-        forms: list[Callable[[], str]] = [
+        if self.further and forms.NUMBERS and self.chance(0.15):
+            return str(self.random.choice(forms.NUMBERS)(self, d))
+        several: list[Callable[[], str]] = [
             lambda: f"(await num({self.number(d)}))",
             lambda: f"(await num({self.number(d)}, {self.number(d)}))",
             lambda: f"(await total({self.several(d)}, {self.number(d)}, z={self.number(d)}))",
@@ -165,9 +174,9 @@ class Programs:
         ]
         for sub in self.subs:
             if self.calls < 4:
-                forms.append(partial(self.called, sub, d))
-                forms.append(partial(self.joined, sub, d))
-        return self.random.choice(forms)()
+                several.append(partial(self.called, sub, d))
+                several.append(partial(self.joined, sub, d))
+        return self.random.choice(several)()
 
     def joined(self, sub: str, depth: int) -> str:
         """A called saga as a branch."""
@@ -269,6 +278,8 @@ class Programs:
 
     def statement(self, depth: int) -> Lines:
         """One statement."""
+        if self.further and self.awaits and forms.STATEMENTS and self.chance(0.08):
+            return list(self.random.choice(forms.STATEMENTS)(self, depth))
         simple = (
             self.assign,
             self.assign,
@@ -286,7 +297,11 @@ class Programs:
         )  # fmt: skip
         if depth >= 4 or self.budget <= 0 or self.chance(0.45):
             return self.random.choice(simple if self.chance(0.85) else rare)(depth)
-        return self.random.choice(compound)(depth)
+        before = frozenset(self.ints)
+        made = self.random.choice(compound)(depth)
+        # What only some ways bind is seldom read behind: most programs would end there.
+        self.ints = [n for n in self.ints if n in before or self.chance(0.06)]
+        return made
 
     def assign(self, depth: int) -> Lines:
         """`a = …`, `a += …`, several targets."""
@@ -482,7 +497,9 @@ class Programs:
 
     def try_(self, depth: int) -> Lines:
         """`try` in all its forms."""
+        self.trying += 1
         lines = ["try:", *self.inside(self.block(depth + 1))]
+        self.trying -= 1
         shape = self.random.random()
         if shape < 0.85:
             for kind in self.random.sample(_HANDLERS, self.random.choice((1, 1, 2))):
@@ -572,10 +589,13 @@ _HANDLERS: Final = (
 )  # fmt: skip
 
 
-def source_of(seed: int) -> str:
-    """The text of the program of a seed. What Python itself refuses (a walrus in the wrong place) is written anew."""
+def source_of(seed: int, *, further: bool = True) -> str:
+    """The text of the program of a seed. What Python itself refuses (a walrus in the wrong place) is written anew.
+
+    further: with the forms of `testing.forms`.
+    """
     for attempt in range(100):
-        text = Programs(f"{seed}.{attempt}").module()
+        text = Programs(f"{seed}.{attempt}", further=further).module()
         if valid(text):
             return text
     raise AssertionError(f"seed {seed} gives no program")
@@ -588,6 +608,7 @@ def loaded(text: str, name: str) -> dict[str, SagaDef[..., Any]]:
 
     namespace: dict[str, Any] = {"__name__": name, "saga": saga, "Saga": Saga, "Timeout": Timeout}
     namespace.update({n: v for n, v in vars(differential_prelude).items() if not n.startswith("__")})
+    namespace.update(forms.WORDS)
     namespace.update({n: getattr(errors, n) for n in ("StepFailed", "Cancelled")})
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     exec(compile(text, name, "exec", dont_inherit=True), namespace)  # noqa: S102  our own text, from a seed

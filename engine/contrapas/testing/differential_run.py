@@ -1,10 +1,9 @@
-"""`python -m contrapas.testing.differential`: random programs in both forms, for as long as one likes."""
+"""Random programs in both forms: one after the other, and the least program that fails (T3)."""
 
 from __future__ import annotations
 
-import argparse
+import linecache
 import re
-import sys
 import time
 import warnings
 from collections import Counter
@@ -19,6 +18,10 @@ from contrapas.testing.differential_shrink import shrunk
 
 SCRIPTS = 30
 """Scripts per program."""
+PROBES = 12
+"""After so many scripts a program that hardly does two different things is left."""
+_FAILS = (0.2, 0.1, 0.05, 0.02)
+"""Part of the steps that fail, by script: where many do, little of a long program is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter[str])
     report: Report = field(default_factory=Report)
     failures: list[Failure] = field(default_factory=list[Failure])
+    distinct: int = 0
+    """Runs that no other run of the same program was equal to."""
 
 
 def program(text: str, name: str) -> Pair:
@@ -51,17 +56,27 @@ def run(seeds: Iterable[int], scripts: int = SCRIPTS, *, stop_after: int = 1) ->
     """Programs of these seeds under so many scripts each; a program that the compiler refuses is counted by code."""
     tally = Tally()
     for seed in seeds:
+        name = f"<program {seed}>"
         try:
-            pair = program(source_of(seed), f"<program {seed}>")
+            pair = program(source_of(seed), name)
         except CompileError as why:
             tally.refused.update({r.code for r in why.refusals})
             continue
+        except Exception as why:  # noqa: BLE001  the compiler never raises (T8)
+            tally.failures.append(Failure(seed, 0, f"compiling raises {type(why).__name__}: {why}"))
+            continue
+        finally:
+            linecache.cache.pop(name, None)
         tally.programs += 1
+        tally.report.traces.clear()
         for script in range(scripts):
             found = difference(pair, seed, script, tally.report)
             if found:
                 tally.failures.append(Failure(seed, script, found))
                 break
+            if script == PROBES and len(tally.report.traces) <= PROBES // 4:
+                break  # more scripts of this one would go the same few ways
+        tally.distinct += len(tally.report.traces)
         if len(tally.failures) >= stop_after:
             break
     return tally
@@ -70,7 +85,8 @@ def run(seeds: Iterable[int], scripts: int = SCRIPTS, *, stop_after: int = 1) ->
 def difference(pair: Pair, seed: int, script: int, report: Report | None = None) -> str:
     """What differs, or what the compiled form raised that it never should; empty when all is the same."""
     try:
-        compare(pair, lambda: (Go(k="k", n=seed % 7),), [script], report=report)
+        fails = _FAILS[script % len(_FAILS)]
+        compare(pair, lambda: (Go(k="k", n=(seed + script) % 7),), [script], report=report, fails=fails)
     except Exception as why:  # noqa: BLE001  whatever the author's code raises
         return f"{type(why).__name__}: {why}"
     return ""
@@ -98,35 +114,3 @@ def least(failure: Failure, limit_s: float = 120) -> str:
 def _kind(text: str) -> str:
     """What is the same in every form of one failure."""
     return re.sub(r"[0-9]+", "0", "\n".join([line[:45] for line in text.split("\n")]))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m contrapas.testing.differential", description=__doc__)
-    parser.add_argument("--cases", type=int, default=5000, help="runs in both forms")
-    parser.add_argument("--seed", type=int, default=0, help="first program")
-    parser.add_argument("--scripts", type=int, default=SCRIPTS, help="scripts per program")
-    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first difference")
-    parser.add_argument("--show", action="store_true", help="print the program of --seed and end")
-    options = parser.parse_args(arguments)
-    if options.show:
-        print(source_of(options.seed))
-        return 0
-    began = time.monotonic()
-    seeds = range(options.seed, options.seed + -(-options.cases // options.scripts))
-    tally = run(seeds, options.scripts, stop_after=1_000_000 if options.keep_going else 1)
-    seen = tally.report
-    print(
-        f"{seen.runs} cases of {tally.programs} programs, {seen.operations} operations, {seen.transitions} transitions, "
-        f"{len(tally.failures)} differences, {sum(tally.refused.values())} refused {dict(tally.refused)}, "
-        f"{time.monotonic() - began:.1f} s"
-    )
-    for failure in tally.failures[:20]:
-        print(f"\nprogram {failure.seed}, script {failure.script}: {failure.text[:2000]}", file=sys.stderr)
-    if tally.failures:
-        print(f"\nthe least program that still fails:\n{least(tally.failures[0])}", file=sys.stderr)
-    return 1 if tally.failures else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

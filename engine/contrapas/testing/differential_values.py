@@ -18,6 +18,7 @@ from contrapas.author.op import MISSING, Op, UndoRef
 from contrapas.codec.exceptions import OWN
 
 WORDS: Final = ("", "a", "mug", "zoë", "$x", "x/y")
+_PLAIN: Final = frozenset((int, str, bool, type(None), float, bytes))
 Undoing = Callable[[Any, Any], Any]
 """(`undo=` of an operation, a sample reply) -> the operation or command that takes it back."""
 
@@ -27,6 +28,8 @@ def picture(value: Any, seen: dict[int, int] | None = None) -> Any:
 
     Objects that are met twice are told, so that sharing within a value shows; sets lose their order.
     """
+    if value.__class__ in _PLAIN:
+        return (value.__class__.__name__, repr(value))
     seen = {} if seen is None else seen
     if _is(value, BaseException):
         return describe(value, seen)
