@@ -15,7 +15,8 @@ from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
-from contrapas.compiler import constants, manifold, scopes
+from contrapas.codec.registry import hints_of
+from contrapas.compiler import constants, manifold, scopes, trees
 from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError, DataError
