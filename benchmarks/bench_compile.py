@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
 from contrapas.compiler import compile_all
+from contrapas.testing.differential_load import loaded
 from contrapas.testing.differential_prelude import EXCEPTIONS
-from contrapas.testing.differential_programs import loaded, source_of
+from contrapas.testing.differential_programs import source_of
 
 TWELVE = """
 from __future__ import annotations

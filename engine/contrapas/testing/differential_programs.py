@@ -6,14 +6,12 @@ they may read unbound names, raise, and loop up to a bound. Words of the vocabul
 
 from __future__ import annotations
 
-import linecache
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from contrapas.author.saga import Saga, SagaDef, saga
-from contrapas.testing import differential_prelude, forms
+from contrapas.testing import forms
 from contrapas.testing.differential_shrink import valid
 
 HEAD: Final = "from __future__ import annotations\n\n"
@@ -599,17 +597,3 @@ def source_of(seed: int, *, further: bool = True) -> str:
         if valid(text):
             return text
     raise AssertionError(f"seed {seed} gives no program")
-
-
-def loaded(text: str, name: str) -> dict[str, SagaDef[..., Any]]:
-    """The sagas of a program text, by name; their source can be found again under `name`."""
-    from contrapas import errors
-    from contrapas.author.timeout import Timeout
-
-    namespace: dict[str, Any] = {"__name__": name, "saga": saga, "Saga": Saga, "Timeout": Timeout}
-    namespace.update({n: v for n, v in vars(differential_prelude).items() if not n.startswith("__")})
-    namespace.update(forms.WORDS)
-    namespace.update({n: getattr(errors, n) for n in ("StepFailed", "Cancelled")})
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    exec(compile(text, name, "exec", dont_inherit=True), namespace)  # noqa: S102  our own text, from a seed
-    return {n: v for n, v in namespace.items() if isinstance(v, SagaDef)}

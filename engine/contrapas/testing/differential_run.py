@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from contrapas.errors import CompileError
 from contrapas.testing.differential import Pair, Report, compare, pair_of
+from contrapas.testing.differential_load import loaded
 from contrapas.testing.differential_prelude import EXCEPTIONS, Go
-from contrapas.testing.differential_programs import loaded, source_of
+from contrapas.testing.differential_programs import source_of
 from contrapas.testing.differential_shrink import shrunk
 
 SCRIPTS = 30
