@@ -12,10 +12,9 @@ from functools import partial
 from typing import Final
 
 from contrapas.testing import forms
-from contrapas.testing.differential_load import loaded
+from contrapas.testing.differential_load import loaded as loaded
 from contrapas.testing.differential_shrink import valid
 
-__all__ = ["Lines", "Programs", "loaded", "source_of"]
 HEAD: Final = "from __future__ import annotations\n\n"
 INTS: Final = ("a", "b", "c", "d")
 Lines = list[str]
@@ -590,10 +589,7 @@ _HANDLERS: Final = (
 
 
 def source_of(seed: int, *, further: bool = True) -> str:
-    """The text of the program of a seed. What Python itself refuses (a walrus in the wrong place) is written anew.
-
-    further: with the forms of `testing.forms`.
-    """
+    """The text of the program of a seed; what Python itself refuses is written anew. further: with `testing.forms`."""
     for attempt in range(100):
         text = Programs(f"{seed}.{attempt}", further=further).module()
         if valid(text):
