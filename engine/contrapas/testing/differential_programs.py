@@ -12,9 +12,10 @@ from functools import partial
 from typing import Final
 
 from contrapas.testing import forms
-from contrapas.testing.differential_load import loaded as loaded
+from contrapas.testing.differential_load import loaded
 from contrapas.testing.differential_shrink import valid
 
+__all__ = ["Lines", "Programs", "loaded", "source_of"]
 HEAD: Final = "from __future__ import annotations\n\n"
 INTS: Final = ("a", "b", "c", "d")
 Lines = list[str]
