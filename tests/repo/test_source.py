@@ -30,7 +30,8 @@ COMPILES = {
     "engine/contrapas/compiler/emit.py",
     "engine/contrapas/compiler/types.py",
     "engine/contrapas/core/copies.py",
-    "engine/contrapas/testing/differential_programs.py",
+    "engine/contrapas/author/annotations.py",
+    "engine/contrapas/testing/differential_load.py",
 }
 """The only places that may run text as code: the author's own source, lowered, and annotations in it; copiers made from
 our own classes; random programs under test. Never anything stored or received."""

@@ -6,16 +6,15 @@ locals of sagas, registered exceptions. A record can never name a class to impor
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from contrapas.author.annotations import annotations_of
 from contrapas.author.event import Command, Event, message_spec
 from contrapas.author.timeout import Failed, Timeout
 from contrapas.codec.builder import Builder, NoShape, type_text
@@ -450,26 +449,9 @@ def build_registry(
 def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
     """The resolved annotations of a function. DataError CP205 when a name in them does not exist."""
     try:
-        held = getattr(fn, "__annotations__", {})
-        if hasattr(fn, "__wrapped__") or getattr(fn, "__type_params__", None) or not _plain(held):
-            return typing.get_type_hints(fn, include_extras=True)
-        scope = fn.__globals__
-        values = {name: eval(_annotation(text), scope) for name, text in held.items()}
-        return {name: type(None) if value is None else value for name, value in values.items()}
+        return annotations_of(fn)
     except NameError as why:
         raise DataError("CP205", f"{fn.__name__}: {why}", fix="import the name at module level") from None
-
-
-def _plain(annotations: Mapping[str, Any]) -> bool:
-    """Texts without texts in them, as `from __future__ import annotations` leaves them."""
-    return all(text.__class__ is str and "'" not in text and '"' not in text for text in annotations.values())
-
-
-@functools.lru_cache(maxsize=4096)
-def _annotation(text: str) -> types.CodeType:
-    """`typing` compiles the same few texts again for every function; a module may mean something else by each."""
-    code: types.CodeType = compile(text, "<annotation>", "eval", dont_inherit=True)
-    return code
 
 
 def _ambient(hint: Any, never: list[Any]) -> bool:
