@@ -8,17 +8,21 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
-from contrapas.author.event import Event
+from contrapas.author.event import Command, Event
 from contrapas.author.op import Op
 from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.service import NAME, Service
-from contrapas.errors import DataError, Refused
+from contrapas.errors import DataError, Refused, StepFailed
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from contrapas.runtime.client import Client, Told
     from contrapas.runtime.definition import Definition
 
 E = TypeVar("E", bound=Event)
+Ok = TypeVar("Ok", bound=Event)
+Fail = TypeVar("Fail", bound=Event)
 T = TypeVar("T")
 
 
@@ -140,6 +144,50 @@ class App:
         name, ms = _named(saga), 0 if within is None else duration_ms(within, what="within=")
         async with self._doors() as client:
             return await client.signal(name, key, event, event_id=event_id, timeout_ms=ms)
+
+    async def ask(
+        self,
+        command: Command[Ok, Fail],
+        /,
+        *,
+        timeout: Duration = "10s",
+        event_id: str = "",
+    ) -> Ok | Fail:
+        """Ask the saga that takes this command, and wait for its reply: the success or a declared failure.
+
+        StepFailed, with a reason and no reply, where the saga declines: `closed`, `busy`, `exists`, `absent`. Unreachable
+        CP507 when nothing came in time: the outcome is unknown, and asking again under its `event_id` is safe.
+        """
+        async with self._doors() as client:
+            told = await client.ask(
+                command, event_id=event_id, timeout_ms=duration_ms(timeout, what="timeout=")
+            )
+            if told.verdict == "declined":
+                raise StepFailed(told.reason, step=type(command).__contrapas_name__)
+            from contrapas.core.outcomes import load_body
+
+            return load_body(client.setting.world, told.outcome, told.outcome_body)  # type: ignore[no-any-return]
+
+    async def view(self, saga: SagaDef[..., Any], key: str, /) -> BaseModel | None:
+        """What an instance shows: the model of `@saga(show=...)`; None while it shows nothing.
+
+        Refused CP414: there is no such instance. DataError CP403: what it shows is of another class, or no class is named.
+        """
+        name = _named(saga)
+        async with self._doors() as client:
+            told = await client.state(f"{name}/{key}")
+        if not told.view:
+            return None
+        if saga.show is None:
+            raise DataError(
+                "CP403", f"{name} names no class of its view", got=told.view_type, fix="@saga(show=TheModel)"
+            )
+        try:
+            return saga.show.model_validate_json(told.view)
+        except ValueError as why:
+            raise DataError(
+                "CP403", f"{name}/{key}: {why}"[:500], expected=saga.show.__name__, got=told.view_type
+            ) from None
 
     @asynccontextmanager
     async def _doors(self) -> AsyncGenerator[Client]:

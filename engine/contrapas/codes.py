@@ -455,6 +455,9 @@ CP827 error The address cannot be served without authentication
   > Bind 127.0.0.1, or mount the app behind your own authentication.
 CP828 error The port is taken
   > --port with another number; 0 takes any free one.
+CP829 error The saga declines the command: it keeps too many already
+  A saga keeps 100 commands and events, or 256 kB, for the states ahead.
+  > Ask again later, under the same Idempotency-Key or another.
 CP841 error A step failed after its last attempt
   > The outcome is unknown to the saga; contrapas instance describe KEY shows the last error.
 CP842 error A step did not end in its time

@@ -121,10 +121,13 @@ class Unreachable(ContrapasError):
     """A log, broker or server that does not answer; `again` says whether trying again can help."""
 
     again: bool
+    event_id: str
 
     def __init__(self, code: str, text: str, *, again: bool = True, fix: str = "", place: str = "") -> None:
         super().__init__(code, text, fix=fix, place=place)
         self.again = again
+        self.event_id = ""
+        """Of a message that was sent and not answered: sending it again under this id is safe."""
 
 
 class Refused(ContrapasError):

@@ -36,7 +36,7 @@ def test_nothing_is_forgotten_in_what_is_made_field_by_field() -> None:
         live=((1,), {}),
     )
     assert fresh_call(record, pending, 30, ((1,), {})) == call
-    made_one = fresh_transition(record, [call], "kept", b"value")
+    made_one = fresh_transition(record, [call], "kept", b"value", [])
     assert made_one == Transition(record=record, steps=[call], verdict="kept", value=b"value")
     cause = Cause(kind="result", type="charge", source="local", id="k", value=b"3")
     result = Input(

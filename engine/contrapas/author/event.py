@@ -8,6 +8,7 @@ A fact is named in the past tense, a request in the imperative. The class keywor
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Never, Self, Union, get_args, get_origin
 
@@ -100,6 +101,10 @@ class Command(Event, Generic[Ok_co, Fail_co]):
     def __contrapas_replies__(cls) -> Replies[Ok_co | Fail_co]:
         """What it is answered with; type checkers tell a service's function by it."""
         return Replies(message_spec(cls).replies)
+
+    def __contrapas_answer__(self) -> Callable[[Ok_co | Fail_co], None]:
+        """What answers it; type checkers tell `s.reply` by it."""
+        raise NotImplementedError("a command is answered with s.reply")
 
 
 def message_spec(cls: type[Event]) -> MessageSpec:

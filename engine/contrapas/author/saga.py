@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, overload
 
+from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
@@ -21,6 +22,7 @@ from contrapas.author.joins import Joins
 from contrapas.author.many import Multitude
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import Retry
+from contrapas.author.talk import Talk
 from contrapas.author.timeout import Timeout
 from contrapas.errors import Cancelled, DataError, StepFailed
 
@@ -49,11 +51,11 @@ class Activation:
         self.instance = instance
         self.effects: list[tuple[Any, ...]] = []
         """In program order: `("emit", event)`, `("pivot",)`, `("deadline", within_ms, until)`, `("enter", scope)`,
-        `("leave", scope)`."""
+        `("leave", scope)`, `("reply", name of the command, event)`, `("show", model)`, `("note", text)`."""
         self.logger = logger
 
 
-class Saga(Joins, Multitude):
+class Saga(Joins, Multitude, Talk):
     """What a saga says to the engine. Operations are awaited; the other calls take effect with the transition."""
 
     __slots__ = ("_activation",)
@@ -222,7 +224,17 @@ class SagaDef(Generic[P, R]):
         deadline: Duration | None = None,
         late_replies: Duration | None = None,
         retention: Duration | None = None,
+        again: Literal["refuse", "deliver", "restart", "skip"] = "refuse",
+        show: type[BaseModel] | None = None,
     ) -> None:
+        if show is not None and not (isinstance(show, type) and issubclass(show, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError("CP850", f"show={show!r:.80} is no pydantic model", fix="show=CartView, the class")
+        self.show: type[BaseModel] | None = show
+        if again not in ("refuse", "deliver", "restart", "skip"):
+            raise DataError(
+                "CP850", f"again={again!r:.80}", expected="'refuse', 'deliver', 'restart' or 'skip'"
+            )
+        self.again: str = again
         self.fn: Callable[..., Coroutine[Any, Any, R]] = fn
         """The coroutine function as written; the native runner calls it, the compiler reads its source."""
         self.name: str = name or fn.__name__
@@ -264,12 +276,15 @@ def saga(
     deadline: Duration | None = ...,
     late_replies: Duration | None = ...,
     retention: Duration | None = ...,
+    again: Literal["refuse", "deliver", "restart", "skip"] = ...,
+    show: type[BaseModel] | None = ...,
 ) -> SagaMaker: ...
 def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make an `async def` with a first parameter `s: Saga` a saga. Nothing is compiled before the app is built.
 
     name: the registered name. deadline: of the whole saga. late_replies: how long a reply may still settle an owed
-    undo, 24 h. retention: how long an ended instance is kept, 30 days.
+    undo, 24 h. retention: how long an ended instance is kept, 30 days. again: what any other start event does to a key that
+    is taken: refuse it, deliver it to the running instance, restart the saga, or skip the event. show: the model of its view.
     """
     return SagaMaker(options) if fn is None else SagaDef(fn, **options)
 

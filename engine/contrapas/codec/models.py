@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from contrapas.author.asked import ask_of, received
+from contrapas.author.event import Command
 from contrapas.codec.shapes import (
     Book,
     Dict,
@@ -131,6 +133,8 @@ class Model(Fields):
         self.extra = cls.model_config.get("extra") == "allow"
         self.private = tuple(cls.__private_attributes__)
         self.is_plain: bool | None = None
+        self.asks = issubclass(cls, Command)
+        """A received command carries its name along (`$id`)."""
 
     def settle(self, fields: dict[str, Shape]) -> None:
         super().settle(fields)
@@ -144,9 +148,13 @@ class Model(Fields):
 
     def pack(self, value: Any, marks: Marks | None) -> Json:
         data = super().pack(value, marks)
-        if not (self.extra or self.private) or value.__class__ is not self.cls or "$ref" in data:
+        if value.__class__ is not self.cls or "$ref" in data:
             return data
-        inner = data["$value"] if "$id" in data else data
+        inner = data["$value"] if "$value" in data and "$id" in data else data
+        if self.asks and (name := ask_of(value)):
+            inner["$id"] = name
+        if not (self.extra or self.private):
+            return data
         extra: dict[str, Any] = getattr(value, "__pydantic_extra__", None) or {}
         private: dict[str, Any] = getattr(value, "__pydantic_private__", None) or {}
         for name, item in extra.items():
@@ -157,9 +165,11 @@ class Model(Fields):
 
     def unpack(self, data: Json, marks: Marks | None) -> Any:
         made = super().unpack(data, marks)
+        inner = data.get("$value", data)
+        if self.asks and made.__class__ is self.cls and isinstance(inner.get("$id"), str):
+            received(made, inner["$id"])
         if not (self.extra or self.private):
             return made
-        inner = data.get("$value", data)
         if "$ref" not in inner and made.__class__ is self.cls:
             extra = {n[2:]: self.anything.unpack(d, marks) for n, d in inner.items() if n[:2] == "$+"}
             private = {n[2:]: self.anything.unpack(d, marks) for n, d in inner.items() if n[:2] == "$-"}
@@ -323,6 +333,8 @@ def has_float(shape: Shape) -> bool:
 
 def _plain_model(shape: Model) -> bool:
     cls = shape.model
+    if shape.asks:
+        return False
     marks = cls.__pydantic_decorators__
     if any(getattr(marks, word) for word in _DECORATORS) or shape.extra or shape.private:
         return False

@@ -207,6 +207,8 @@ class _One:
             types=read,
             exits=portable.exits(program, _names(program)),
             positions=portable.positions(program, slots),
+            again=saga.again,
+            show=saga.show,
         )
 
 

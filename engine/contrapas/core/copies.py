@@ -182,6 +182,7 @@ def copy_record(old: InstanceRecord) -> InstanceRecord:
     new.owed = list(old.owed)
     new.binds = list(old.binds)
     new.parked = old.parked
+    new.talk = old.talk
     new.head = old.head
     new.memory = old.memory
     return new

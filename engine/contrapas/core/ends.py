@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contrapas.core import messages
+from contrapas.core import commands, messages
 from contrapas.core.outcomes import dump_body
 from contrapas.core.waits import unbind_all
 from contrapas.core.work import Work
@@ -37,6 +37,8 @@ def _end(work: Work) -> None:
     root.undo.clear()
     root.pending = root.join = root.unwinding = None
     work.root.node.cancel = ""
+    if record.talk is not None:
+        commands.close(work)
     settled(work)
 
 

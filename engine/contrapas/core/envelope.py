@@ -226,6 +226,68 @@ class Parked:
     """What it was before."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A command that was taken or kept, and not answered yet."""
+
+    name: str
+    """16 hex digits of the identity (source, id): what a received value carries."""
+    id: str
+    type: str
+    to: str
+    """The way back: `in`, a topic, a door (`memory`, `<ns>.in/<p>`); empty: nobody waits."""
+    instance: str = ""
+    """The saga instance that asks."""
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a command was answered with."""
+
+    name: str
+    id: str
+    type: str
+    """Registered name of the reply; empty: the engine declined."""
+    body: str
+    """JSON text: the reply, or `{"reason": …}`."""
+    good: bool
+    """It was the success."""
+    asked: str = ""
+    """Type of the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """A one-way command that leaves later."""
+
+    id: str
+    at: int
+    type: str
+    key: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """What an instance has to do with others (`core.talk`); replaced, never changed."""
+
+    began: str = ""
+    """The start type of this run, where the saga has several."""
+    asked: list[Asked] = field(default_factory=empty(list[Asked]))
+    answers: list[Answered] = field(default_factory=empty(list[Answered]))
+    """The newest 64, 64 kB."""
+    next_start: list[Cause] = field(default_factory=empty(list[Cause]))
+    """Starts that wait for the end of this run."""
+    undone: list[str] = field(default_factory=empty(list[str]))
+    """Ids of commands that were taken back before they came."""
+    tells: list[Tell] = field(default_factory=empty(list[Tell]))
+    view_type: str = ""
+    view: str = ""
+    """JSON text of the model that the saga shows."""
+    note: str = ""
+
+
 @dataclass(slots=True, kw_only=True)
 class InstanceRecord:
     """One instance after one transition."""
@@ -281,6 +343,8 @@ class InstanceRecord:
     binds: list[Pending] = field(default_factory=empty(list[Pending]))
     """Rendezvous messages (`bind`, `unbind`) not yet acknowledged."""
     parked: Parked | None = None
+    talk: Talk | None = None
+    """Commands to be answered, answers, starts that wait, the view; None: nothing of it."""
     head: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of what never changes in an instance's life, once written."""
     memory: bytes = field(default=b"", compare=False, repr=False)

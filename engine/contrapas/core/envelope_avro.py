@@ -23,6 +23,7 @@ from contrapas.core.envelope import (
     Unwinding,
 )
 from contrapas.core.envelope_read import read_instance
+from contrapas.core.envelope_talk import write_talk
 from contrapas.errors import Damaged
 
 Parts = list[bytes]
@@ -259,7 +260,7 @@ def _memory(r: InstanceRecord) -> bytes:
     return b"".join(parts)
 
 
-_NOTHING_MORE: Final = b"\x00" * 13
+_NOTHING_MORE: Final = b"\x00" * 14
 """The rest of a record in which nothing of it is set."""
 
 
@@ -267,7 +268,8 @@ def _more(r: InstanceRecord) -> bool:
     """Is anything set of what stands after `pivoted`?"""
     if r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused or r.kept or r.owed or r.binds:
         return True
-    return r.ended_at is not None or r.retain_until is not None or r.parked is not None
+    later = r.parked is not None or r.talk is not None
+    return later or r.ended_at is not None or r.retain_until is not None
 
 
 def _tail(r: InstanceRecord, parts: Parts) -> None:
@@ -293,6 +295,11 @@ def _tail(r: InstanceRecord, parts: Parts) -> None:
     if r.binds:
         parts.append(_EMPTY)
     _parked(r.parked, parts)
+    if r.talk is None:
+        parts.append(_NONE)
+    else:
+        parts.append(_SOME)
+        write_talk(r.talk, parts, _text, _long, _causes)
 
 
 def _words(words: Sequence[str], parts: Parts) -> None:

@@ -17,6 +17,7 @@ from contrapas.core.envelope import (
     UndoEntry,
     Unwinding,
 )
+from contrapas.core.envelope_talk import read_talk
 
 T = TypeVar("T")
 _DEPTH_MAX: Final = 200
@@ -183,6 +184,7 @@ def read_instance(data: bytes, at: int) -> tuple[InstanceRecord, int]:
         owed=r.many(lambda: _entry(r)),
         binds=r.many(lambda: _pending(r)),
         parked=_parked(r) if r.some() else None,
+        talk=read_talk(r, lambda: _cause(r)) if r.some() else None,
     )
     record.head = head
     return record, r.at

@@ -8,17 +8,19 @@ join; what leaves the root ends the instance, unwinds it, or is a bug (X5).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
 from contrapas.codec.exceptions import relink
-from contrapas.core import ends, issue, joins, messages, settle, undo, unwind
+from contrapas.core import commands, ends, issue, joins, messages, settle, undo, unwind
 from contrapas.core.copies import copy_frame, moved_frame
 from contrapas.core.envelope import Frame, Node
 from contrapas.core.joins import Kept
 from contrapas.core.outcomes import NONE_TEXT, TIMEOUT_TEXT, dump_body, keep_message, keep_saga, words_of
 from contrapas.core.plans import START, Plan, StatePlan
+from contrapas.core.talk import talk_of
 from contrapas.core.work import FATAL, JOIN, Line, SagaBug, Unfit, Work
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import AWAIT
@@ -221,6 +223,12 @@ def _effects(work: Work, node: Node, frame: Frame) -> Frame:
             case ("pivot",):
                 _pivot(work)
                 frame = node.frames[-1]
+            case ("reply", name, event):
+                commands.reply(work, name, event)
+            case ("show", model):
+                _show(work, model)
+            case ("note", text):
+                work.record.talk = replace(talk_of(work.record), note=text)
             case ("deadline", within, until):
                 work.record.deadline = (
                     work.at + within if within is not None else int(until.timestamp() * 1000)
@@ -228,6 +236,16 @@ def _effects(work: Work, node: Node, frame: Frame) -> Frame:
             case _:
                 raise SagaBug(TypeError(f"unknown effect {effect[0]!r}"))
     return frame
+
+
+def _show(work: Work, model: Any) -> None:
+    """The instance's view; one of the class that `@saga(show=...)` names."""
+    machine = work.world.machines.get(work.record.saga)
+    wanted = machine.show if machine is not None else None
+    if wanted is not None and not isinstance(model, wanted):
+        raise SagaBug(TypeError(f"{work.record.saga} shows {wanted.__name__}, not {type(model).__name__}"))
+    name = type(model).__name__
+    work.record.talk = replace(talk_of(work.record), view_type=name, view=dump_body(model))
 
 
 def _same(work: Work, frame: Frame) -> Frame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from contrapas.core.copies import copy_pending
-from contrapas.core.envelope import Cause, InstanceRecord, Pending
+from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord, Pending
 from contrapas.core.world import Input, StepCall, Transition
 
 _new = object.__new__
@@ -48,7 +48,13 @@ def fresh_call(record: InstanceRecord, pending: Pending, timeout_ms: int, live: 
     )
 
 
-def fresh_transition(record: InstanceRecord, steps: list[StepCall], verdict: str, value: bytes) -> Transition:
+def fresh_transition(
+    record: InstanceRecord,
+    steps: list[StepCall],
+    verdict: str,
+    value: bytes,
+    told: list[tuple[Asked, Answered]],
+) -> Transition:
     """What became of an input that moved something."""
     new: Transition = _new(Transition)
     new.record = record
@@ -59,6 +65,7 @@ def fresh_transition(record: InstanceRecord, steps: list[StepCall], verdict: str
     new.tombstone = False
     new.collected = []
     new.value = value
+    new.told = told
     return new
 
 
@@ -99,4 +106,6 @@ def fresh_result(call: StepCall, text: str, live: Any) -> Input:
     new.map = call.map
     new.item = call.item
     new.maps = None
+    new.ask = None
+    new.undoes = ""
     return new

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from contrapas.core.envelope import Cause, InstanceRecord, Message, Pending
+from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord, Message, Pending
 from contrapas.core.lane import Headers
 from contrapas.core.world import MessageType, World
 from contrapas.errors import DataError
@@ -98,6 +98,39 @@ def event(record: InstanceRecord, mt: MessageType, body: str, key: str, world: W
     return Message(
         to=mt.topic or "in", key=raw, value=_checked(body.encode(), mt.name), headers=headers, id=ident
     )
+
+
+def reply(record: InstanceRecord, ask: Asked, done: Answered, world: World, at: int) -> Message:
+    """The answer to a command, to where it came from; without a reply type the engine's own."""
+    ident = f"{record.instance}@{record.version}#{len(record.out)}"
+    return reply_message(record.saga, record.key, ident, ask, done, world, at)
+
+
+def reply_message(
+    saga: str, key: str, ident: str, ask: Asked, done: Answered, world: World, at: int
+) -> Message:
+    """The same without a record: the answer that was given once."""
+    to = ask.to
+    raw = (ask.instance.partition("/")[2] if to == "in" else key).encode()
+    headers: Headers = (
+        ("ce_id", ident.encode()),
+        *[
+            h
+            for h in _fixed(world.namespace, saga, done.type or "declined")
+            if done.type or h[0] != "ce_type"
+        ],
+        ("ce_subject", raw),
+        ("ce_time", time_text(at)),
+        ("ce_partitionkey", raw),
+        *((("ce_correlationid", ask.instance.encode()),) if ask.instance else ()),
+        ("ce_causationid", ask.id.encode()),
+        ("cp-kind", b"reply"),
+        ("cp-in-reply-to", ask.id.encode()),
+        ("cp-outcome", b"ok" if done.good else b"declined"),
+        *((("cp-run", ask.run.encode()),) if ask.run else ()),
+        *((("cp-to", ask.instance.encode()),) if to == "in" else ()),
+    )
+    return Message(to=to, key=raw, value=_checked(done.body.encode(), done.type), headers=headers, id=ident)
 
 
 def rendezvous(record: InstanceRecord, kind: str, value: str, body: str) -> Message:

@@ -1,7 +1,8 @@
 """Values that wait in a record: messages as JSON text, results of branches and of steps with the name of their type.
 
-A kept value is a JSON list that says by itself how it is read again: `["message", type, text]`, `["step", step, text]`,
-`["saga", saga, text]`, `["none"]`, `["timeout"]`, `["failed", reason, unknown]`, `["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
+A kept value is a JSON list that says by itself how it is read again: `["message", type, text]`, of a received command
+with its name, `["step", step, text]`, `["saga", saga, text]`, `["none"]`, `["timeout"]`, `["failed", reason, unknown]`,
+`["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
 registry; it never finds a class to import.
 """
 
@@ -11,6 +12,7 @@ import json
 import traceback
 from typing import Any
 
+from contrapas.author.asked import ask_of, received
 from contrapas.author.timeout import Failed, Timeout
 from contrapas.core.world import World
 from contrapas.errors import DataError, StepFailed
@@ -46,7 +48,10 @@ def load_body(world: World, name: str, text: str | bytes) -> Any:
 def keep_message(world: World, message: Any) -> str:
     """A kept message."""
     cls: Any = message.__class__
-    return json.dumps(["message", world.types.message_of(cls).name, dump_body(message)], ensure_ascii=False)
+    kept = ["message", world.types.message_of(cls).name, dump_body(message)]
+    if name := ask_of(message):
+        kept.append(name)
+    return json.dumps(kept, ensure_ascii=False)
 
 
 def keep_step(step: str, text: str) -> str:
@@ -76,6 +81,8 @@ def load_kept(world: World, text: str) -> Any:
     match parts:
         case ["message", str(name), str(body)]:
             return load_body(world, name, body)
+        case ["message", str(name), str(body), str(ask)]:
+            return received(load_body(world, name, body), ask)
         case ["step", str(name), str(body)]:
             return world.types.steps[name].result.load(body)
         case ["saga", str(name), str(body)]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from contrapas.core import cancel, expire, settle, start, unwind, waits
+from contrapas.core import cancel, commands, expire, settle, start, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo, noted
 from contrapas.core.envelope import Cause, InstanceRecord, Parked, UndoEntry
 from contrapas.core.outcomes import trace_of, words_of
 from contrapas.core.plans import START
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT, size_of
+from contrapas.core.talk import talk_of
 from contrapas.core.undo import edit, lines, walk
 from contrapas.core.work import SagaBug, Unfit, Work
 from contrapas.core.world import Input
@@ -57,6 +58,8 @@ def parked(
         status=earlier.status if earlier is not None else before.status if before is not None else "",
     )
     record.status = "parked"
+    if event.ask is not None:
+        commands.heard(record, event.ask)
     return record
 
 
@@ -144,6 +147,9 @@ def skip(work: Work, reason: str) -> None:
     _unstick(work, "skip", reason)
     if parked.input is not None:
         work.note(f"skipped {parked.input.kind} {parked.input.type} {parked.input.id}")
+        dropped = next((a for a in talk_of(work.record).asked if a.id == parked.input.id), None)
+        if dropped is not None:
+            commands.decline(work, dropped, commands.CLOSED)
         if _unborn(work.record):
             unwind.begin(work, work.root, 0, "end", cause=f"skipped: {reason}", whole=True)
 
@@ -152,7 +158,7 @@ def stop(work: Work, verb: str) -> None:
     """Cancel or kill a parked instance. What its input says about a step is heard first."""
     parked = _unpark(work)
     unborn = _unborn(work.record)
-    if parked.input is not None and parked.input.kind in ("reply", "event", "result"):
+    if parked.input is not None and parked.input.kind in ("reply", "event", "command", "result"):
         key = reread(parked.input, work.record, work.world, work.at).in_reply_to
         work.note(f"{verb}: parked input {parked.input.type} {key} dropped")
     if verb == "kill" or unborn:

@@ -138,7 +138,9 @@ def hashes(now: bytes, before: bytes) -> str:
     return f"sha-256 {now[8:].hex()}, before {before[8:].hex()}"
 
 
-def event_arrives(r: Rendezvous, cause: Cause, *, identity: str, position: str, at: int) -> Meeting:
+def event_arrives(
+    r: Rendezvous, cause: Cause, *, identity: str, position: str, at: int, until: int | None = None
+) -> Meeting:
     """Keep an event, and deliver it if somebody waits. identity: `source\\0id`; position: `source/partition`, or empty
     for what comes a second way (a redrive), which only the id judges."""
     if position and r.positions.get(position, -1) >= cause.offset:
@@ -155,10 +157,15 @@ def event_arrives(r: Rendezvous, cause: Cause, *, identity: str, position: str, 
         words = f"{len(r.early)} events wait for somebody there, there is no room for more"
         return Meeting(False, "dead", dead=(cause,), code="CP414", reason=words)
     _remember(r, digest, position, cause.offset)
-    r.early.append(Early(id=digest.hex(), until=at + EARLY_TTL_MS, cause=cause))
+    r.early.append(Early(id=digest.hex(), until=_until(at, until), cause=cause))
     duties = _match(r, at)
     _touch(r, at)
     return Meeting(True, "delivering" if duties else "parked", duties=duties)
+
+
+def _until(at: int, until: int | None) -> int:
+    """A day, or as long as who sent it waits for an answer."""
+    return at + EARLY_TTL_MS if until is None else max(at, min(until, at + EARLY_TTL_MS))
 
 
 def bind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contrapas.author.asked import ask_of, received
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.outcomes import load_body
+from contrapas.core.talk import talk_of
 from contrapas.core.world import Input, World
 
-_OURS = ("cp-in-reply-to", "cp-outcome", "cp-attempt", "cp-reason", "cp-verb")
+_OURS = ("cp-in-reply-to", "cp-outcome", "cp-attempt", "cp-reason", "cp-verb", "cp-ask")
 
 
 def keepable(event: Input) -> Cause:
@@ -26,6 +28,8 @@ def keepable(event: Input) -> Cause:
         headers += (("cp-attempt", b"%d" % event.attempt),)
     if event.reason:
         headers += (("cp-reason", event.reason.encode()),)
+    if name := ask_of(event.body):
+        headers += (("cp-ask", name.encode()),)
     return Cause(
         kind=cause.kind,
         type=event.type or cause.type,
@@ -58,6 +62,8 @@ def reread(cause: Cause, record: InstanceRecord, world: World, at: int) -> Input
             event.body = cause.value.decode()
         else:
             event.error = cause.value.decode()
-    elif cause.kind in ("start", "event", "reply", "signal", "deliver") and cause.type:
-        event.body = load_body(world, cause.type, cause.value)
+    elif cause.kind in ("start", "event", "command", "reply", "signal", "deliver") and cause.type:
+        event.body = received(load_body(world, cause.type, cause.value), said.get("cp-ask", ""))
+        if "cp-ask" in said:
+            event.ask = next((a for a in talk_of(record).asked if a.name == said["cp-ask"]), None)
     return event

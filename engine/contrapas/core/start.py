@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
+from contrapas.core.commands import asked_of, heard
 from contrapas.core.copies import copy_cause
-from contrapas.core.envelope import Frame, InstanceRecord, Node
+from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node
 from contrapas.core.plans import START, plan_of
+from contrapas.core.talk import talk_of
 from contrapas.core.waits import KEPT_BYTES_MAX, KEPT_MAX, ahead_of_start
 from contrapas.core.work import SEEN_MAX, Unfit, Work, remember
 from contrapas.core.world import Input, World
@@ -47,6 +50,10 @@ def born(event: Input, world: World) -> InstanceRecord:
         if machine.deadline_ms is not None:
             record.deadline = event.at + machine.deadline_ms
     remember(record, event)
+    if event.ask is not None:
+        heard(record, event.ask)
+    if machine is not None and len(machine.starts) > 1:
+        record.talk = replace(talk_of(record), began=event.type)
     return record
 
 
@@ -62,10 +69,26 @@ def collect(record: InstanceRecord, event: Input, world: World) -> list[str]:
             cause.type in mt.replies for mt in world.types.messages.values()
         )
         if observed or ahead_of_start(world, record.saga, cause.type):
-            record.kept.append(cause)
+            digest = event.early_digests[number] if number < len(event.early_digests) else b""
+            record.kept.append(_early(record, cause, digest, world))
             taken.append(cause.id)
             record.seen = [*record.seen[1 - SEEN_MAX :], *event.early_digests[number : number + 1]]
     return taken
+
+
+def _early(record: InstanceRecord, cause: Cause, digest: bytes, world: World) -> Cause:
+    """An early event as the record keeps it; an early command is to be answered."""
+    mt = world.types.messages.get(cause.type)
+    if mt is None or not mt.command or record.mode == "observe":
+        return cause
+    headers = dict(cause.headers)
+    ident = headers.get("ce_id", cause.id.encode()).decode(errors="replace")
+    ask = asked_of(headers, digest=digest, ident=ident, type_name=cause.type, world=world)
+    heard(record, ask)
+    kept = copy_cause(cause)
+    kept.kind, kept.id = "command", ident
+    kept.headers = (*[h for h in cause.headers if not h[0].startswith("cp-")], ("cp-ask", ask.name.encode()))
+    return kept
 
 
 def begin(work: Work, event: Input) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contrapas.core.envelope import InstanceRecord, Pending
+from contrapas.core.envelope import InstanceRecord, Pending, Talk
 from contrapas.core.world import Timer
 
 Times = list[tuple[int, str, object]]
@@ -37,9 +37,18 @@ def _times(record: InstanceRecord) -> Times:
         if entry.owed_until is not None and entry.status == "owed":
             found.append((entry.owed_until, "late", entry.number))
     found += binds
+    if record.talk is not None:
+        found += _talk(record, record.talk)
     if record.retain_until is not None and not record.owed and not record.binds:
         found.append((record.retain_until, "retention", None))
     return found
+
+
+def _talk(record: InstanceRecord, talk: Talk) -> Times:
+    """The next run of the key, which may begin at once, and messages that leave later."""
+    free = record.ended_at is not None and not record.owed
+    following: Times = [(record.at, "next", None)] if free and talk.next_start else []
+    return following + [(t.at, "tell", t.id) for t in talk.tells]
 
 
 def _operation(pending: Pending, found: Times) -> None:

@@ -7,9 +7,9 @@ with the input (X5). What an ended instance gets is a recorded no-op. `KeyboardI
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 
-from contrapas.core import cancel, expire, frames, parking, settle, start, undo, waits
+from contrapas.core import again, cancel, commands, expire, frames, parking, settle, start, undo, waits
 from contrapas.core.copies import noted
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import encode
@@ -19,11 +19,12 @@ from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT
 from contrapas.core.status import status_of
 from contrapas.core.straight import straight
+from contrapas.core.talk import talk_of
 from contrapas.core.work import FATAL, Line, Work, next_record
 from contrapas.core.world import Input, StepCall, Transition, World
 from contrapas.errors import Damaged, DataError
 
-EVENTS = frozenset({"event", "reply", "signal", "result"})
+EVENTS = frozenset({"event", "command", "reply", "signal", "result"})
 
 
 def transition(record: InstanceRecord | None, event: Input, world: World) -> Transition:
@@ -34,7 +35,7 @@ def transition(record: InstanceRecord | None, event: Input, world: World) -> Tra
     """
     kind = event.cause.kind
     if kind == "start":
-        return _start(record, event, world)
+        return _start(event, world) if record is None else _again(record, event, world)
     if record is None:
         return Transition(record=None, verdict="dead", code="CP414", reason="there is no such instance")
     if kind == "timer":
@@ -44,22 +45,20 @@ def transition(record: InstanceRecord | None, event: Input, world: World) -> Tra
     if parking.held(record):
         return _held(record, event, world)
     if record.ended_at is not None and not record.owed and kind in EVENTS:
-        return _nothing(record, event, "no-op: finished")
+        return _nothing(record, event, world, "no-op: finished")
     return _attempt(record, event, world)
 
 
-def _start(record: InstanceRecord | None, event: Input, world: World) -> Transition:
-    if record is not None:
-        if hashlib.sha256(event.cause.value).digest() == record.start_digest:
-            return Transition(record=None, verdict="duplicate", reason="started by the same event")
-        return Transition(
-            record=None, verdict="refused", code="CP412", reason="the key was started with another payload"
-        )
+def _start(
+    event: Input, world: World, before: InstanceRecord | None = None, behind: list[Cause] | None = None
+) -> Transition:
+    """A run of a key. before: the ended one of the same key; behind: starts that waited with this one."""
     for last in (False, True):
-        fresh = start.born(event, world)
+        fresh = _born(event, world, before)
         collected = start.collect(fresh, event, world)
         work = Work(fresh, event, world)
         try:
+            again.rest(work, behind or [])
             start.begin(work, event)
             frames.run(work)
             made = _finish(work, "applied")
@@ -68,11 +67,80 @@ def _start(record: InstanceRecord | None, event: Input, world: World) -> Transit
         except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
             if not last:
                 continue
-            stopped = parking.parked(start.born(event, world), event, why, None)
+            stopped = parking.parked(_born(event, world, before), event, why, None)
+            stopped.kept += behind or []
             return _parked(stopped)
         made.collected = collected
         return made
     raise AssertionError
+
+
+def _born(event: Input, world: World, before: InstanceRecord | None) -> InstanceRecord:
+    fresh = start.born(event, world)
+    return fresh if before is None else again.renewed(fresh, before, event)
+
+
+def _again(record: InstanceRecord, event: Input, world: World) -> Transition:
+    """A start for a key that is taken."""
+    match again.verdict(record, event, world):
+        case again.DUPLICATE if event.ask is not None:
+            return _asked_again(record, event, world)
+        case again.DUPLICATE:
+            return Transition(record=None, verdict="duplicate", reason="started by the same event")
+        case again.CONFLICT if event.ask is None:
+            return Transition(
+                record=None,
+                verdict="refused",
+                code="CP412",
+                reason="the key was started with another payload",
+            )
+        case again.RUN:
+            return _start(event, world, record)
+        case again.EVENT:
+            return transition(record, again.as_event(event), world)
+        case said:
+            return _stepped_aside(record, event, world, said)
+
+
+def _stepped_aside(record: InstanceRecord, event: Input, world: World, said: str) -> Transition:
+    """A start that begins nothing now: kept for the end of this run, after a cancel or not, or let go."""
+    work = Work(next_record(record, event), event, world)
+    verdict = "kept"
+    try:
+        if said in (again.CONFLICT, again.PASS) or not again.keep(work, event):
+            if event.ask is not None:
+                reason = commands.BUSY if said == again.KEEP else commands.EXISTS
+                commands.decline(work, event.ask, reason)
+            elif said == again.KEEP:
+                return Transition(
+                    record=None, verdict="dead", code="CP846", reason="the instance keeps no more starts"
+                )
+            work.note("no-op: the key is taken")
+            verdict = "declined" if event.ask is not None else "no-op"
+        elif said == again.CANCEL:
+            work.record.cancel = "cancel"
+            cancel.throw(work, work.root, "restarted")
+            frames.run(work)
+            verdict = "applied"
+        return _finish(work, verdict)
+    except (*FATAL, Damaged):
+        raise
+    except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
+        return _parked(parking.parked(next_record(record, event), event, why, record))
+
+
+def _asked_again(record: InstanceRecord, event: Input, world: World) -> Transition:
+    """The same start command under another id: it gets the answer of the first."""
+    assert event.ask is not None
+    first = next((a for a in talk_of(record).answers if a.id == record.start_id), None)
+    work = Work(next_record(record, event), event, world)
+    if first is None:
+        name = next((a.name for a in talk_of(record).asked if a.id == record.start_id), event.ask.name)
+        commands.heard(work.record, replace(event.ask, name=name))
+    else:
+        commands.repeat(work, event.ask, first)
+    work.note("no-op: started by the same command")
+    return _finish(work, "duplicate")
 
 
 def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
@@ -123,7 +191,12 @@ def _apply(work: Work, before: InstanceRecord, event: Input) -> str:
 
 
 def _event(work: Work, event: Input) -> str:
-    """A reply, result, event or signal: applied, kept for a state ahead, or a recorded no-op."""
+    """A reply, result, event or signal: applied, kept for a state ahead, or a recorded no-op; a command: declined."""
+    ask = event.ask
+    if ask is not None:
+        commands.heard(work.record, ask)
+        if commands.overtaken(work, ask, event.undoes):
+            return "declined"
     if settle.incoming(work, event):
         return "applied"
     record = work.record
@@ -131,10 +204,16 @@ def _event(work: Work, event: Input) -> str:
     if not late and record.ended_at is None and waits.ahead(work.world, record, event.type):
         cause = keepable(event)
         if not waits.room(record, cause):
-            return "dead"
+            if ask is None:
+                return "dead"
+            commands.decline(work, ask, commands.BUSY)
+            work.note("no-op: too many are kept")
+            return "declined"
         record.kept.append(cause)
         work.note("kept")
         return "kept"
+    if ask is not None:
+        commands.decline(work, ask, commands.CLOSED)
     work.note(
         "no-op: finished"
         if record.ended_at is not None
@@ -142,7 +221,7 @@ def _event(work: Work, event: Input) -> str:
         if late
         else "no-op: not awaited"
     )
-    return "no-op"
+    return "no-op" if ask is None else "declined"
 
 
 def _deliver(work: Work, before: InstanceRecord, event: Input) -> str:
@@ -171,9 +250,14 @@ def _deliver(work: Work, before: InstanceRecord, event: Input) -> str:
 
 
 def _timer(record: InstanceRecord, event: Input, world: World) -> Transition:
+    if event.timer == "next":
+        following = again.next_run(record, event, world)
+        if following is None:
+            return Transition(record=None, verdict="no-op", reason="not yet")
+        return _start(following[0], world, record, following[1])
     if event.timer == "retention":
         due = record.retain_until is not None and record.retain_until <= event.at and not parking.held(record)
-        free = not record.owed and not record.binds
+        free = not record.owed and not record.binds and not talk_of(record).next_start
         if due and free:
             return Transition(record=None, tombstone=True)
         return Transition(record=None, verdict="no-op", reason="not yet")
@@ -242,9 +326,11 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
     if kind == "deliver":
         return Transition(record=None, verdict="no-op", reason="held; it will be delivered again")
     if record.ended_at is not None and not record.owed:
-        return _nothing(record, event, "no-op: finished")
+        return _nothing(record, event, world, "no-op: finished")
     cause = keepable(event)
     if kind != "result" and not waits.room(record, cause):
+        if event.ask is not None:
+            return _nothing(record, event, world, "no-op: too many are kept", commands.BUSY)
         return Transition(
             record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events"
         )
@@ -262,6 +348,8 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
 def _keeping(record: InstanceRecord, event: Input, cause: Cause) -> InstanceRecord:
     """The successor that has one more event to look at later."""
     new = next_record(record, event)
+    if event.ask is not None:
+        commands.heard(new, event.ask)
     new.kept.append(cause)
     new.cause = noted(new.cause, "kept")
     new.status = status_of(new)
@@ -334,12 +422,14 @@ def _drain(work: Work, stop: _Unappliable | None = None) -> None:
 
 def _apply_kept(work: Work, cause: Cause) -> None:
     record = work.record
-    again = reread(cause, record, work.world, work.at)
-    if not settle.incoming(work, again):
+    again_event = reread(cause, record, work.world, work.at)
+    if not settle.incoming(work, again_event):
         ahead = record.ended_at is None and waits.ahead(work.world, record, cause.type)
         if ahead and cause.kind != "result":
             record.kept.append(cause)
         else:
+            if again_event.ask is not None:
+                commands.decline(work, again_event.ask, commands.CLOSED)
             work.note(f"no-op: {cause.type} {cause.id}")
     frames.run(work)
 
@@ -358,10 +448,17 @@ def _stop_at(record: InstanceRecord, event: Input, world: World, stop: _Unapplia
         return None
 
 
-def _nothing(record: InstanceRecord, event: Input, note: str) -> Transition:
+def _nothing(
+    record: InstanceRecord, event: Input, world: World, note: str, reason: str = commands.CLOSED
+) -> Transition:
+    """The instance does not move; a command is declined."""
     new = next_record(record, event)
     new.cause = noted(new.cause, note)
-    return Transition(record=new, verdict="no-op")
+    if event.ask is None:
+        return Transition(record=new, verdict="no-op")
+    work = Work(new, event, world)
+    commands.decline(work, event.ask, reason)
+    return Transition(record=new, verdict="declined", told=work.told)
 
 
 def _fitting(record: InstanceRecord) -> bytes:
@@ -391,6 +488,8 @@ def _finish(work: Work, verdict: str) -> Transition:
     """What a transition gave, encoded. DataError CP846 when the record has grown too large."""
     record = work.record
     record.status = status_of(record)
+    if record.talk is not None:
+        commands.report(work)
     value = _fitting(record)
     if verdict == "dead":
         return Transition(
@@ -399,7 +498,7 @@ def _finish(work: Work, verdict: str) -> Transition:
     steps = work.steps
     if work.event.cause.kind == "operate" and steps:
         steps = _still_pending(record, steps)
-    made = fresh_transition(record, steps, verdict, value)
+    made = fresh_transition(record, steps, verdict, value, work.told)
     if record.parked is not None:
         made.code, made.reason = record.parked.code, record.parked.error
         if record.parked.input is None and verdict == "applied":

@@ -9,7 +9,7 @@ from typing import Any, Final
 from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
 from contrapas.core.copies import copy_cause, copy_record
-from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Parked, Pending
+from contrapas.core.envelope import Answered, Asked, Cause, Frame, InstanceRecord, Node, Parked, Pending
 from contrapas.core.fresh import fresh_call
 from contrapas.core.plans import Plan, StepPlan, plan_of
 from contrapas.core.world import UNREAD, Input, MessageType, StepCall, World
@@ -112,6 +112,7 @@ class Work:
         "steps",
         "stretches",
         "todo",
+        "told",
         "types",
         "world",
     )
@@ -136,6 +137,8 @@ class Work:
         self.alive: list[Frame] = []
         """Frames that `live` knows by identity: no other may get theirs."""
         self.stretches = 0
+        self.told: list[tuple[Asked, Answered]] = []
+        """Answers for doors."""
         self.ambients: dict[str, tuple[Any, ...]] = {}
         self.activation: Activation = Stretch(record, world.log)
         self.saga = Saga(self.activation)

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from contrapas.codec.messages import MessageType, StepType
 from contrapas.core.empty import empty
-from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord
 from contrapas.core.plans import Plan, StepPlan
 from contrapas.machine import Machine
 
@@ -115,6 +115,10 @@ class Input:
     """Its position there; -1: the map as a whole."""
     maps: Mapping[str, Any] | None = None
     """Progress (`core.items`) of the maps that the instance waits for, by key."""
+    ask: Asked | None = None
+    """Of a command, and of a start by one: who asks."""
+    undoes: str = ""
+    """Of an undo command: id of the command that it takes back."""
 
 
 class StepCall(NamedTuple):
@@ -153,7 +157,7 @@ class Transition:
     """The new record, version + 1; None: a duplicate, nothing is written."""
     steps: list[StepCall] = field(default_factory=empty(list[StepCall]))
     verdict: str = "applied"
-    """`applied`, `kept`, `no-op`, `duplicate`, `parked`, `refused` (CP412, 409), `dead` (goes to the dead letters)."""
+    """`applied`, `kept`, `no-op`, `declined`, `duplicate`, `parked`, `refused` (CP412, 409), `dead` (goes to the dead letters)."""
     code: str = ""
     reason: str = ""
     tombstone: bool = False
@@ -162,3 +166,5 @@ class Transition:
     """Ids of parked early events that a start took."""
     value: bytes = b""
     """The record as bytes, where it was encoded to see that it fits; empty: not yet."""
+    told: list[tuple[Asked, Answered]] = field(default_factory=empty(list[tuple[Asked, Answered]]))
+    """Answers for doors, to be told after the commit."""

@@ -197,6 +197,12 @@ class Machine:
     """Slot of a cursor that stores only a position -> the local whose items it counts."""
     stored: frozenset[str] = frozenset()
     """Of a machine without its code: slots that have a codec."""
+    again: str = "refuse"
+    """What a further start event does to a key that is taken: `refuse deliver restart skip`."""
+    show: Any = None
+    """The model class that `s.show` takes; None: any."""
+    adopt: Callable[[Any], Any] | None = None
+    """Of an observed saga: the start event for a run of which this event is the first that is seen."""
 
     @property
     def generated(self) -> str:

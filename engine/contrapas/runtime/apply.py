@@ -10,18 +10,24 @@ import hashlib
 import json
 from typing import Any
 
+from contrapas.author.asked import received
+from contrapas.core import again
+from contrapas.core.commands import ABSENT as ABSENT_
+from contrapas.core.commands import BUSY, CLOSED, EXISTS, asked_of, is_door
 from contrapas.core.correlate import ABSENT, Targets
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import VERBS, Arrival, Rejected
-from contrapas.core.envelope import Cause, InstanceRecord
-from contrapas.core.lane import Record
-from contrapas.core.load import CONFLICT, DUPLICATE, conflict, judge, judge_start
+from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord
+from contrapas.core.lane import Draft, Record
+from contrapas.core.load import CONFLICT, DUPLICATE, FRESH, conflict, judge, judge_start
+from contrapas.core.messages import reply_message
 from contrapas.core.parking import fitting, keeps_messages, parked, undeliverable
-from contrapas.core.rendezvous import digest_of
+from contrapas.core.partition import partition as partition_of
+from contrapas.core.rendezvous import digest_of, parse_wait_key
 from contrapas.core.timers import timers
 from contrapas.core.transition import transition
 from contrapas.core.work import next_record
-from contrapas.core.world import Input, Transition
+from contrapas.core.world import Input, Transition, World
 from contrapas.errors import DataError
 from contrapas.runtime import items, meet
 from contrapas.runtime.batch import Answer, Batch, Due
@@ -43,10 +49,34 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         change = _unfit(record, event)
     else:
         change = transition(record, event, p.setting.world)
+    _drafted(p, batch, event.instance, change)
+    new = change.record
+    if new is not None and (mapping or items.concerns(p, event.instance, new)):
+        items.follow(p, batch, new, again=event.cause.kind == "operate")
+    if new is not None and new.talk is not None:
+        _following(p, batch, new)
+    return change
+
+
+def _following(p: Partition, batch: Batch, record: InstanceRecord) -> None:
+    """The next run of a key begins in the transition after the final one, before anything else is heard."""
+    if record.talk is None or not record.talk.next_start or not again.free(record):
+        return
+    cause = Cause(kind="timer", type="next", id=f"{record.instance}@{record.version}:next")
+    event = Input(cause=cause, instance=record.instance, at=batch.at, timer="next")
+    event.epoch, event.writer = p.epoch, p.setting.writer
+    event.published = p.published(record.instance, batch) and not keeps_messages(record)
+    change = transition(record, event, p.setting.world)
+    _drafted(p, batch, record.instance, change)
+    if change.record is not None and items.concerns(p, record.instance, change.record):
+        items.follow(p, batch, change.record, again=False)
+
+
+def _drafted(p: Partition, batch: Batch, instance: str, change: Transition) -> None:
     batch.steps += change.steps
     new = change.record
     if change.tombstone:
-        p.bury(batch, event.instance)
+        p.bury(batch, instance)
     elif new is not None:
         p.counts.transitions += 1
         value = change.value
@@ -54,10 +84,23 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
             undeliverable(new, p.refused, next(iter(p.refused.values())))
             value = b""
         p.write(batch, new, value)
-        if mapping or items.concerns(p, event.instance, new):
-            again = event.cause.kind == "operate"
-            items.follow(p, batch, new, again=again)
-    return change
+        for ask, done in change.told:
+            batch.answers.append(answer_of(new, ask, done))
+
+
+def answer_of(record: InstanceRecord, ask: Asked, done: Answered) -> Answer:
+    """What a door is told that asked a command."""
+    said = answer(record, "reply" if done.type else "declined")
+    said.id, said.to = ask.id, ask.to
+    said.outcome, said.outcome_body = done.type, done.body
+    if not done.type:
+        said.reason = str(json.loads(done.body).get("reason", ""))
+        said.code = DECLINED.get(said.reason, "CP815")
+    return said
+
+
+DECLINED = {CLOSED: "CP815", BUSY: "CP829", EXISTS: "CP412", ABSENT_: "CP414"}
+"""Why the engine declined a command -> the code a door shows."""
 
 
 def _unfit(record: InstanceRecord, event: Input) -> Transition:
@@ -70,7 +113,10 @@ def _unfit(record: InstanceRecord, event: Input) -> Transition:
 def fire(p: Partition, batch: Batch, due: Due) -> None:
     """The next timer of a record; an entry that the record no longer holds is passed over."""
     if is_wait(due.key):
-        meet.fire(p, batch, due.key)
+        for cause in meet.fire(p, batch, due.key):
+            decline_absent(
+                p, batch, cause.type, cause.id, cause.value, dict(cause.headers), parse_wait_key(due.key)[1]
+            )
         return
     if due.key in p.maps:
         items.wake(p, batch, due.key)
@@ -97,11 +143,42 @@ def _fire(p: Partition, batch: Batch, due: Due) -> None:
             return
 
 
+def decline_absent(
+    p: Partition, batch: Batch, type_name: str, ident: str, value: bytes, headers: dict[str, bytes], key: str
+) -> None:
+    """Tell who asked a command, if no door, that nobody is there to answer it."""
+    mt = p.setting.world.types.messages.get(type_name)
+    if mt is None or not mt.command:
+        return
+    source = headers.get("ce_source", b"").decode(errors="replace")
+    ident = headers.get("ce_id", ident.encode()).decode(errors="replace")
+    ask = asked_of(
+        headers,
+        digest=digest_of(source, ident, value),
+        ident=ident,
+        type_name=type_name,
+        world=p.setting.world,
+    )
+    done = Answered(
+        name=ask.name, id=ask.id, type="", body=json.dumps({"reason": ABSENT_}), good=False, asked=type_name
+    )
+    if ask.to and not is_door(ask.to, p.setting.namespace):
+        post(p, batch, "door", key, f"{ask.id}#{ABSENT_}", ask, done)
+
+
+def post(p: Partition, batch: Batch, saga: str, key: str, ident: str, ask: Asked, done: Answered) -> None:
+    """An answer to a command, as a message that no record holds."""
+    m = reply_message(saga, key, ident, ask, done, p.setting.world, batch.at)
+    at = partition_of(m.key, p.setting.doors.partitions) if m.to == "in" else -1
+    batch.out.append(Draft(m.to, at, m.key, m.value, m.headers, m.id))
+    batch.size += len(m.value)
+
+
 def reject(p: Partition, batch: Batch, what: Rejected) -> None:
     """An input that does not decode becomes a dead letter with its bytes."""
     p.counts.inputs += 1
     bury_input(p, batch, what.record, what.code, what.text)
-    _tell(batch, what.headers, Answer("", "", "", "dead", what.code, what.text))
+    tell(batch, what.headers, Answer("", "", "", "dead", what.code, what.text))
 
 
 def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
@@ -110,7 +187,7 @@ def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
     if a.kind in ("bind", "unbind", "delivered"):
         meet.message(p, batch, a)
         return
-    if a.kind in ("answer", "command"):
+    if a.kind in ("answer", "command"):  # `runtime.commands` takes those that are for sagas
         p.counts.ignored += 1
         return
     if targets.dead == "CP402" and a.event_source.startswith(f"/contrapas/{p.setting.namespace}/"):
@@ -122,43 +199,57 @@ def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
     met = False
     for instance in targets.starts:
         met = True
-        _start(p, batch, a, instance)
+        begin(p, batch, a, instance)
     waits = targets.waits
     live = any(p.standing(i) == 1 for i in targets.instances)
     if waits and not live and not met and (not targets.instances or meet.somebody(p, waits)):
         done = meet.event(p, batch, a, waits)
         verdict = done.verdict if done.verdict in ("duplicate", "dead") else "kept"
-        _tell(batch, a.headers, Answer("", "", a.to, verdict, done.code, done.reason))
+        tell(batch, a.headers, Answer("", "", a.to, verdict, done.code, done.reason))
         return
     for instance in targets.instances:
         _existing(p, batch, a, instance)
     p.counts.more += len(targets.starts) + len(targets.instances) - 1
 
 
-def _start(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
+def begin(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
+    """A start: of the key's first run, or, as its saga says, of a further one."""
     record = p.load(instance)
-    if record is not None:
-        verdict = judge_start(record, a)
-        if verdict == CONFLICT:
-            text = f"{instance} was started with another payload: sha-256 {_sha(a.value)}, its own {record.start_digest.hex()[:16]}"
-            bury_input(p, batch, a.record, "CP412", text, instance)
-            _tell(batch, a.headers, answer(record, "refused", "CP412", text))
-        else:
-            p.counts.duplicates += 1
-            _tell(batch, a.headers, answer(record, "duplicate"))
+    if record is not None and _repeated(p, batch, a, record):
         return
     saga = instance.partition("/")[0]
     machine = p.setting.world.machines[saga]
     if a.time_ms is not None and not a.stale and a.record.timestamp_ms - a.time_ms > machine.retention_ms:
         text = f"{instance}: made {(a.record.timestamp_ms - a.time_ms) // 86_400_000} days before it came, older than the retention"
         bury_input(p, batch, a.record, "CP418", text, instance)
-        _tell(batch, a.headers, Answer("", "", instance, "dead", "CP418", text))
+        tell(batch, a.headers, Answer("", "", instance, "dead", "CP418", text))
         return
-    event = input_of(a, instance, "start")
-    early = meet.early(p, instance)
+    event = input_of(a, instance, "start", p.setting.world)
+    early = meet.early(p, instance) if record is None else ()
     event.early = tuple(cause for _, cause, _, _ in early)
     event.early_digests = tuple(digest for _, _, _, digest in early)
-    _account(p, batch, a, instance, transition_of(p, batch, event), early)
+    account(p, batch, a, instance, transition_of(p, batch, event), early)
+
+
+def _repeated(p: Partition, batch: Batch, a: Arrival, record: InstanceRecord) -> bool:
+    """A start that came before, or, where the saga refuses others, one for a taken key."""
+    instance = record.instance
+    verdict = judge(record, a)
+    if verdict == FRESH and again.verdict(
+        record, input_of(a, instance, "start", p.setting.world), p.setting.world
+    ) in (
+        again.DUPLICATE,
+        again.CONFLICT,
+    ):
+        verdict = judge_start(record, a)
+    if verdict == CONFLICT:
+        text = f"{instance} was started with another payload: sha-256 {_sha(a.value)}, its own {record.start_digest.hex()[:16]}"
+        bury_input(p, batch, a.record, "CP412", text, instance)
+        tell(batch, a.headers, answer(record, "refused", "CP412", text))
+    elif verdict == DUPLICATE:
+        p.counts.duplicates += 1
+        tell(batch, a.headers, answer(record, "duplicate"))
+    return verdict != FRESH
 
 
 def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
@@ -168,29 +259,37 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         return
     if a.kind == "query":
         p.counts.ignored += 1
-        _tell(batch, a.headers, answer(record, "state"))
+        tell(batch, a.headers, answer(record, "state"))
         return
     verdict = judge(record, a)
     if verdict == DUPLICATE:
         p.counts.duplicates += 1
         if a.kind == "deliver":
             meet.acknowledge(p, batch, a)
-        _tell(batch, a.headers, answer(record, "duplicate"))
+        tell(batch, a.headers, answer(record, "duplicate"))
         return
     if verdict == CONFLICT:
         text = conflict(record, a)
         bury_input(p, batch, a.record, "CP412", text, instance)
-        _tell(batch, a.headers, answer(record, "refused", "CP412", text))
+        tell(batch, a.headers, answer(record, "refused", "CP412", text))
         return
     if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
         bury_input(p, batch, a.record, "CP419", f"no such verb: {str(a.body.get('verb'))[:40]!r}", instance)
         return
-    _account(p, batch, a, instance, transition_of(p, batch, input_of(a, instance, a.kind)), ())
+    account(
+        p, batch, a, instance, transition_of(p, batch, input_of(a, instance, a.kind, p.setting.world)), ()
+    )
 
 
-def _account(
-    p: Partition, batch: Batch, a: Arrival, instance: str, change: Transition | None, early: meet.EarlyEvents
+def account(
+    p: Partition,
+    batch: Batch,
+    a: Arrival,
+    instance: str,
+    change: Transition | None,
+    early: meet.EarlyEvents = (),
 ) -> None:
+    """Count what became of an arrival, and say it to who asked."""
     record = change.record if change is not None else None
     if change is None:
         p.counts.ignored += 1
@@ -200,7 +299,7 @@ def _account(
             p.counts.duplicates += 1
         case "kept":
             p.counts.kept += 1
-        case "no-op":
+        case "no-op" | "declined":
             p.counts.noop += 1
         case "parked":
             p.counts.parked += 1
@@ -212,13 +311,13 @@ def _account(
         meet.collected(p, batch, early, change.collected)
     now = record if record is not None else p.load(instance)
     if now is not None:
-        _tell(batch, a.headers, answer(now, change.verdict, change.code, change.reason))
+        tell(batch, a.headers, answer(now, change.verdict, change.code, change.reason))
 
 
 def _nobody(p: Partition, batch: Batch, a: Arrival, code: str) -> None:
     """No instance and no saga for it: said to a door, a dead letter otherwise."""
     said = Answer("", "", a.to, "absent", code, f"no instance {a.to or a.key}")
-    _tell(batch, a.headers, said)
+    tell(batch, a.headers, said)
     if a.kind in ("query", "bound", "operate"):
         p.counts.ignored += 1
         return
@@ -253,10 +352,18 @@ def answer(record: InstanceRecord, verdict: str, code: str = "", reason: str = "
         record.version,
         record.outcome,
         record.outcome_body,
+        *shown(record),
     )
 
 
-def _tell(batch: Batch, headers: dict[str, bytes], said: Answer) -> None:
+def shown(record: InstanceRecord) -> tuple[str, str, str]:
+    """Its view, by registered name and JSON text, and its note."""
+    talk = record.talk
+    return ("", "", "") if talk is None else (talk.view_type, talk.view, talk.note)
+
+
+def tell(batch: Batch, headers: dict[str, bytes], said: Answer) -> None:
+    """Answer the door that an input came by."""
     to = headers.get("cp-reply-to", b"").decode(errors="replace")
     if to and headers.get("cp-kind") in (b"start", b"signal", b"query", b"operate", b"call"):
         said.to = to
@@ -264,8 +371,8 @@ def _tell(batch: Batch, headers: dict[str, bytes], said: Answer) -> None:
         batch.answers.append(said)
 
 
-def input_of(a: Arrival, instance: str, kind: str) -> Input:
-    """An arrival as an input of one instance."""
+def input_of(a: Arrival, instance: str, kind: str, world: World) -> Input:
+    """An arrival as an input of one instance; a command carries its name, and who asks if its saga is to answer."""
     event = Input(
         cause=cause_of(a, kind),
         instance=instance,
@@ -278,6 +385,12 @@ def input_of(a: Arrival, instance: str, kind: str) -> Input:
         position=a.position,
         digest=digest_of(a.event_source, a.id, a.value) if a.event_source and a.id else b"",
     )
+    mt = world.types.messages.get(a.type)
+    if mt is not None and mt.command and a.kind != "reply":
+        received(event.body, event.digest[:8].hex())
+        if world.modes.get(instance.partition("/")[0], ("",))[0] != "observe":
+            event.ask = asked_of(a.headers, digest=event.digest, ident=a.id, type_name=a.type, world=world)
+            event.undoes = a.headers.get("cp-undoes", b"").decode(errors="replace")
     if kind == "operate":
         event.outcome, event.reason = str(a.body["verb"]), str(a.body.get("reason", ""))
     elif kind == "bound":
@@ -326,6 +439,9 @@ def answer_bytes(said: Answer) -> bytes:
             "version": said.version,
             "outcome": said.outcome,
             "outcome_body": said.outcome_body,
+            "view_type": said.view_type,
+            "view": said.view,
+            "note": said.note,
         },
         ensure_ascii=False,
         separators=(",", ":"),

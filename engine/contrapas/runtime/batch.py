@@ -53,14 +53,18 @@ class Answer:
     """`<ns>.in/<p>`, or empty: through memory."""
     instance: str
     verdict: str
-    """`applied kept no-op duplicate parked refused dead absent state`."""
+    """`applied kept no-op duplicate parked refused dead absent state reply declined`."""
     code: str = ""
     reason: str = ""
     status: str = ""
     state: str = ""
     version: int = 0
     outcome: str = ""
+    """Registered name of the outcome; of a `reply`: of the reply."""
     outcome_body: str = ""
+    view_type: str = ""
+    view: str = ""
+    note: str = ""
 
 
 @dataclass(slots=True)

@@ -147,7 +147,8 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
     met = False
     for instance in (*targets.starts, *targets.instances):
         before = p.load(instance)
-        event = apply.input_of(arrival, instance, "start" if instance in targets.starts else arrival.kind)
+        kind = "start" if instance in targets.starts else arrival.kind
+        event = apply.input_of(arrival, instance, kind, p.setting.world)
         event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
         if before is None and instance in targets.starts:
             born = start.born(event, p.setting.world)

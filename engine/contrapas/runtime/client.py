@@ -19,8 +19,9 @@ from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.core.lane import Draft
 from contrapas.core.partition import partition as partition_of
 from contrapas.core.world import MessageType
-from contrapas.errors import ContrapasError, DataError, Refused, Retriable, Unreachable
+from contrapas.errors import DataError, Refused, Retriable, Unreachable
 from contrapas.log import Log
+from contrapas.runtime.apply import shown
 from contrapas.runtime.batch import Answer, Setting
 from contrapas.runtime.doors import event_draft, key_of, plain_draft, topic_draft, value_of
 from contrapas.runtime.worker import Worker
@@ -47,6 +48,11 @@ class Told:
     reason: str = ""
     event_id: str = ""
     """Repeating the message under this id is safe."""
+    view_type: str = ""
+    """Registered name of the model that the instance shows."""
+    view: str = ""
+    """Its JSON text."""
+    note: str = ""
 
     @property
     def ended(self) -> bool:
@@ -134,6 +140,40 @@ class Client:
         message = self._message(event)
         value = value_of(message, event, raw)
         return await self._tell(f"{saga}/{key}", message, value, "signal", event_id, timeout_ms)
+
+    async def ask(
+        self,
+        command: Any,
+        *,
+        event_id: str = "",
+        timeout_ms: int = 10_000,
+        raw: bytes = b"",
+        saga: str = "",
+        wait: bool = True,
+    ) -> Told:
+        """Ask the saga that takes this command. Gives its reply (`verdict` `reply`), or why it declined (`declined`).
+
+        Unreachable CP507 when no answer came in time: the outcome is unknown, and asking again under the same id is
+        safe. Refused CP815: the saga only observes. DataError CP402: no saga takes it. wait: False: returns once the log
+        has acknowledged.
+        """
+        message = self._message(command)
+        routes, modes = self.setting.routes, self.setting.world.modes
+        takers = (*routes.starts.get(message.name, ()), *routes.takes.get(message.name, ()))
+        takers = tuple([s for s in takers if not saga or s == saga])
+        if not message.command or not takers:
+            raise DataError(
+                "CP402",
+                f"{message.name} is no command that {saga or 'a saga here'} takes",
+                expected="a command that a saga waits for or starts by",
+                got=message.name,
+            )
+        name = next((s for s in takers if modes[s][0] != "observe"), "")
+        if not name:
+            raise Refused("CP815", f"{takers[0]} only observes: it answers no command", place=takers[0])
+        value = value_of(message, command, raw)
+        instance = f"{name}/{key_of(message, command)}"
+        return await self._tell(instance, message, value, "command", event_id, timeout_ms if wait else 0)
 
     async def send(self, event: Any, *, event_id: str = "") -> str:
         """Publish an event on the topic of its class, as any service may. Gives its id."""
@@ -261,7 +301,9 @@ class Client:
             await self._publish([draft])
             said = await asyncio.wait_for(future, timeout_ms / 1000)
         except TimeoutError:
-            raise _late(f"no answer about {instance} within {timeout_ms / 1000:g} s", instance) from None
+            late = _late(f"no answer about {instance} within {timeout_ms / 1000:g} s", instance)
+            late.event_id = ident
+            raise late from None
         finally:
             asked.pop(ident, None)
             self._asked.pop(ident, None)
@@ -279,6 +321,9 @@ class Client:
             code=said.code,
             reason=said.reason,
             event_id=ident,
+            view_type=said.view_type,
+            view=said.view,
+            note=said.note,
         )
 
     async def _publish(self, drafts: list[Draft]) -> None:
@@ -344,10 +389,14 @@ def _said(ident: str, value: bytes) -> Answer | None:
         version=version,
         outcome=str(body.get("outcome", "")),
         outcome_body=str(body.get("outcome_body", "")),
+        view_type=str(body.get("view_type", "")),
+        view=str(body.get("view", "")),
+        note=str(body.get("note", "")),
     )
 
 
 def _of_record(record: InstanceRecord) -> Told:
+    view_type, view, note = shown(record)
     return Told(
         instance=record.instance,
         verdict="state",
@@ -358,10 +407,13 @@ def _of_record(record: InstanceRecord) -> Told:
         outcome_body=record.outcome_body,
         code=record.parked.code if record.parked is not None else "",
         reason=record.parked.error if record.parked is not None else record.error,
+        view_type=view_type,
+        view=view,
+        note=note,
     )
 
 
-def _late(text: str, place: str) -> ContrapasError:
+def _late(text: str, place: str) -> Unreachable:
     return Unreachable(
         "CP507",
         f"{text}: the outcome is unknown",

@@ -13,6 +13,7 @@ from contrapas.core.partition import partition as partition_of
 from contrapas.runtime.batch import Batch
 from contrapas.runtime.partition import Partition, wait_of
 
+_WAY_BACK = ("cp-reply-to", "cp-run")
 EarlyEvents = tuple[tuple[str, Cause, rv.Early, bytes], ...]
 """(record key of the rendezvous, the event as a start sees it, the event as it is kept, its digest there)."""
 
@@ -23,8 +24,8 @@ def somebody(p: Partition, key: str) -> bool:
     return found is not None and bool(found.binds)
 
 
-def event(p: Partition, batch: Batch, a: Arrival, key: str) -> rv.Meeting:
-    """An event that no live instance of its key takes. Gives what became of it."""
+def event(p: Partition, batch: Batch, a: Arrival, key: str, *, until: int | None = None) -> rv.Meeting:
+    """An event that no live instance of its key takes. Gives what became of it. until: it is not kept longer."""
     meeting = p.load_wait(key) or wait_of(key)
     cause = Cause(
         kind="event",
@@ -37,7 +38,7 @@ def event(p: Partition, batch: Batch, a: Arrival, key: str) -> rv.Meeting:
         value=a.record.value or b"",
     )
     done = rv.event_arrives(
-        meeting, cause, identity=f"{a.event_source}\0{a.id}", position=a.position, at=batch.at
+        meeting, cause, identity=f"{a.event_source}\0{a.id}", position=a.position, at=batch.at, until=until
     )
     match done.verdict:
         case "duplicate":
@@ -69,19 +70,20 @@ def message(p: Partition, batch: Batch, a: Arrival) -> None:
     _follow(p, batch, meeting, done)
 
 
-def fire(p: Partition, batch: Batch, key: str) -> None:
-    """A resend is due, an early event's time is over, or an empty rendezvous is forgotten."""
+def fire(p: Partition, batch: Batch, key: str) -> tuple[Cause, ...]:
+    """A resend is due, an early event's time is over, or an empty rendezvous is forgotten. Gives whose time is over."""
     meeting = p.load_wait(key)
     if meeting is None:
-        return
+        return ()
     if meeting.empty and meeting.until <= batch.at:
         p.bury(batch, key)
-        return
+        return ()
     done = rv.timer(meeting, at=batch.at)
     for cause in done.dead:
         bury(p, batch, cause, done.code, f"nobody came for it at {key} within its time", meeting.value)
         p.counts.expired += 1
     _follow(p, batch, meeting, done)
+    return done.dead
 
 
 def early(p: Partition, instance: str) -> EarlyEvents:
@@ -104,7 +106,9 @@ def early(p: Partition, instance: str) -> EarlyEvents:
                 id=kept.id,
                 partition=again.partition,
                 offset=again.offset,
-                headers=tuple(h for h in again.record.headers if not h[0].startswith("cp-")),
+                headers=tuple(
+                    h for h in again.record.headers if not h[0].startswith("cp-") or h[0] in _WAY_BACK
+                ),
                 value=again.value,
             )
             found.append((where, cause, kept, rv.digest_of(again.event_source, again.id, again.value)))

@@ -12,7 +12,7 @@ from typing import Protocol
 from contrapas.core.correlate import correlate
 from contrapas.core.decode import Rejected, decode
 from contrapas.core.world import Input
-from contrapas.runtime import apply, careful, items
+from contrapas.runtime import apply, careful, commands, items
 from contrapas.runtime.batch import Batch, Due, Work
 from contrapas.runtime.partition import Partition
 
@@ -82,6 +82,9 @@ def walk(p: Partition, batch: Batch, work: Work) -> None:
     event = decode(work, p.setting.doors)  # 2 core/decode.py
     if isinstance(event, Rejected):
         apply.reject(p, batch, event)
+        return
+    if commands.asks(event, p.setting.world, p.setting.routes):
+        commands.deliver(p, batch, event)
         return
     targets = correlate(event, p.setting.routes, p.standing)  # 3 core/correlate.py
     apply.deliver(p, batch, event, targets)  # 4 core/load.py, 5 core/transition.py

@@ -38,6 +38,7 @@ STATUS: dict[str, int] = {
     "CP823": 403,
     "CP824": 403,
     "CP825": 413,
+    "CP829": 429,
 }
 """Code -> status; others are 500 when they are ours, 503 when they are the log's."""
 
@@ -58,10 +59,13 @@ def problem(
     status: int | None = None,
     errors: list[dict[str, str]] | None = None,
     headers: dict[str, str] | None = None,
+    reason: str = "",
 ) -> Response:
-    """A problem document."""
+    """A problem document. reason: one word of ours that programs look at."""
     number = status or STATUS.get(code, 503 if code.startswith("CP5") else 500)
     body: dict[str, Any] = {"type": f"urn:contrapas:{code}", "title": title[:400], "status": number}
+    if reason:
+        body["reason"] = reason
     if errors:
         body["errors"] = errors
     entry = codes.table().get(code)
@@ -72,12 +76,12 @@ def problem(
     )
 
 
-def of_error(error: ContrapasError) -> Response:
+def of_error(error: ContrapasError, *, headers: dict[str, str] | None = None) -> Response:
     """The problem document of one of our errors."""
     errors: list[dict[str, str]] = []
     if isinstance(error, DataError) and (error.path or error.expected):
         errors = [{"at": error.path, "expected": error.expected, "got": error.got}]
-    return problem(error.code, error.text, errors=errors)
+    return problem(error.code, error.text, errors=errors, headers=headers)
 
 
 def misfits(cls: type[BaseModel], raw: bytes, name: str) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import uuid
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contrapas.author.sensitive import masked, sensitive_paths
 from contrapas.codec.strict import load_json, load_model
-from contrapas.core.world import MessageType
+from contrapas.core.world import MessageType, World
 from contrapas.errors import ContrapasError, DataError, Refused, Unreachable
 from contrapas.runtime.batch import Setting
 from contrapas.runtime.client import Told
@@ -21,6 +22,8 @@ from contrapas.web.guard import allowed
 from contrapas.web.problems import misfits, of_error, problem
 
 PATIENCE_MS = 1000
+ANSWER_S = 10.0
+"""How long a command is waited for; `Prefer: wait=` says otherwise."""
 WAIT_MAX_S = 60.0
 _WAIT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)?\Z")
 
@@ -35,6 +38,16 @@ class Doors(Protocol):
     ) -> Told: ...
     async def signal(
         self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0, raw: bytes = b""
+    ) -> Told: ...
+    async def ask(
+        self,
+        command: Any,
+        *,
+        event_id: str = "",
+        timeout_ms: int = 10_000,
+        raw: bytes = b"",
+        saga: str = "",
+        wait: bool = True,
     ) -> Told: ...
     async def state(self, instance: str, *, timeout_ms: int = 5_000) -> Told: ...
     async def wait(self, instance: str, *, timeout_ms: int = 60_000) -> Told: ...
@@ -51,9 +64,12 @@ class Sagas:
         """202 once the log has it, 200 for a repeat, 409 for another body under the same key."""
         saga = request.path_params["saga"]
         try:
-            message = self._start_type(saga, request)
-            raw = await request.body()
+            message = self._start_type(saga, request, await request.body())
+            raw = _without_type(await request.body())
             event = self._event(message, raw)
+            if message.command:
+                where = f"/sagas/{saga}/{getattr(event, message.key)}"
+                return await self.asked(request, saga, event, raw, where)
             return await self._started(request, saga, message, event, raw)
         except _Misfit as misfit:
             return misfit.response
@@ -110,7 +126,7 @@ class Sagas:
         try:
             self._known(saga)
             message = self.doors.setting.world.types.messages.get(name)
-            if message is None or message.command:
+            if message is None:
                 raise Refused("CP813", f"{saga} takes no event {name[:80]}")
             raw = _with_key(await request.body(), message, key)
             event = self._event(message, raw)
@@ -121,6 +137,8 @@ class Sagas:
                     path=f"/{message.key}",
                     expected=key[:80],
                 )
+            if message.command:
+                return await self.asked(request, saga, event, raw, f"/sagas/{instance}")
             told = await self.doors.signal(
                 saga,
                 key,
@@ -139,15 +157,59 @@ class Sagas:
             return problem("CP815", f"{instance} has ended {told.outcome or told.status}")
         return JSONResponse(self._data(told, instance), 202)
 
+    async def asked(self, request: Request, saga: str, command: Any, raw: bytes, where: str) -> Response:
+        """200 with the reply, 409 with a declared failure, a problem document where the engine declines; the id under
+        which asking again is safe comes back in any case."""
+        ident = request.headers.get("idempotency-key", "")[:200] or uuid.uuid4().hex
+        headers = {"idempotency-key": ident, "location": where}
+        later = "respond-async" in request.headers.get("prefer", "")
+        try:
+            told = await self.doors.ask(
+                command,
+                event_id=ident,
+                timeout_ms=int(1000 * (_preferred(request) or ANSWER_S)),
+                raw=raw,
+                saga=saga,
+                wait=not later,
+            )
+        except ContrapasError as error:
+            return of_error(error, headers=headers)
+        if later:
+            return JSONResponse({"instance": told.instance, "verdict": "accepted"}, 202, headers=headers)
+        if told.verdict == "declined":
+            return problem(
+                told.code, f"{told.instance} declined: {told.reason}", headers=headers, reason=told.reason
+            )
+        message = self.doors.setting.world.types.messages[type(command).__contrapas_name__]
+        headers["ce-type"] = told.outcome
+        status = 200 if told.outcome == message.replies[0] else 409
+        return Response(told.outcome_body, status, headers=headers, media_type="application/json")
+
+    async def view(self, request: Request) -> Response:
+        """200 with the view that the saga shows; 404 when it shows none."""
+        if self.token and not allowed(request, self.token):
+            return problem("CP821", "this needs the token", headers={"www-authenticate": "Bearer"})
+        saga, key = request.path_params["saga"], request.path_params["key"]
+        try:
+            self._known(saga)
+            told = await self.doors.state(f"{saga}/{key}")
+            if not told.view:
+                raise Refused("CP813", f"{saga}/{key} shows nothing")
+            return JSONResponse(
+                shown_view(self.doors.setting.world, saga, told), headers={"ce-type": told.view_type}
+            )
+        except ContrapasError as error:
+            return of_error(error)
+
     def _known(self, saga: str) -> None:
         if saga not in self.doors.setting.world.modes:
             raise Refused("CP813", f"there is no saga {saga[:80]}")
 
-    def _start_type(self, saga: str, request: Request) -> MessageType:
+    def _start_type(self, saga: str, request: Request, raw: bytes) -> MessageType:
         self._known(saga)
         world = self.doors.setting.world
         starts = world.machines[saga].starts
-        wanted = request.headers.get("ce-type", "") or request.query_params.get("type", "")
+        wanted = request.headers.get("ce-type", "") or request.query_params.get("type", "") or _named(raw)
         if wanted and wanted not in starts:
             raise DataError(
                 "CP402", f"{wanted[:80]} does not start {saga}", expected=", ".join(starts), got=wanted[:80]
@@ -155,7 +217,7 @@ class Sagas:
         if not wanted and len(starts) != 1:
             raise DataError(
                 "CP402",
-                f"{saga} starts by one of several events: name it with ?type=",
+                f"{saga} starts by one of several events: name it with $type in the body, or ?type=",
                 expected=", ".join(starts),
                 got="nothing",
             )
@@ -225,6 +287,31 @@ def _with_key(raw: bytes, message: MessageType, key: str) -> bytes:
     if isinstance(found, dict) and message.key not in found:
         return json.dumps({message.key: key, **found}, ensure_ascii=False).encode()
     return raw
+
+
+def shown_view(world: World, saga: str, told: Told) -> Any:
+    """A view as JSON, what is sensitive in it masked."""
+    body: Any = json.loads(told.view)
+    cls = world.machines[saga].show if saga in world.machines else None
+    return masked(body, sensitive_paths(cls)) if cls is not None else body
+
+
+def _named(raw: bytes) -> str:
+    """`$type` of the body, where one of several starts is to be named."""
+    if b"$type" not in raw:
+        return ""
+    found = load_json(raw)
+    name = found.get("$type", "") if isinstance(found, dict) else ""
+    return name if isinstance(name, str) else ""
+
+
+def _without_type(raw: bytes) -> bytes:
+    if b"$type" not in raw:
+        return raw
+    found = load_json(raw)
+    if not isinstance(found, dict) or "$type" not in found:
+        return raw
+    return json.dumps({n: v for n, v in found.items() if n != "$type"}, ensure_ascii=False).encode()
 
 
 def _preferred(request: Request) -> float:

@@ -61,6 +61,7 @@ def create(
         routes=[
             Route("/sagas/{saga}", sagas.start, methods=["POST"]),
             Route("/sagas/{saga}/{key:path}/{event}", sagas.signal, methods=["POST"]),
+            Route("/sagas/{saga}/{key:path}/view", sagas.view, methods=["GET"]),
             Route("/sagas/{saga}/{key:path}", sagas.state, methods=["GET"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

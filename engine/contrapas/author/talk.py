@@ -1,0 +1,65 @@
+"""What a saga says to others on its way: replies to the commands it takes, its view, a note, one-way messages.
+
+None of these is awaited (`s.cancel` excepted): they are noted in the activation and take effect with the transition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+from typing_extensions import TypeVar
+
+from contrapas.author.asked import ask_of
+from contrapas.author.event import Command, Event, message_spec
+
+if TYPE_CHECKING:
+    from contrapas.author.saga import Activation
+
+Reply = TypeVar("Reply", bound=Event)
+Reply_contra = TypeVar("Reply_contra", bound=Event, contravariant=True)
+
+
+class Asking(Protocol[Reply_contra]):
+    """A command, as `s.reply` is typed by it."""
+
+    def __contrapas_answer__(self) -> Callable[[Reply_contra], None]: ...
+
+
+class Talk:
+    """The calls of `Saga` that speak to others."""
+
+    __slots__ = ()
+    _activation: Activation
+
+    def reply(self, command: Asking[Reply], event: Reply, /) -> None:
+        """Answer a command that this saga received; the reply goes out with this transition. The first reply counts.
+
+        command: the value received, a copy of it, or what a local gave back. RuntimeError for one built by hand,
+        TypeError for an event that is none of its replies.
+        """
+        name = ask_of(command)
+        cls: Any = command.__class__
+        if not isinstance(cls, type) or not issubclass(cls, Command):
+            raise TypeError(f"{command!r:.80} is no command, nobody waits for a reply to it")
+        if not name:
+            raise RuntimeError(
+                f"this {cls.__name__} was not received: reply to the value that s.wait gave, or to a copy of it"
+            )
+        if not isinstance(event, message_spec(cls).replies):
+            replies = ", ".join(r.__name__ for r in message_spec(cls).replies)
+            raise TypeError(f"{cls.__name__} is answered with {replies}, not with {type(event).__name__}")
+        self._activation.effects.append(("reply", name, event))
+
+    def show(self, model: BaseModel, /) -> None:
+        """The instance's view from here on: what `GET /sagas/{saga}/{key}/view` and `app.view` give. The last one counts."""
+        if not isinstance(model, BaseModel):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a view is a pydantic model, not {type(model).__name__}")
+        self._activation.effects.append(("show", model))
+
+    def note(self, text: str, /) -> None:
+        """One line for people: "waiting for customs". The last one counts; at most 1,000 characters are kept."""
+        if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a note is text, not {type(text).__name__}")
+        self._activation.effects.append(("note", " ".join(text.split())[:1000]))
