@@ -228,7 +228,9 @@ class SagaDef(Generic[P, R]):
         show: type[BaseModel] | None = None,
     ) -> None:
         if show is not None and not (isinstance(show, type) and issubclass(show, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise DataError("CP850", f"show={show!r:.80} is no pydantic model", fix="show=CartView, the class")
+            raise DataError(
+                "CP850", f"show={show!r:.80} is no pydantic model", fix="show=CartView, the class"
+            )
         self.show: type[BaseModel] | None = show
         if again not in ("refuse", "deliver", "restart", "skip"):
             raise DataError(

@@ -6,13 +6,13 @@ None of these is awaited (`s.cancel` excepted): they are noted in the activation
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from contrapas.author.asked import ask_of
-from contrapas.author.event import Command, Event, message_spec
+from contrapas.author.event import Event, message_spec
 
 if TYPE_CHECKING:
     from contrapas.author.saga import Activation
@@ -40,16 +40,16 @@ class Talk:
         TypeError for an event that is none of its replies.
         """
         name = ask_of(command)
-        cls: Any = command.__class__
-        if not isinstance(cls, type) or not issubclass(cls, Command):
+        spec = message_spec(type(command)) if isinstance(command, Event) else None
+        if spec is None or not spec.command:
             raise TypeError(f"{command!r:.80} is no command, nobody waits for a reply to it")
         if not name:
             raise RuntimeError(
-                f"this {cls.__name__} was not received: reply to the value that s.wait gave, or to a copy of it"
+                f"this {spec.name} was not received: reply to the value that s.wait gave, or to a copy of it"
             )
-        if not isinstance(event, message_spec(cls).replies):
-            replies = ", ".join(r.__name__ for r in message_spec(cls).replies)
-            raise TypeError(f"{cls.__name__} is answered with {replies}, not with {type(event).__name__}")
+        if not isinstance(event, spec.replies):
+            replies = ", ".join(r.__name__ for r in spec.replies)
+            raise TypeError(f"{spec.name} is answered with {replies}, not with {type(event).__name__}")
         self._activation.effects.append(("reply", name, event))
 
     def show(self, model: BaseModel, /) -> None:

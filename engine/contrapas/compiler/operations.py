@@ -24,7 +24,9 @@ from contrapas.machine.ir import Site
 
 UNRESOLVED: Final = object()
 OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "compensate"})
-IMMEDIATE: Final = frozenset({"reply", "show", "note", "emit", "point_of_no_return", "deadline", "key", "log"})
+IMMEDIATE: Final = frozenset(
+    {"reply", "show", "note", "emit", "point_of_no_return", "deadline", "key", "log"}
+)
 LATER: Final = frozenset(
     {
         "child", "begin", "next", "some", "tell", "cancel", "link",

@@ -7,13 +7,14 @@ import json
 import re
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from contrapas.author.sensitive import masked, sensitive_paths
 from contrapas.codec.strict import load_json, load_model
+from contrapas.core.decode import object_of
 from contrapas.core.world import MessageType, World
 from contrapas.errors import ContrapasError, DataError, Refused, Unreachable
 from contrapas.runtime.batch import Setting
@@ -180,7 +181,7 @@ class Sagas:
             return problem(
                 told.code, f"{told.instance} declined: {told.reason}", headers=headers, reason=told.reason
             )
-        message = self.doors.setting.world.types.messages[type(command).__contrapas_name__]
+        message = self.doors.setting.world.types.message_of(command.__class__)
         headers["ce-type"] = told.outcome
         status = 200 if told.outcome == message.replies[0] else 409
         return Response(told.outcome_body, status, headers=headers, media_type="application/json")
@@ -298,20 +299,20 @@ def shown_view(world: World, saga: str, told: Told) -> Any:
 
 def _named(raw: bytes) -> str:
     """`$type` of the body, where one of several starts is to be named."""
-    if b"$type" not in raw:
-        return ""
-    found = load_json(raw)
-    name = found.get("$type", "") if isinstance(found, dict) else ""
+    name = _object(raw).get("$type", "") if b"$type" in raw else ""
     return name if isinstance(name, str) else ""
 
 
 def _without_type(raw: bytes) -> bytes:
-    if b"$type" not in raw:
-        return raw
-    found = load_json(raw)
-    if not isinstance(found, dict) or "$type" not in found:
+    found = _object(raw) if b"$type" in raw else {}
+    if "$type" not in found:
         return raw
     return json.dumps({n: v for n, v in found.items() if n != "$type"}, ensure_ascii=False).encode()
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    found: object = load_json(raw)
+    return object_of(cast("object", found)) if isinstance(found, dict) else {}
 
 
 def _preferred(request: Request) -> float:
