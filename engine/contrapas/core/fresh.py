@@ -53,7 +53,7 @@ def fresh_transition(
     steps: list[StepCall],
     verdict: str,
     value: bytes,
-    told: list[tuple[Asked, Answered]],
+    told: list[tuple[Asked, Answered]] | None = None,
 ) -> Transition:
     """What became of an input that moved something."""
     new: Transition = _new(Transition)
@@ -65,7 +65,7 @@ def fresh_transition(
     new.tombstone = False
     new.collected = []
     new.value = value
-    new.told = told
+    new.told = [] if told is None else told
     return new
 
 
