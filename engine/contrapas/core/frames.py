@@ -185,7 +185,7 @@ def _handled(work: Work, node: Node) -> BaseException | None:
                 continue
             live = work.live.get((id(frame), name))
             if live is None:
-                loaded = state.every[name].load(text)
+                loaded = state.every[name].load_text(text)
                 if not isinstance(loaded, BaseException):
                     continue
                 live = work.live[(id(frame), name)] = loaded

@@ -42,12 +42,13 @@ def headers_of(record: InstanceRecord, value: bytes) -> Headers:
 def headers_with(record: InstanceRecord, value: bytes, deadline: int | None) -> Headers:
     """The same, where the next deadline is known already."""
     cause = record.cause
+    root = record.root
     first = (
         _KIND,
         _VERSION[record.version],
         _EPOCH[record.epoch],
         _STATUS[record.status],
-        _STATE[record.state],
+        _STATE[root.frames[-1].label if root.frames and root.unwinding is None else record.state],
         _LOCAL if cause.kind == "result" else ("cp-cause", _cause(cause)),
     )
     check = ("cp-sum", b"%08x" % crc32(value))

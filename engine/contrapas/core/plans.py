@@ -21,6 +21,7 @@ from contrapas.machine import Machine, Slot, State
 
 START: Final = "START"
 _NOTHING: Final[dict[str, str]] = {}
+_UNKNOWN: Final = object()
 _CACHE_MAX: Final = 2048
 _CACHED_TEXT_MAX: Final = 4096
 
@@ -38,14 +39,6 @@ class SlotPlan:
         self.dump = dump_of(slot.codec)
         self.load_text = load_of(slot.codec)
         self.cache: dict[str, Any] = {}
-
-    def load(self, text: str) -> Any:
-        """The value of a text, of a frozen type: the same object again."""
-        value = self.cache.get(text, self)
-        if value is self:
-            value = self.load_text(text)
-            self.remember(text, value)
-        return value
 
     def remember(self, text: str, value: Any) -> None:
         """Keep a frozen value for its text."""
@@ -98,7 +91,14 @@ class StatePlan:
         for name, slot in self.loads:
             text = texts.get(name)
             if text is not None and name not in values:
-                values[name] = slot.load(text) if slot.frozen else slot.load_text(text)
+                if slot.frozen:
+                    value = slot.cache.get(text, _UNKNOWN)
+                    if value is _UNKNOWN:
+                        value = slot.load_text(text)
+                        slot.remember(text, value)
+                    values[name] = value
+                else:
+                    values[name] = slot.load_text(text)
         return values
 
     def missing(self, frame: Frame) -> list[str]:
@@ -120,18 +120,18 @@ class StatePlan:
         for name, slot in self.saves:
             if name in together:
                 texts[name] = together[name]
-            elif name in values:
-                value = values[name]
-                if slot.frozen:
-                    if name in loaded and loaded[name] is value and name in old:
-                        texts[name] = old[name]
-                        continue
-                    text = texts[name] = slot.dump(value)
-                    slot.remember(text, value)
-                else:
-                    texts[name] = slot.dump(value)
-            elif touched is not None and name not in touched and name in old:
+                continue
+            value = values.get(name, _UNKNOWN)
+            if value is _UNKNOWN:
+                if touched is not None and name not in touched and name in old:
+                    texts[name] = old[name]
+            elif not slot.frozen:
+                texts[name] = slot.dump(value)
+            elif name in old and loaded.get(name, _UNKNOWN) is value:
                 texts[name] = old[name]
+            else:
+                text = texts[name] = slot.dump(value)
+                slot.remember(text, value)
         return texts
 
 

@@ -45,7 +45,8 @@ def straight(
         or record.mode == "observe"
     ):
         return None
-    if event.cause.kind != "result" or (number := pending.undo) >= 0 and root.undo[-1:][0].number != number:
+    number = pending.undo
+    if event.cause.kind != "result" or (number >= 0 and not (root.undo and root.undo[-1].number == number)):
         return None
     frame = root.frames[0]
     plan = world.plans.get(frame.saga)

@@ -16,8 +16,21 @@ def timers(record: InstanceRecord) -> list[Timer]:
 
 def next_deadline(record: InstanceRecord) -> int | None:
     """The earliest, in ms of log time."""
+    if _untimed(record):
+        return None
     times = _times(record)
     return min([at for at, _, _ in times]) if times else None
+
+
+def _untimed(record: InstanceRecord) -> bool:
+    """The usual case, seen at a glance: one operation without a deadline, and nothing else that could have one."""
+    root = record.root
+    p = root.pending
+    if p is None or p.deadline is not None or p.retry_at is not None or p.each_at is not None:
+        return False
+    if root.join is not None or root.undo or record.owed or record.binds:
+        return False
+    return record.deadline is None and record.retain_until is None
 
 
 def _times(record: InstanceRecord) -> Times:

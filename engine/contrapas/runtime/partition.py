@@ -240,9 +240,16 @@ class Partition:
         instance = record.instance
         value = value or encode_instance(record)
         deadline = next_deadline(record)
-        ended = record.status in ENDED_STATUSES
-        self._set(batch, instance, _tuple(Entry, (value, deadline, ENDED if ended else LIVE, record.version)))
-        self._remember(instance, record)
+        status = record.status
+        ended = status in ENDED_STATUSES
+        entries = self.entries
+        if instance not in batch.undo:
+            batch.undo[instance] = entries.get(instance)
+        entries[instance] = _tuple(Entry, (value, deadline, ENDED if ended else LIVE, record.version))
+        cache = self._cache
+        cache[instance] = record
+        if len(cache) > CACHE_MAX:
+            del cache[next(iter(cache))]
         headers = headers_with(record, value, deadline)
         batch.log.append(_tuple(Draft, ("", self.number, instance.encode(), value, headers, "")))
         batch.size += len(value)
@@ -250,7 +257,7 @@ class Partition:
             batch.armed.append(Due(deadline, instance))
         if record.out:
             self.send(batch, record)
-        if ended or record.status == "parked":
+        if ended or status == "parked":
             batch.ended.append(record)
 
     def send(self, batch: Batch, record: InstanceRecord) -> None:
