@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contrapas.author.op import MISSING
+from contrapas.author.op import MISSING, Op
 from contrapas.author.saga import Saga
 from contrapas.core import frames
 from contrapas.core.copies import copy_undo, moved_frame
@@ -79,11 +79,12 @@ def straight(
     except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
     if raised is None and not activation.effects and result[0] == AWAIT and result[2].kind == "local":
-        _, index, op, values = result
+        index: int = result[1]
+        op: Op[Any] = result[2]
         state = plan.by_index[index]
         step = world.step_plans.get(op.name)
         if state is not None and not state.handling and step is not None:
-            texts = state.save(at.touches, frame.slots, loaded, values)
+            texts = state.save(at.touches, frame.slots, loaded, result[3])
             node.frames[0] = moved_frame(frame, plan.graph, state.label, texts)
             pending = fresh_pending(
                 f"{new.instance}/{new.run}/{state.label}/{new.version}",

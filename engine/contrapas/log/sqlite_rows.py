@@ -54,15 +54,15 @@ def pack_with_deadline(headers: Headers) -> tuple[bytearray, int | None]:
         return bytearray(), None
     if headers[-1][0] == "cp-sum" and len(headers[-1][1]) == _SUM:
         first = headers[:-1]  # of the usual record all but the checksum was packed before
-        packed = _PACKED.get(first)
-        if packed is None:
-            packed, due = _pack(headers)
-            if due is None:
-                if len(_PACKED) >= 8192:
-                    _PACKED.clear()
-                _PACKED[first] = bytes(packed[:-_SUM])
-            return packed, due
-        return bytearray(packed) + headers[-1][1], None
+        known = _PACKED.get(first)
+        if known is not None:
+            return bytearray(known) + headers[-1][1], None
+        packed, due = _pack(headers)
+        if due is None:
+            if len(_PACKED) >= 8192:
+                _PACKED.clear()
+            _PACKED[first] = bytes(packed[:-_SUM])
+        return packed, due
     return _pack(headers)
 
 
