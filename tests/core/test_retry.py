@@ -161,6 +161,20 @@ def test_ask_gives_the_failure_and_the_timeout_as_values() -> None:
         assert stage.record.state == "sleep" and "why" not in stage.record.root.frames[0].slots
 
 
+def test_ask_waits_for_the_end_of_its_limit_when_its_attempts_are_used_up() -> None:
+    def op(env: Any, s: Any) -> Op[Any]:
+        made: Op[Any] = s.ask(ShipOrder(order_id=K), within="60s", retry=Retry(2, backoff="1s", each="10s"))
+        return made
+
+    stage = Stage(order(op, "ask"))
+    stage.start()
+    for ms in (10_000, 1_000, 10_000):
+        stage.later(ms)
+    assert stage.record.state == "step" and len(stage.took("ShipOrder")) == 2
+    stage.later(39_000)
+    assert stage.record.state == "sleep" and "why" not in stage.record.root.frames[0].slots
+
+
 def test_after_a_takeover_what_is_pending_is_issued_again_under_the_same_key() -> None:
     """Crash rows 4 and 5."""
     stage = Stage(order(lambda e, s: price(K)))

@@ -59,6 +59,9 @@ def _step(work: Work, line: Line, pending: Pending, what: str) -> bool:
         policy = settle.policy_of(pending)
         if policy is not None and policy.allows(pending.attempt):
             settle.again(work, node, pending, policy, "no answer")
+        elif pending.kind == "ask" and pending.deadline is not None:
+            node.pending = copy_pending(pending)  # its outcome is a value: a reply until then, else a `Timeout`
+            node.pending.each_at = None
         else:
             _unknown(work, line, pending, f"no answer in {pending.attempt} attempts")
     elif what == "sleep":

@@ -249,6 +249,11 @@ class Sagas:
         self._uses |= {s.name: SagaUse(saga=s, mode="observe", on_late=on_late) for s in sagas}
         self._renew()
 
+    def orchestrate(self, *sagas: SagaDef[..., Any]) -> None:
+        """Know these sagas before the first `start`: their events may come early, or start them."""
+        self._uses |= {s.name: SagaUse(saga=s, mode="orchestrate") for s in sagas}
+        self._renew()
+
     def serve(self, *services: Any) -> None:
         """Let these services answer and react, instead of the test."""
         self._services += services
@@ -349,13 +354,16 @@ class Sagas:
         return self.bench.history
 
     def published(self, event: type[E]) -> list[E]:
-        """Events of that class on their topic, in order: what sagas emitted and returned, and what the test sent."""
+        """Events of that class on their topic, in order: what sagas emitted and returned, and what the test sent. One that
+        was published again after a crash, under the same id, counts once, as for any consumer with an inbox."""
         message = self.bench.world.types.message_of(event)
-        return [
-            load_model(message.cls, r.value or b"", name=message.name)
-            for r in self.bench.topic(message.topic or "in")
-            if dict(r.headers).get("ce_type") == message.name.encode()
-        ]
+        found: dict[bytes, E] = {}
+        for record in self.bench.topic(message.topic or "in"):
+            headers = dict(record.headers)
+            if headers.get("ce_type") == message.name.encode():
+                ident = headers.get("ce_id", b"%d" % record.offset)
+                found.setdefault(ident, load_model(message.cls, record.value or b"", name=message.name))
+        return list(found.values())
 
     def model(
         self,

@@ -1,0 +1,204 @@
+"""What happens to each worked saga in its recorded run: told once, tested in both forms, with crashes, and kept as golden."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from contrapas import StepFailed
+from contrapas.testing import Run, Sagas
+from sagas.bank import saga as bank
+from sagas.claim import saga as claim
+from sagas.subscription import saga as subscription
+from sagas.travel import saga as travel
+
+Story = Callable[[Sagas], Awaitable[None]]
+
+
+async def everything_is_booked(sagas: Sagas) -> None:
+    run = await trip(sagas, "t-1")
+    await flight(run, "LIS1", "f-1")
+    await hotel(run)
+    await flight(run, "LIS2", "f-2")
+    await (await run.expect(travel.ReserveCar)).reply(travel.CarReserved(trip_id=run.key, booking="c-1"))
+    await (await run.expect(travel.InsureCar)).reply(travel.CarInsured(trip_id=run.key, policy="p-1"))
+    await (await run.expect(travel.ChargeTrip)).reply(travel.TripPaid(trip_id=run.key))
+    assert run.status == "done"
+    assert run.outcome == travel.TripBooked(trip_id="t-1", flights=("f-1", "f-2"), hotel="h-1", car="c-1")
+
+
+async def a_trip_without_a_car(sagas: Sagas) -> None:
+    """The car cannot be insured: the car is given back, the flights and the hotel stay."""
+    run = await trip(sagas, "t-2")
+    await hotel(run)
+    await flight(run, "LIS1", "f-1")
+    await flight(run, "LIS2", "f-2")
+    await (await run.expect(travel.ReserveCar)).reply(travel.CarReserved(trip_id=run.key, booking="c-1"))
+    await (await run.expect(travel.InsureCar)).reply(travel.CarNotInsured(trip_id=run.key))
+    await (await run.expect(travel.ReleaseCar)).reply(travel.CarReleased(trip_id=run.key))
+    await (await run.expect(travel.ChargeTrip)).reply(travel.TripPaid(trip_id=run.key))
+    assert run.status == "done"
+    assert run.outcome == travel.TripBooked(trip_id="t-2", flights=("f-1", "f-2"), hotel="h-1", car=None)
+
+
+async def the_way_back_is_full(sagas: Sagas) -> None:
+    """One leg fails while the other has succeeded: both are taken back, at the same time."""
+    run = await trip(sagas, "t-3")
+    await flight(run, "LIS1", "f-1")
+    await hotel(run)
+    back = await run.expect(travel.BookFlight)
+    await back.reply(travel.FlightFull(trip_id=run.key, flight="LIS2"))
+    room = await run.expect(travel.CancelHotel)
+    there = await run.expect(travel.CancelFlight)
+    assert (room.command.booking, there.command.flight) == ("h-1", "LIS1")
+    await there.reply(travel.FlightCancelled(trip_id=run.key, flight="LIS1"))
+    await room.reply(travel.HotelCancelled(trip_id=run.key))
+    assert run.status == "compensated"
+    assert run.outcome == travel.TripRefused(trip_id="t-3", reason="the flight is full")
+
+
+async def trip(sagas: Sagas, key: str) -> Run[travel.TripBooked | travel.TripRefused]:
+    asked = travel.TripRequested(
+        trip_id=key, traveller="ada", outbound="LIS1", homebound="LIS2", hotel="Central", nights=3
+    )
+    return await sagas.start(travel.book_trip, asked)
+
+
+async def flight(run: Run[Any], name: str, booking: str) -> None:
+    seen = await run.expect(travel.BookFlight)
+    assert seen.command.flight == name
+    await seen.reply(travel.FlightBooked(trip_id=run.key, flight=name, booking=booking))
+
+
+async def hotel(run: Run[Any]) -> None:
+    seen = await run.expect(travel.BookHotel)
+    await seen.reply(travel.HotelBooked(trip_id=run.key, booking="h-1"))
+
+
+async def three_months_and_out(sagas: Sagas) -> None:
+    """A month, a better plan, a missed payment that is made up for, and the end."""
+    run = await subscribed(sagas, "ada")
+    await sagas.skip("30d")
+    assert await billed(run) == 900
+    await run.send(subscription.PlanChanged(customer="ada", plan="better", cents=1900))
+    await sagas.skip("30d")
+    assert await billed(run, paid=False) == 1900
+    await sagas.skip("5d")
+    assert await billed(run) == 1900
+    await run.send(subscription.Unsubscribed(customer="ada"))
+    assert run.outcome == subscription.SubscriptionEnded(customer="ada", months=2, reason="unsubscribed")
+
+
+async def nobody_pays(sagas: Sagas) -> None:
+    """Three payments are missed, one of them without any answer."""
+    run = await subscribed(sagas, "bob")
+    await sagas.skip("30d")
+    await billed(run, paid=False)
+    await sagas.skip("5d")
+    await run.expect(subscription.ChargeMonth)
+    await sagas.skip("2d")
+    await sagas.skip("5d")
+    assert await billed(run, paid=False) == 900
+    assert run.outcome == subscription.SubscriptionEnded(customer="bob", months=0, reason="not paid")
+    assert [m.times for m in sagas.published(subscription.PaymentMissed)] == [1, 2, 3]
+
+
+async def subscribed(sagas: Sagas, customer: str) -> Run[subscription.SubscriptionEnded]:
+    return await sagas.start(
+        subscription.subscription, subscription.Subscribed(customer=customer, plan="basic", cents=900)
+    )
+
+
+async def billed(run: Run[Any], *, paid: bool = True) -> int:
+    """Answer the newest bill; what it was about."""
+    seen = await run.expect(subscription.ChargeMonth)
+    while seen.command.month and run.status == "waiting":
+        try:
+            seen = await run.expect(subscription.ChargeMonth)
+        except AssertionError:
+            break
+    month = seen.command.month
+    answer = (
+        subscription.MonthPaid(customer=run.key, month=month)
+        if paid
+        else subscription.MonthNotPaid(customer=run.key, month=month, reason="expired")
+    )
+    await seen.reply(answer)
+    return seen.command.cents
+
+
+async def the_report_was_there_first(sagas: Sagas) -> None:
+    """The police were faster than the customer, and the first adjuster is on holiday."""
+    sagas.orchestrate(claim.handle_claim)
+    await sagas.send(claim.PoliceReport(report_no="R-7", at_fault=False))
+    run = await claimed(sagas, "c-1", "R-7")
+    await (await run.expect(claim.HoldFunds)).reply(claim.FundsHeld(claim_id="c-1", hold="h-1"))
+    assert run.state == "wait(Approved|Denied)"
+    await sagas.skip("10d")
+    await run.send(claim.Approved(claim_id="c-1", by="head of claims", cents=70_000))
+    await (await run.expect(claim.PayFunds)).reply(claim.FundsPaid(claim_id="c-1"))
+    assert run.outcome == claim.ClaimPaid(claim_id="c-1", cents=70_000)
+
+
+async def the_report_comes_too_late(sagas: Sagas) -> None:
+    """After thirty days the money is given back; the report that comes then changes nothing."""
+    run = await claimed(sagas, "c-2", "R-8")
+    await (await run.expect(claim.HoldFunds)).reply(claim.FundsHeld(claim_id="c-2", hold="h-2"))
+    await sagas.skip("30d")
+    await (await run.expect(claim.ReleaseFunds)).reply(claim.FundsReleased(claim_id="c-2"))
+    assert run.outcome == claim.ClaimDenied(claim_id="c-2", reason="no police report")
+    await sagas.send(claim.PoliceReport(report_no="R-8", at_fault=False))
+    assert run.status == "compensated"
+
+
+async def the_ledger_answers_a_week_late(sagas: Sagas) -> None:
+    """Nobody knows whether the money is held: the claim is refused, and settles when the answer comes."""
+    run = await claimed(sagas, "c-3", "R-9")
+    hold = await run.expect(claim.HoldFunds)
+    await sagas.skip("1d")
+    assert isinstance(run.outcome, claim.ClaimDenied)
+    assert run.status == "settling"
+    await sagas.skip("6d")
+    await hold.reply(claim.FundsHeld(claim_id="c-3", hold="h-3"))
+    release = await run.expect(claim.ReleaseFunds)
+    assert release.command.hold == "h-3"
+    await release.reply(claim.FundsReleased(claim_id="c-3"))
+    assert run.status == "compensated"
+
+
+async def claimed(sagas: Sagas, key: str, report: str) -> Run[claim.ClaimPaid | claim.ClaimDenied]:
+    filed = claim.ClaimFiled(claim_id=key, policy="P-1", cents=80_000, report_no=report)
+    return await sagas.start(claim.handle_claim, filed)
+
+
+async def money_moves(sagas: Sagas) -> None:
+    """Held, taken, given, confirmed."""
+    done = [sagas.stub(step) for step in (bank.hold, bank.debit, bank.credit, bank.confirm)]
+    run = await sagas.start(
+        bank.transfer, bank.TransferAsked(transfer_id="x-1", source="a", target="b", cents=5)
+    )
+    assert run.outcome == bank.TransferDone(transfer_id="x-1")
+    assert all(calls for calls in done)
+
+
+async def the_target_is_closed(sagas: Sagas) -> None:
+    """What was held and taken goes back, in reverse."""
+    sagas.stub(bank.hold)
+    sagas.stub(bank.debit)
+    sagas.stub(bank.credit, raises=StepFailed("account b is closed"))
+    undone = sagas.stub(bank.take_back)
+    run = await sagas.start(
+        bank.transfer, bank.TransferAsked(transfer_id="x-2", source="a", target="b", cents=5)
+    )
+    assert run.status == "compensated"
+    assert run.outcome == bank.TransferRefused(transfer_id="x-2", reason="account b is closed")
+    assert list(dict.fromkeys(undone)) == [("x-2", "debit"), ("x-2", "hold")]
+
+
+STORIES: dict[str, tuple[Story, ...]] = {
+    "bank": (money_moves, the_target_is_closed),
+    "claim": (the_report_was_there_first, the_report_comes_too_late, the_ledger_answers_a_week_late),
+    "subscription": (three_months_and_out, nobody_pays),
+    "travel": (everything_is_booked, a_trip_without_a_car, the_way_back_is_full),
+}
+"""By folder under `sagas/`."""
