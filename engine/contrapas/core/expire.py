@@ -60,7 +60,9 @@ def _step(work: Work, line: Line, pending: Pending, what: str) -> bool:
         if policy is not None and policy.allows(pending.attempt):
             settle.again(work, node, pending, policy, "no answer")
         elif pending.kind == "ask" and pending.deadline is not None:
-            node.pending = copy_pending(pending)  # its outcome is a value: a reply until then, else a `Timeout`
+            node.pending = copy_pending(
+                pending
+            )  # its outcome is a value: a reply until then, else a `Timeout`
             node.pending.each_at = None
         else:
             _unknown(work, line, pending, f"no answer in {pending.attempt} attempts")
