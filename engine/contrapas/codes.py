@@ -144,8 +144,8 @@ CP202 error A local that cannot be stored lives across an await
   While the saga waits it may move to another process; connections, locks, files, generators and functions cannot.
   > Open it inside a @step, keep only its id, or let the app provide it as a parameter.
 CP203 error An exception of an unregistered type lives across an await
-  It is stored as text and comes back as OpaqueError.
-  > Use an exception class of this module or a builtin one, or convert it before the await.
+  It is stored as text and comes back as OpaqueError. Under a broad type, Exception, it is a warning.
+  > Name its class in an except or a raise of the saga, or convert it before the await.
 CP204 error A value in the middle of an expression cannot be stored
   The await stands inside a larger expression whose finished parts must be kept while the saga waits.
   > Assign its parts on separate lines.
@@ -162,8 +162,8 @@ CP208 error Two types are registered under one name
 CP209 error An undo reads a reply that does not exist
   > Give a command instance instead of a lambda over the reply.
 CP210 warning Two locals share one mutable value
-  After an await each has a copy of its own if they are stored apart.
-  > Copy it on purpose, or keep one of the two.
+  ys = xs makes no copy. Both outlive an await, and a change of one shows in the other, before it and after it.
+  > Copy it where that is not meant, or keep one of the two names.
 CP211 warning A name that undo= captured is changed later
   The undo sees the value of the moment in which the step was issued.
   > Use another name for the later value.

@@ -76,6 +76,9 @@ def _saga(
 
 
 EXAMPLES: dict[str, Example] = {
+    "CP100": _saga(
+        'options = {"within": "30s"}\nawait s.step(Charge(id=e.id), undo=None, **options)\nreturn Done(id=e.id)'
+    ),
     "CP101": _saga("await asyncio.sleep(5)\nreturn Done(id=e.id)"),
     "CP102": _saga(
         "await fetch(e.id)\nreturn Done(id=e.id)", before="async def fetch(id: str) -> str:\n    return id"
@@ -83,7 +86,7 @@ EXAMPLES: dict[str, Example] = {
     "CP103": _saga("async def inner() -> None: ...\nawait work(e.id)\nreturn Done(id=e.id)"),
     "CP104": _saga("texts = list((await work(n)) for n in e.names)\nreturn Done(id=e.id)"),
     "CP105": _saga("def inner(x: str = await work(e.id)) -> str:\n    return x\nreturn Done(id=inner())"),
-    "CP106": _saga("yield Done(id=e.id)", head="async def demo(s: Saga, e: Started):  # type: ignore"),
+    "CP106": _saga("yield Done(id=e.id)", head="async def demo(s: Saga, e: Started) -> Any:"),
     "CP107": _saga("async for n in e.names:\n    await work(n)\nreturn Done(id=e.id)"),
     "CP108": _saga("async with asyncio.Lock():\n    await work(e.id)\nreturn Done(id=e.id)"),
     "CP109": _saga('with open("x") as f:\n    await work(e.id)\nreturn Done(id=e.id)'),
@@ -99,6 +102,16 @@ EXAMPLES: dict[str, Example] = {
     "CP123": _saga("other = s\nawait work(e.id)\nreturn Done(id=e.id)"),
     "CP124": _saga("await work(e.id)\nreturn Done(id=e.id)", head="async def demo(s: Saga, e) -> Done:"),
     "CP125": _saga("names = iter(e.names)\nfor n in names:\n    await work(n)\nreturn Done(id=e.id)"),
+    "CP140": Example(
+        "scope = dict(globals())\nexec('''\n@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    await work(e.id)\n"
+        "    return Done(id=e.id)\n''', scope)\napp.orchestrate(scope['demo'])\n"
+    ),
+    "CP142": _saga(
+        "await work(e.id)\nreturn Done(id=e.id)",
+        after="\n# the file is edited after it was loaded, before the app is built\nfile = Path(__file__)\n"
+        'file.write_text(file.read_text().replace("await work(e.id)", "await work(e.id.upper())"))\n',
+        before="from pathlib import Path",
+    ),
     "CP143": Example(
         '@saga(name="demo")\nasync def one(s: Saga, e: Started) -> Done:\n    await work(e.id)\n    return Done(id=e.id)\n\n'
         '@saga(name="demo")\nasync def two(s: Saga, e: Started) -> Done:\n    await work(e.id)\n    return Done(id=e.id)\n\n'
@@ -113,6 +126,10 @@ EXAMPLES: dict[str, Example] = {
         before="def unknown(x):  # type: ignore\n    return x",
     ),
     "CP202": _saga("lock = threading.Condition()\nawait work(e.id)\nlock.notify()\nreturn Done(id=e.id)"),
+    "CP203": _saga(
+        "late = lateness()\nawait work(e.id)\nprint(late)\nreturn Done(id=e.id)",
+        before="class TooLate(Exception):\n    pass\n\ndef lateness() -> TooLate:\n    return TooLate()",
+    ),
     "CP205": _saga(
         "await hold(e.id)\nreturn Done(id=e.id)",
         before="@step(undo=None)\nasync def hold(id: str) -> threading.Thread:\n    return threading.Thread()",
@@ -126,8 +143,16 @@ EXAMPLES: dict[str, Example] = {
     "CP207": _saga(
         'command = [Charge(id=e.id)][0]\nawait s.step(command, undo=None, within="30s")\nreturn Done(id=e.id)'
     ),
+    "CP208": _saga(
+        "await work(e.id)\ns.emit(Finished(id=e.id))\nreturn Done(id=e.id)",
+        before='class Finished(Event, topic="demo.events", key="id", name="Done"):\n    id: str',
+    ),
     "CP209": _saga(
         'await s.step(s.sleep("3s"), undo=lambda ok: Refund(id=e.id, charge=ok))\nreturn Done(id=e.id)'
+    ),
+    "CP210": _saga(
+        "names = list(e.names)\ntodo = names\nwhile todo:\n    await work(todo.pop())\n"
+        "print(len(names))\nreturn Done(id=e.id)"
     ),
     "CP322": _saga(
         'await s.step(work(e.id), label="first")\nawait s.step(work(e.id), label="first")\nreturn Done(id=e.id)'

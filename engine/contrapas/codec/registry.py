@@ -222,8 +222,11 @@ class Registry:
                 raise _twice(step.name, known.fn, step.fn)
             return known
         signature, hints = inspect.signature(step.fn), hints_of(step.fn)
-        for hint in hints.values():
-            self.add(hint)
+        for name, hint in hints.items():
+            try:
+                self.add(hint)
+            except DataError as why:
+                raise _where(why, step.fn, f"@step {step.name}", name) from None
         result = hints.get("return", Any)
         entry = StepType(
             name=step.name,
@@ -467,6 +470,21 @@ def _members(tp: Any) -> tuple[Any, ...]:
     if get_origin(tp) in (Union, types.UnionType):
         return get_args(tp)
     return (tp,)
+
+
+def _where(why: DataError, fn: Any, whose: str, name: str) -> DataError:
+    """The same error with its place: the function whose annotation it is."""
+    code = fn.__code__
+    what = "its result" if name == "return" else f"parameter {name}"
+    return DataError(
+        why.code,
+        f"{whose}, {what}: {why.text}",
+        path=why.path,
+        expected=why.expected,
+        got=why.got,
+        fix=why.fix or "use a pydantic model, a dataclass, an enum or a plain type",
+        place=why.place or f"{code.co_filename}:{code.co_firstlineno}:1",
+    )
 
 
 def _twice(name: str, one: Any, other: Any) -> DataError:

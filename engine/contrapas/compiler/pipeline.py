@@ -9,7 +9,7 @@ from typing import Any
 from contrapas.author.event import message_spec
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
-from contrapas.compiler import assigned, canonical, labels, liveness, portable, types
+from contrapas.compiler import assigned, canonical, labels, liveness, portable, types, warnings
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.front import Front, outcomes, starts
@@ -138,6 +138,7 @@ class _One:
         inferred = types.infer(program, registry)
         slots, refused = types.slots(program, facts, inferred, registry, strict=strict)
         found.extend(refused)
+        warnings.sharing(program, facts, slots, self.refusals)
         _functions(program, facts, self.refusals)
         captures: list[tuple[Slot, ...]] = []
         for undo in program.undos:

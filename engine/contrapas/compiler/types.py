@@ -145,19 +145,23 @@ def _check_operations(program: Program, registry: Registry, refusals: Refusals) 
 
 
 def _unregistered(program: Program, name: str, tp: Any, registry: Registry, refusals: Refusals) -> None:
-    """CP203 w: a handler that takes anything keeps what it does not know as `OpaqueError`."""
-    hidden = program.hidden.get(name)
-    if hidden is not None:
+    """CP203. A warning for a variable that may hold anything: what it does not know is kept as `OpaqueError`."""
+    if name in program.hidden:
         return
+    at = _binding(program, name) or program.node
     for member in members(tp):
-        if (
-            isinstance(member, type)
-            and issubclass(member, BaseException)
-            and registry.name_of(member) is None
-        ):
-            at = _binding(program, name) or program.node
+        if not is_kind(member, BaseException):
+            continue
+        if member in (BaseException, Exception):
+            text = f"`{name}` may hold any exception: one of an unregistered class comes back as OpaqueError"
+            fix = "name the classes that you expect, or keep str(…) of it"
+            refusals.add(at, "CP203", text, fix, warning=True)
+        elif registry.name_of(member) is None:
             text = f"`{name}` may hold a {member.__name__}, which is not registered: it would come back as OpaqueError"
-            refusals.add(at, "CP203", text, "convert it to a registered exception", warning=True)
+            fix = (
+                f"name {member.__name__} in an except or a raise of this saga, or convert it before the await"
+            )
+            refusals.add(at, "CP203", text, fix)
 
 
 def _exceptions(program: Program, typing_: Typing) -> list[type[BaseException]]:

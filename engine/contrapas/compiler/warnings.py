@@ -1,14 +1,17 @@
-"""What is allowed and probably not meant: an undo's name that changes later, mutable globals (CP211, CP212)."""
+"""What is allowed and probably not meant: two names for one list, an undo's name that changes later, mutable globals (CP210 to CP212)."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Final
 
 from contrapas.compiler import scopes, trees
 from contrapas.compiler.refusals import Refusals
-from contrapas.machine.ir import Await, Program
+from contrapas.compiler.sharing import among
+from contrapas.machine import Slot
+from contrapas.machine.ir import Await, Facts, Program, Site
 
 
 def warn(program: Program, refusals: Refusals) -> None:
@@ -58,6 +61,79 @@ def _bound_after(program: Program, site: int) -> set[str]:
         if block.handler is not None:
             stack.append(block.handler)
     return names
+
+
+def sharing(program: Program, facts: Facts, slots: Mapping[str, Slot], refusals: Refusals) -> None:
+    """CP210: `ys = xs` makes two locals of one list, both are alive across an await, and one of them changes it."""
+    together = {name: group for group in among(slots.values()) for name in group}
+    for node in trees.walk(program.node):
+        if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
+            continue
+        source = node.value.id
+        for target in node.targets:
+            if not isinstance(target, ast.Name) or target.id not in together.get(source, ()):
+                continue
+            site = _both_alive(program, facts, source, target.id)
+            if site is not None and {source, target.id} & _changed(program):
+                refusals.add(
+                    node,
+                    "CP210",
+                    f"`{target.id}` and `{source}` are one object, and still are after the await of {site.text} in line "
+                    f"{site.line}: a change of one shows in the other",
+                    f"copy it if that is not meant: {target.id} = {source}.copy(); else keep one of the two names",
+                    warning=True,
+                )
+
+
+def _both_alive(program: Program, facts: Facts, one: str, other: str) -> Site | None:
+    """The first await that both outlive."""
+    for site in program.sites:
+        if {one, other} <= facts.live.get(site.index, frozenset()):
+            return site
+    return None
+
+
+def _changed(program: Program) -> set[str]:
+    """Locals whose value is changed in place."""
+    found: set[str] = set()
+    for node in trees.walk(program.node):
+        part: ast.expr | None = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
+            part = node.func.value
+        elif isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            part = node.value
+        elif isinstance(node, ast.AugAssign):
+            part = node.target
+        while isinstance(part, ast.Attribute | ast.Subscript):
+            part = part.value
+        if isinstance(part, ast.Name):
+            found.add(part.id)
+    return found
+
+
+_CHANGES: Final = frozenset(
+    [
+        "append",
+        "extend",
+        "insert",
+        "remove",
+        "pop",
+        "clear",
+        "sort",
+        "reverse",
+        "add",
+        "discard",
+        "update",
+        "setdefault",
+        "popitem",
+        "appendleft",
+        "popleft",
+        "intersection_update",
+        "difference_update",
+        "symmetric_difference_update",
+    ]
+)
+"""Methods of the mutable builtin types that change them."""
 
 
 def _globals(program: Program, refusals: Refusals) -> None:
