@@ -9,6 +9,7 @@ from contrapas import StepFailed
 from contrapas.testing import Run, Sagas
 from sagas.bank import saga as bank
 from sagas.claim import saga as claim
+from sagas.index import saga as index
 from sagas.subscription import saga as subscription
 from sagas.travel import saga as travel
 
@@ -195,9 +196,28 @@ async def the_target_is_closed(sagas: Sagas) -> None:
     assert list(dict.fromkeys(undone)) == [("x-2", "debit"), ("x-2", "hold")]
 
 
+async def some_cannot_be_read(sagas: Sagas) -> None:
+    """Six documents, two of them broken: what can be indexed is, and the rest is named."""
+    broken = ("b/2", "b/5")
+
+    def embed(doc: index.Doc) -> int:
+        if doc.url in broken:
+            raise StepFailed(f"{doc.url} cannot be read")
+        return len(doc.url)
+
+    sagas.stub(index.list_docs, returns=[index.Doc(url=f"b/{n}") for n in range(6)])
+    sagas.stub(index.embed, calls=embed)
+    run = await sagas.start(index.index_bucket, index.IndexRequested(job_id="j-1", bucket="b"))
+    await sagas.skip("1m")
+    assert run.outcome == index.IndexFinished(
+        job_id="j-1", indexed=4, failed=("b/2 cannot be read", "b/5 cannot be read")
+    )
+
+
 STORIES: dict[str, tuple[Story, ...]] = {
     "bank": (money_moves, the_target_is_closed),
     "claim": (the_report_was_there_first, the_report_comes_too_late, the_ledger_answers_a_week_late),
+    "index": (some_cannot_be_read,),
     "subscription": (three_months_and_out, nobody_pays),
     "travel": (everything_is_booked, a_trip_without_a_car, the_way_back_is_full),
 }

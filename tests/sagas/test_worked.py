@@ -11,6 +11,7 @@ import pytest
 from contrapas.draw.edges import graph_of
 from contrapas.draw.text import text
 from contrapas.testing import Sagas
+from sagas.index import saga as index
 from tests.sagas.stories import STORIES, Story
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,17 @@ async def test_ten_years_of_billing_leave_the_record_as_small_as_the_first(sagas
     assert run.record.version == 1 + 2 * 120
     assert sizes[1] <= sizes[0] * 1.1 + 2 * 64 * 16
     assert len(run.record.seen) <= 64
+
+
+async def test_a_thousand_documents_are_indexed_at_a_hundred_a_second(sagas: Sagas) -> None:
+    calls = sagas.stub(index.embed, returns=3)
+    run = await sagas.start(index.index_bucket, index.IndexRequested(job_id="j", bucket="b"))
+    await sagas.skip("5s")
+    assert run.status == "running"
+    assert 450 <= len(calls) <= 550
+    await sagas.skip("10s")
+    assert run.outcome.indexed == len(calls) == 1000
+    assert len([r for r in sagas.history if r.instance == run.instance]) <= 5
 
 
 def line_of(record: Any) -> dict[str, Any]:
