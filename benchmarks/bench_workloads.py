@@ -105,6 +105,33 @@ def w3(rig: Rig, quick: bool, base: Line) -> Line:
     return {**done, "steps": n, "steps_per_s": n / done["wall_s"]}
 
 
+def w3map(rig: Rig, quick: bool, base: Line) -> Line:
+    """The same steps as one `s.map`: a record per item, a few commits. The best of a few: one takes no longer than a blink."""
+    warm(rig, quick)
+    n = 100 if quick else 1000
+    rig.first.call(op="run", wf="map", prefix="w3m-warm-", n=1 if quick else 3, arg=n, expect=n)
+    walls: list[float] = []
+    cpus: list[float] = []
+    errors: dict[str, int] = {}
+    for index in range(2 if quick else 9):
+        before = rig.cpu()
+        done = rig.first.call(op="run", wf="map", prefix=f"w3m-{index}-", n=1, arg=n, expect=n)
+        time.sleep(0.2)
+        cpus.append(rig.cpu() - before)
+        walls.append(done["wall_s"])
+        errors |= done["errors"]
+    return {
+        "n": len(walls),
+        "steps": n,
+        "wall_s": min(walls),
+        "median_s": median(walls),
+        "cpu_s": median(cpus),
+        "steps_per_s": n / min(walls),
+        "ratio_to_grouped": n / min(walls) / base["grouped_rows_s"],
+        "errors": errors,
+    }
+
+
 def w4(rig: Rig, quick: bool, base: Line) -> Line:
     """A long instance: its last steps against its first; again, killed near the end: time to the next step."""
     warm(rig, quick)
@@ -213,11 +240,11 @@ def w7(rig: Rig, quick: bool, base: Line) -> Line:
 
 
 WORKLOADS: dict[str, tuple[Callable[[Rig, bool, Line], Line], int]] = {
-    "w1": (w1, 1), "w2": (w2, 2), "w3": (w3, 1), "w4": (w4, 1), "w5": (w5, 2), "w6": (w6, 2), "w7": (w7, 1),
+    "w1": (w1, 1), "w2": (w2, 2), "w3": (w3, 1), "w3map": (w3map, 1), "w4": (w4, 1), "w5": (w5, 2), "w6": (w6, 2), "w7": (w7, 1),
 }  # fmt: skip
 """Name -> workload, worker processes."""
 TARGETS: dict[str, tuple[str, float, bool]] = {
-    "w1": ("p50_ms", 2.8, False), "w2": ("steps_per_s", 30_000, True), "w4": ("kill_to_next_step_ms", 500, False),
+    "w1": ("p50_ms", 2.8, False), "w2": ("steps_per_s", 30_000, True), "w3map": ("wall_s", 0.08, False), "w4": ("kill_to_next_step_ms", 500, False),
     "w5": ("start_per_s", 20_000, True), "w6": ("sagas_per_s", 3_500, True), "w7": ("kill_to_last_effect_s", 1.0, False),
 }  # fmt: skip
 """Workload -> what is held against which figure; True: at least."""

@@ -30,6 +30,7 @@ FAILURES = (ContrapasError, RuntimeError, OSError, ValueError, KeyError, Asserti
 STARTS: dict[str, Callable[[str, int], Any]] = {
     "seq": lambda i, n: w.SeqStarted(id=i, n=n),
     "fan": lambda i, n: w.FanStarted(id=i, n=n),
+    "map": lambda i, n: w.MapStarted(id=i, n=n),
     "long": lambda i, n: w.LongStarted(id=i, n=n),
     "wait": lambda i, n: w.WaitStarted(id=i),
     "saga": lambda i, n: w.SagaStarted(id=i),

@@ -1,4 +1,4 @@
-"""The sagas of the workloads: `seq fan wait saga crash long`, the same shapes as elsewhere, so that ratios can be compared.
+"""The sagas of the workloads: `seq fan map wait saga crash long`, the same shapes as elsewhere, so that ratios can be compared.
 
 A step gives a JSON object of about 200 bytes. Only `long`, `wait` and `crash` have a side effect: one line appended to a
 ledger file, which survives SIGKILL.
@@ -89,6 +89,11 @@ class FanStarted(Event, key="id"):
     n: int
 
 
+class MapStarted(Event, key="id"):
+    id: str
+    n: int
+
+
 class LongStarted(Event, key="id"):
     id: str
     n: int
@@ -121,6 +126,12 @@ async def seq(s: Saga, e: SeqStarted) -> Done:
 @saga(name="fan")
 async def fan(s: Saga, e: FanStarted) -> Done:
     results = await s.all(*[noop(number) for number in range(e.n)])
+    return Done(id=e.id, result=len(results))
+
+
+@saga(name="map")
+async def mapped(s: Saga, e: MapStarted) -> Done:
+    results = await s.map(noop, range(e.n))
     return Done(id=e.id, result=len(results))
 
 
@@ -159,4 +170,4 @@ async def crash(s: Saga, e: CrashStarted) -> Done:
 
 
 app = App("bench")
-app.orchestrate(seq, fan, long, wait, compensated, crash)
+app.orchestrate(seq, fan, mapped, long, wait, compensated, crash)
