@@ -123,6 +123,9 @@ CP124 error The signature of a saga is incomplete
 CP125 error A saga waits while it goes through a started iterator
   The position of a generator, map, filter or file cannot be stored.
   > Make it a list first: for item in list(items)
+CP126 error A child saga that the app does not run
+  s.child starts an instance of its own, and the app must be told to run that saga.
+  > app.orchestrate(other) beside the saga that begins it.
 CP140 error The source of a saga cannot be read
   The compiler works on source text.
   > Ship the .py files, or write the machines to a side file when you build.

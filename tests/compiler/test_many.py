@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from contrapas.author.event import Event
 from contrapas.author.saga import Saga, saga
 from contrapas.author.step import step
 from contrapas.author.timeout import Failed
@@ -120,9 +121,66 @@ async def never_awaited(s: Saga, xs: list[int]) -> None:
     s.map(num, xs)
 
 
+class Begin(Event, key="k"):
+    k: str
+
+
+class Other(Event, key="k"):
+    k: str
+
+
+@saga
+async def child(s: Saga, e: Begin | int) -> Other | None:
+    return None
+
+
+@saga
+async def begins(s: Saga, e: Begin) -> Other | None:
+    made = e if e.k else Begin(k="x")
+    await s.child(child, Begin(k="a"), undo=None)
+    got = await s.child(child, e, within="1m", label="kid")
+    await s.sleep("1s")
+    return got
+
+
+def test_a_child_is_a_state_of_its_own() -> None:
+    machine = compile_saga(begins, registry=Registry())
+    assert isinstance(machine, Machine)
+    assert list(machine.states) == ["child(child)", "kid", "sleep"]
+    assert machine.states["kid"].operation == "child child" and machine.states["kid"].within == "1m"
+    assert machine.slots["got"].type_text == "Other | None"
+
+
+@saga
+async def child_of_step(s: Saga, e: Begin) -> None:
+    await s.child(num, e)
+
+
+@saga
+async def child_of_nothing(s: Saga, e: Begin) -> None:
+    await s.child(child)
+
+
+@saga
+async def child_of_another(s: Saga, e: Begin) -> None:
+    await s.child(child, Other(k="a"))
+
+
+@saga
+async def child_of_what(s: Saga, e: Begin) -> None:
+    await s.child(child, [e][0])
+
+
+@saga
+async def child_forgotten(s: Saga, e: Begin) -> None:
+    s.child(child, e)
+
+
 @pytest.mark.parametrize(
     ("one", "code"),
     [
+        (child_of_step, "CP101"), (child_of_nothing, "CP101"), (child_of_another, "CP207"), (child_of_what, "CP207"),
+        (child_forgotten, "CP117"),
         (over_saga, "CP100"), (over_plain, "CP101"), (over_two, "CP101"), (over_none, "CP101"), (no_items, "CP101"),
         (chosen, "CP101"), (bad_rate, "CP850"), (bad_concurrency, "CP850"), (bad_error, "CP850"), (whole_undo, "CP118"),
         (never_awaited, "CP117"),

@@ -154,6 +154,13 @@ async def many_items(s: Saga, order: OrderPlaced) -> OrderConfirmed:
         await s.map(measured, {"a"}, on_error="collect", concurrency=5, rate="5/s"), list[int | Failed]
     )
     assert_type(await s.step(s.map(measured, [order.sku]), within="1m", undo=None), list[int])
+    assert_type(await s.child(place_order, order, undo=None), OrderConfirmed | OrderRejected)
+    assert_type(
+        await s.child(
+            place_order, order, undo=lambda ok: RefundCard(order_id=ok.order_id, charge_id="c"), within="1m"
+        ),
+        OrderConfirmed | OrderRejected,
+    )
     return OrderConfirmed(order_id=order.order_id, tracking="t")
 
 

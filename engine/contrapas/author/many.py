@@ -1,20 +1,25 @@
-"""`s.map`: one step for each of many items, as one operation of the saga."""
+"""`s.map`: one step for each of many items. `s.child`: another saga, as an instance of its own."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, overload
 
 from typing_extensions import TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
-from contrapas.author.op import Op
+from contrapas.author.op import MISSING, Op
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Failed
 from contrapas.errors import DataError
 
+if TYPE_CHECKING:
+    from contrapas.author.event import Event
+    from contrapas.author.saga import Saga, Undoing
+
+E = TypeVar("E", bound="Event")
 R = TypeVar("R")
 T = TypeVar("T")
 CONCURRENCY_MAX: Final = 1_000_000
@@ -92,6 +97,27 @@ class Multitude:
                 got=str(len(made.value)),
                 fix="map over parts of the list, one after the other",
             )
+        return made
+
+    def child(
+        self,
+        other: Callable[[Saga, E], Op[R]],
+        event: E,
+        /,
+        *,
+        undo: Undoing | Callable[[R], Undoing] | None = cast("Any", MISSING),  # noqa: B008
+        within: Duration | None = None,
+        label: str = "",
+    ) -> Op[R]:
+        """Begin another saga as an instance of its own, whose key is the event's, and wait for its outcome.
+
+        `StepFailed` when it ends without one, or when somebody else's instance has that key (reason `exists`). A cancel
+        or kill of this saga is forwarded to it. undo: takes back what a child that ended well has done.
+        """
+        made: Op[Any] = Op(
+            "child", cast("Any", other).name, event, undo=undo, label=label,
+            within_ms=None if within is None else duration_ms(within, what="within="),
+        )  # fmt: skip
         return made
 
 

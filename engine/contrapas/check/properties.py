@@ -157,7 +157,7 @@ class HiddenEffect:
             for site in (
                 flat(walkers[at.machine].sites[at.site]) if at.site in walkers[at.machine].sites else ()
             ):
-                if site.kind in ("local", "map") and not site.observe:
+                if site.kind == "child" or (site.kind in ("local", "map") and not site.observe):
                     self.found.setdefault((at.machine, site.label or site.text), site)
 
     def findings(self, walkers: Mapping[str, Walker], saga: str) -> Iterator[Finding]:
@@ -167,7 +167,7 @@ class HiddenEffect:
                 code="CP721",
                 severity="error",
                 saga=saga,
-                text=f"{type_name(site.target)} is a local step of an observed saga: no event shows what it did",
+                text=f"{type_name(site.target)} is a {'child' if site.kind == 'child' else 'local step'} of an observed saga: no event shows what it did",
                 hint="an observer runs no steps with effects",
                 fix="@step(observe=True) if it may run here, or wait for the event that shows it",
                 file=walkers[machine].program.file,

@@ -238,6 +238,9 @@ def waits_for(body: InstanceRecord, now_ms: int, items: Items | None = None) -> 
         return f"try in {text.duration(max(0, pending.retry_at - now_ms))}{more}"
     if pending.kind == "sleep":
         return f"a timer, {left(pending.deadline, now_ms)}{more}"
+    if pending.kind == "child":
+        limit = f", {left(pending.deadline, now_ms)}" if pending.deadline is not None else ""
+        return f"{pending.name}/{pending.target}{limit}{more}"
     if pending.kind == "local":
         return f"{pending.name}{more}"
     if pending.kind == "map":

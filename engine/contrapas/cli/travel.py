@@ -124,6 +124,8 @@ def _verdict(pending: Pending, record: InstanceRecord, gone: int) -> tuple[str, 
     if pending.undoes or pending.label.startswith("undo("):
         return UNDONE, cause.type if cause.type in pending.types else ""
     entry = _entry(record, pending.key)
+    if pending.kind == "child" and cause.kind == "reply":
+        return (OK if cause.type in pending.types or not cause.type else FAILED), cause.type
     if cause.type and cause.type in pending.types:
         good = pending.kind == "wait" or cause.type == pending.types[0]
         return (OK if good else FAILED), cause.type

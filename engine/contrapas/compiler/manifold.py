@@ -1,12 +1,13 @@
-"""`s.map(fn, items)` in the source: the step it names, and the type of what it gives."""
+"""`s.map(fn, items)` and `s.child(other, event)` in the source: what they name, and the type of what they give."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import types
-from typing import TYPE_CHECKING, Any, Union, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin, get_type_hints
 
+from contrapas.author.event import Command, Event
 from contrapas.author.many import rate_of
 from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
@@ -16,6 +17,7 @@ from contrapas.errors import DataError
 if TYPE_CHECKING:
     from contrapas.compiler.operations import Found, Operations
 
+_CHILD_FIX = "s.child(other, Event(…)) with a @saga that begins with that event"
 _FIX = "s.map(fn, items) with a @step of one argument"
 
 
@@ -55,6 +57,47 @@ def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found |
     elif callable(step.undo):
         site.undo, site.undo_text = "op", f"undo of {step.name}"
     return Found(site)
+
+
+def child_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+    """The operation of an `s.child`; None when it is refused (and said so)."""
+    from contrapas.compiler.operations import UNRESOLVED, Found
+
+    if len(node.args) != 2 or any(isinstance(a, ast.Starred) for a in node.args):
+        ops.refusals.add(at, "CP101", "s.child takes a saga and its first event", _CHILD_FIX)
+        return None
+    target: Any = ops.resolve(node.args[0])
+    if not isinstance(target, SagaDef):
+        text = f"`{ast.unparse(node.args[0])[:60]}` is no @saga that is known here"
+        ops.refusals.add(node.args[0], "CP101", text, _CHILD_FIX)
+        return None
+    other = cast("SagaDef[..., Any]", target)
+    event: Any = ops.class_of(node.args[1], Event)
+    if event is UNRESOLVED:
+        text = f"the class of the event `{ast.unparse(node.args[1])[:60]}` cannot be told"
+        ops.refusals.add(node.args[1], "CP207", text, "construct it in the call, or annotate the variable")
+        return None
+    if issubclass(event, Command):
+        text = f"{event.__name__} is a command: a child begins with an event"
+        ops.refusals.add(node.args[1], "CP207", text, f"await s.step({event.__name__}(…)) asks the saga")
+        return None
+    hints = _hints(other.fn)
+    result: Any = hints.pop("return", Any)
+    starts = [c for hint in list(hints.values())[1:2] for c in _members(hint)]
+    if event not in starts:
+        names = " or ".join(getattr(c, "__name__", str(c)) for c in starts) or "no event"
+        text = f"{event.__name__} does not start {other.name}, which begins with {names}"
+        ops.refusals.add(node.args[1], "CP207", text, f"s.child({other.name}, {names}(…))")
+        return None
+    name = other.name
+    site = ops.site(at, path, "child", f"child({name})", f"child {name}", target=other)
+    site.arguments = (event, *[c for c in _members(result) if c not in (None, types.NoneType, Any)])
+    site.result = result
+    return Found(site)
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
 def _hints(fn: Any) -> dict[str, Any]:

@@ -23,13 +23,13 @@ from contrapas.errors import ContrapasError, DataError
 from contrapas.machine.ir import Site
 
 UNRESOLVED: Final = object()
-OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "compensate"})
+OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate"})
 IMMEDIATE: Final = frozenset(
     {"reply", "show", "note", "emit", "point_of_no_return", "deadline", "key", "log"}
 )
 LATER: Final = frozenset(
     {
-        "child", "begin", "next", "some", "tell", "cancel", "link",
+        "begin", "next", "some", "tell", "cancel", "link",
         "queue", "limit", "lock",
     }
 )  # fmt: skip
@@ -320,6 +320,10 @@ class Operations:
 
     def _map(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
         found = manifold.map_site(self, node, path, at)
+        return None if found is None else self._options(node, found)
+
+    def _child(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        found = manifold.child_site(self, node, path, at)
         return None if found is None else self._options(node, found)
 
     def _compensate(self, node: ast.Call, path: str, at: ast.AST) -> Found:

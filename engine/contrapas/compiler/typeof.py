@@ -41,7 +41,7 @@ from contrapas.compiler.type_rules import (
 
 Env = Mapping[str, Any]
 _COMPOSED: Final[dict[str, Any]] = {"@enumerate": enumerate, "@zip": zip, "@reversed": reversed}
-_OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "compensate"})
+_OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate"})
 
 
 class Typing:

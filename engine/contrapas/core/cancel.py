@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contrapas.core import unwind
+from contrapas.core import children, unwind
 from contrapas.core.envelope import Pending
 from contrapas.core.undo import group, settle
 from contrapas.core.waits import leave
@@ -12,6 +12,8 @@ from contrapas.errors import Cancelled
 
 def drop(work: Work, pending: Pending) -> None:
     """An operation is given up: what it did is unknown, and its late reply will only settle its undo entry."""
+    if pending.kind == "child":
+        children.forward(work, pending)
     settle(work, pending.undo, "unknown", lost=pending.kind == "local" and pending.retry_at is not None)
     leave(work, pending)
 

@@ -183,6 +183,8 @@ def copy_record(old: InstanceRecord) -> InstanceRecord:
     new.binds = list(old.binds)
     new.parked = old.parked
     new.talk = old.talk
+    new.parent = old.parent
+    new.parent_ops = old.parent_ops
     new.head = old.head
     new.memory = old.memory
     return new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contrapas.core import commands, messages
+from contrapas.core import children, commands, messages
 from contrapas.core.outcomes import dump_body
 from contrapas.core.waits import unbind_all
 from contrapas.core.work import Work
@@ -39,6 +39,7 @@ def _end(work: Work) -> None:
     work.root.node.cancel = ""
     if record.talk is not None:
         commands.close(work)
+    children.answer(work)
     settled(work)
 
 

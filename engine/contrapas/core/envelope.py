@@ -345,6 +345,10 @@ class InstanceRecord:
     parked: Parked | None = None
     talk: Talk | None = None
     """Commands to be answered, answers, starts that wait, the view; None: nothing of it."""
+    parent: str = ""
+    """Of a child: the instance that began it, and its run: `book_trip/t-7/4f1c09e2`."""
+    parent_ops: list[str] = field(default_factory=empty(list[str]))
+    """Of a child: keys of the operations that wait for its answer."""
     head: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of what never changes in an instance's life, once written."""
     memory: bytes = field(default=b"", compare=False, repr=False)

@@ -260,7 +260,7 @@ def _memory(r: InstanceRecord) -> bytes:
     return b"".join(parts)
 
 
-_NOTHING_MORE: Final = b"\x00" * 14
+_NOTHING_MORE: Final = b"\x00" * 16
 """The rest of a record in which nothing of it is set."""
 
 
@@ -268,7 +268,7 @@ def _more(r: InstanceRecord) -> bool:
     """Is anything set of what stands after `pivoted`?"""
     if r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused or r.kept or r.owed or r.binds:
         return True
-    later = r.parked is not None or r.talk is not None
+    later = r.parked is not None or r.talk is not None or bool(r.parent)
     return later or r.ended_at is not None or r.retain_until is not None
 
 
@@ -300,6 +300,16 @@ def _tail(r: InstanceRecord, parts: Parts) -> None:
     else:
         parts.append(_SOME)
         write_talk(r.talk, parts, _text, _long, _causes)
+    parts.append(_text(r.parent))
+    _foreigners(r.parent_ops, parts)
+
+
+def _foreigners(words: Sequence[str], parts: Parts) -> None:
+    """Words of others that do not recur."""
+    if words:
+        parts.append(_LONG[len(words)])
+        parts += [_text(word) for word in words]
+    parts.append(_EMPTY)
 
 
 def _words(words: Sequence[str], parts: Parts) -> None:

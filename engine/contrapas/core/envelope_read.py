@@ -185,6 +185,8 @@ def read_instance(data: bytes, at: int) -> tuple[InstanceRecord, int]:
         binds=r.many(lambda: _pending(r)),
         parked=_parked(r) if r.some() else None,
         talk=read_talk(r, lambda: _cause(r)) if r.some() else None,
+        parent=r.text(),
+        parent_ops=r.many(r.text),
     )
     record.head = head
     return record, r.at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contrapas.author.duration import duration_text
 from contrapas.author.timeout import Timeout
-from contrapas.core import cancel, settle, undo, unwind, waits
+from contrapas.core import cancel, children, settle, undo, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Pending, UndoEntry
 from contrapas.core.outcomes import failed
@@ -110,6 +110,9 @@ def reissue(work: Work, pending: Pending) -> None:
     """Send or run what is pending now."""
     if pending.kind == "local":
         work.call_step(pending)
+        return
+    if pending.kind == "child":
+        children.send(work, pending)
         return
     policy = settle.policy_of(pending)
     if policy is not None and policy.each_ms is not None:

@@ -105,6 +105,7 @@ def fresh_result(call: StepCall, text: str, live: Any) -> Input:
     new.published = True
     new.map = call.map
     new.item = call.item
+    new.parent = ""
     new.maps = None
     new.ask = None
     new.undoes = ""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from contrapas.author.op import MISSING, Op
-from contrapas.core import items, messages, undo, unwind, waits
+from contrapas.core import children, items, messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.fresh import fresh_call, fresh_pending
 from contrapas.core.joins import Kept
@@ -30,6 +30,8 @@ def issue(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     elif kind == "sleep":
         until = work.at + op.within_ms if op.within_ms is not None else _ms(op.until)
         line.node.pending = _pending(work, line, label, op, deadline=until)
+    elif kind == "child":
+        _child(work, line, label, op)
     elif kind == "map":
         _map(work, line, label, op)
     elif kind == "frame":
@@ -111,6 +113,30 @@ def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         work.kept_answers.append((line, pending, cause))
 
 
+def _child(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    machine = work.world.machines.get(op.name)
+    if machine is None:
+        raise Unfit(f"no saga {op.name!r} here")
+    if work.observe:
+        raise DataError("CP721", f"{label} begins a child, which an observed saga does not", fix="s.wait")
+    mt = work.type_of(op.value)
+    if mt.name not in machine.starts:
+        raise DataError(
+            "CP402",
+            f"{mt.name} does not start {op.name}",
+            expected=", ".join(machine.starts) or "nothing",
+            got=mt.name,
+        )
+    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending.types = machine.outcomes
+    pending.target = messages.key_of(mt, op.value)
+    pending.correlate = mt.name
+    pending.body = dump_body(op.value)
+    pending.undo = undo.register(work, line, op, label=label, key=pending.key, types=machine.outcomes)
+    line.node.pending = pending
+    children.send(work, pending)
+
+
 def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     plan = work.step_plan(op.name)
     if work.observe and not plan.step.observe:
@@ -172,7 +198,7 @@ def _join(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 def label_of(op: Op[Any]) -> str:
     """The label of an operation inside a join, which has no state of its own."""
-    return op.label or (f"{op.kind}({op.name})" if op.kind in ("wait", "map") else op.name)
+    return op.label or (f"{op.kind}({op.name})" if op.kind in ("wait", "map", "child") else op.name)
 
 
 def _unwind(work: Work, line: Line) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from contrapas.author.retry import Retry
 from contrapas.core import ends, items, unwind, waits
+from contrapas.core.children import CHILD
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Node, Pending, UndoEntry
 from contrapas.core.joins import Kept
-from contrapas.core.outcomes import failed, keep_message, keep_step, reason_of, words_of
+from contrapas.core.outcomes import NONE_TEXT, failed, keep_message, keep_step, reason_of, words_of
 from contrapas.core.policies import policy_from
 from contrapas.core.reread import reread
 from contrapas.core.undo import edit, lines, needs_reply, settle, walk
@@ -76,6 +77,8 @@ def outcome(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     """The outcome of one operation; says whether it was one."""
     if pending.kind == "local":
         return _local(work, line, pending, event)
+    if pending.kind == "child":
+        return _child(work, line, pending, event)
     if pending.kind == "map":
         return _map(work, line, pending)
     if pending.kind == "wait":
@@ -84,6 +87,18 @@ def outcome(work: Work, line: Line, pending: Pending, event: Input) -> bool:
         work.resume(line, event.body)
         return True
     return _command(work, line, pending, event)
+
+
+def _child(work: Work, line: Line, pending: Pending, event: Input) -> bool:
+    """A child has ended, or there is none: another one has its key."""
+    if event.cause.kind != "reply":
+        return False
+    if event.outcome in ("declined", "error"):
+        _over(work, line, pending, "failed", thrown=failed(pending.label, event.reason or "declined"))
+        return True
+    reply = keep_message(work.world, event.body) if event.type else NONE_TEXT
+    _over(work, line, pending, "done", event.body if event.type else None, reply=reply)
+    return True
 
 
 def _map(work: Work, line: Line, pending: Pending) -> bool:
@@ -313,6 +328,8 @@ def _said(entry: UndoEntry, event: Input) -> str:
         return "done" if event.outcome == "ok" else "failed" if event.outcome == "declined" else ""
     if event.outcome == "error":
         return ""
+    if entry.step == CHILD:
+        return "failed" if event.outcome == "declined" else "done"
     if event.type in entry.types:
         return "done" if event.type == entry.types[0] else "failed"
     return "failed" if event.outcome == "declined" else ""
@@ -321,4 +338,4 @@ def _said(entry: UndoEntry, event: Input) -> str:
 def _kept_reply(work: Work, entry: UndoEntry, event: Input) -> str:
     if event.cause.kind == "result":
         return keep_step(entry.step, str(event.body))
-    return keep_message(work.world, event.body)
+    return keep_message(work.world, event.body) if event.type else NONE_TEXT

@@ -45,6 +45,8 @@ def born(event: Input, world: World) -> InstanceRecord:
         start_id=event.cause.id,
         start_digest=hashlib.sha256(event.cause.value).digest(),
     )
+    if event.parent:
+        record.parent, record.parent_ops = event.parent, [event.cause.id]
     if machine is not None:
         record.late_replies_ms = machine.late_replies_ms
         if machine.deadline_ms is not None:

@@ -7,9 +7,22 @@ with the input (X5). What an ended instance gets is a recorded no-op. `KeyboardI
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
-from contrapas.core import again, cancel, commands, expire, frames, parking, settle, start, undo, waits
+from contrapas.core import (
+    again,
+    cancel,
+    children,
+    commands,
+    expire,
+    frames,
+    parking,
+    settle,
+    start,
+    undo,
+    waits,
+)
 from contrapas.core.copies import noted
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import encode
@@ -82,6 +95,8 @@ def _born(event: Input, world: World, before: InstanceRecord | None) -> Instance
 
 def _again(record: InstanceRecord, event: Input, world: World) -> Transition:
     """A start for a key that is taken."""
+    if event.parent:
+        return _begun_again(record, event)
     match again.verdict(record, event, world):
         case again.DUPLICATE if event.ask is not None:
             return _asked_again(record, event, world)
@@ -141,6 +156,25 @@ def _asked_again(record: InstanceRecord, event: Input, world: World) -> Transiti
         commands.repeat(work, event.ask, first)
     work.note("no-op: started by the same command")
     return _finish(work, "duplicate")
+
+
+def _begun_again(record: InstanceRecord, event: Input) -> Transition:
+    """Somebody would begin a child where there is an instance: its own parent gets the first answer, nobody else."""
+    op = event.cause.id
+    same = hashlib.sha256(event.cause.value).digest() == record.start_digest
+    if record.parent != event.parent or not same:
+        return Transition(record=None, verdict="declined", reason=children.EXISTS)
+    if record.ended_at is not None:
+        return Transition(record=None, verdict="answered", reason="it has ended")
+    if op in record.parent_ops:
+        return Transition(record=None, verdict="duplicate", reason="begun by the same operation")
+    if len(record.parent_ops) >= children.OPS_MAX:
+        return Transition(record=None, verdict="declined", reason="asked too often")
+    new = next_record(record, event)
+    new.parent_ops = [*record.parent_ops, op]
+    new.cause = noted(new.cause, "asked again by its parent")
+    new.status = status_of(new)
+    return Transition(record=new, verdict="applied")
 
 
 def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:

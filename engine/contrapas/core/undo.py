@@ -12,6 +12,7 @@ from typing import Any
 from contrapas.author.op import MISSING, Op, UndoRef
 from contrapas.author.retry import STEP_RETRY, UNDO_RETRY, Retry
 from contrapas.core import items
+from contrapas.core.children import CHILD
 from contrapas.core.copies import copy_undo
 from contrapas.core.envelope import Node, UndoEntry
 from contrapas.core.outcomes import dump_body
@@ -50,12 +51,16 @@ def register(
     )
     if op.kind == "local":
         entry.step = op.name
+    elif op.kind == "child":
+        entry.step = CHILD
     if undo is op:
         entry.kind, entry.name, entry.needs_reply = "default", op.name, True
     elif isinstance(undo, UndoRef):
         _refer(work, line, entry, undo)
     else:
         make_ready(work, entry, undo)
+    if entry.step == CHILD:  # a child that is given up takes itself back: its answer tells
+        entry.needs_reply = True
     line.node.undo.append(entry)
     return number
 

@@ -113,6 +113,8 @@ class Input:
     """Of a `result`: key of the map that it is an item of, or that has ended."""
     item: int = -1
     """Its position there; -1: the map as a whole."""
+    parent: str = ""
+    """Of a start: the instance that begins a child, and its run. Of `operate`: who gives a child up."""
     maps: Mapping[str, Any] | None = None
     """Progress (`core.items`) of the maps that the instance waits for, by key."""
     ask: Asked | None = None

@@ -332,7 +332,11 @@ class Model:
             own = effect_of(site)
             if own is not None:
                 facts += [("again", f) for f in config.failed if f.effect is not None and f.effect & own]
-        if config.stack and (config.failed or byhand) and site.kind in ("command", "ask", "local", "map"):
+        if (
+            config.stack
+            and (config.failed or byhand)
+            and site.kind in ("command", "ask", "local", "map", "child")
+        ):
             name = type_name(site.target)
             standing = [e for e in config.stack if e.undo and e.status in UNDOABLE and e not in byhand]
             for position in range(len(standing) - 1, -1, -1):

@@ -19,7 +19,20 @@ _COMBINATIONS = 24
 
 
 KNOWN: Final = frozenset(
-    {"command", "ask", "local", "map", "wait", "sleep", "all", "first", "frame", "compensate", "unwind"}
+    {
+        "command",
+        "ask",
+        "local",
+        "map",
+        "child",
+        "wait",
+        "sleep",
+        "all",
+        "first",
+        "frame",
+        "compensate",
+        "unwind",
+    }
 )
 """Kinds of operations whose every end is known here; of any other the explorer says so (CP790)."""
 
@@ -76,7 +89,7 @@ def undo_text(site: Site) -> str:
 
 def is_step(site: Site) -> bool:
     """Whether the operation has an effect elsewhere that could be taken back."""
-    return site.kind in ("command", "ask", "local", "map")
+    return site.kind in ("command", "ask", "local", "map", "child")
 
 
 def issued(machine: str, site: Site) -> tuple[Issued, ...]:
@@ -99,7 +112,7 @@ def words(name: str) -> list[str]:
 
 def participle(site: Site) -> str:
     """What a step did, from the name of its success reply: `CardCharged` of `ChargeCard` is `charged`; else `done`."""
-    if site.kind in ("local", "map") or not site.replies or site.target is None:
+    if site.kind in ("local", "map", "child") or not site.replies or site.target is None:
         return "done"
     own = words(type_name(site.target))
     told = [word for word in words(type_name(site.replies[0])) if word not in own]
@@ -161,6 +174,11 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
             yield Outcome(_after(site), ("c", Timeout), failure=True)
     elif kind == "sleep":
         yield Outcome(_after(site) if site.within else "later")
+    elif kind == "child":
+        yield Outcome("returned", _single(site.result), statuses=("done",))
+        yield Outcome("failed", raises=FAILED, statuses=("failed",), failure=True)
+        if site.has_within:
+            yield _gave_up(_after(site))
     elif kind == "frame":
         yield Outcome("returned", _single(site.result))
         yield Outcome("failed", raises=FAILED, failure=True)

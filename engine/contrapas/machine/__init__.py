@@ -36,6 +36,7 @@ KINDS: Final = (
     "sleep",
     "all",
     "first",
+    "child",  # s.child(other, event): an instance of its own
     "map",  # s.map(fn, items): a step for each
     "frame",  # await other(s, ...)
     "compensate",  # s.compensate()

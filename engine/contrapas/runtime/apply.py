@@ -11,13 +11,13 @@ import json
 from typing import Any
 
 from contrapas.author.asked import received
-from contrapas.core import again
+from contrapas.core import again, children
 from contrapas.core.commands import ABSENT as ABSENT_
 from contrapas.core.commands import BUSY, CLOSED, EXISTS, asked_of, is_door
 from contrapas.core.correlate import ABSENT, Targets
 from contrapas.core.deadletter import dead_letter
-from contrapas.core.decode import VERBS, Arrival, Rejected
-from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord
+from contrapas.core.decode import KEY_MAX, VERBS, Arrival, Rejected
+from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord, Message
 from contrapas.core.lane import Draft, Record
 from contrapas.core.load import CONFLICT, DUPLICATE, FRESH, conflict, judge, judge_start
 from contrapas.core.messages import reply_message
@@ -215,6 +215,9 @@ def deliver(p: Partition, batch: Batch, a: Arrival, targets: Targets) -> None:
 def begin(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
     """A start: of the key's first run, or, as its saga says, of a further one."""
     record = p.load(instance)
+    if record is not None and "cp-parent" in a.headers:
+        _begun_again(p, batch, a, instance)
+        return
     if record is not None and _repeated(p, batch, a, record):
         return
     saga = instance.partition("/")[0]
@@ -252,6 +255,30 @@ def _repeated(p: Partition, batch: Batch, a: Arrival, record: InstanceRecord) ->
     return verdict != FRESH
 
 
+def _begun_again(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
+    """A child's key is taken: its own parent gets the first answer, anybody else is declined."""
+    change = transition_of(p, batch, input_of(a, instance, "start", p.setting.world))
+    assert change is not None
+    p.counts.applied += change.verdict != "duplicate"
+    p.counts.duplicates += change.verdict == "duplicate"
+    record = p.load(instance)
+    assert record is not None
+    namespace, parent = p.setting.namespace, a.headers["cp-parent"].decode(errors="replace")
+    if change.verdict == "answered":
+        _draft(p, batch, children.answer_of(record, a.id, namespace))
+    elif change.verdict == "declined":
+        _draft(p, batch, children.declined(parent, a.id, namespace, record.saga))
+
+
+def _draft(p: Partition, batch: Batch, m: Message) -> None:
+    """A message that stands in no record: it is made again if its input is read again."""
+    if 0 < len(m.key) <= KEY_MAX:
+        batch.out.append(
+            Draft("in", partition_of(m.key, p.setting.doors.partitions), m.key, m.value, m.headers, m.id)
+        )
+        batch.size += len(m.value)
+
+
 def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
     record = p.load(instance)
     if record is None:
@@ -272,6 +299,9 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         text = conflict(record, a)
         bury_input(p, batch, a.record, "CP412", text, instance)
         tell(batch, a.headers, answer(record, "refused", "CP412", text))
+        return
+    if a.kind == "operate" and a.headers.get("cp-parent", record.parent.encode()) != record.parent.encode():
+        p.counts.ignored += 1  # a parent gives its child up, and this is another one
         return
     if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
         bury_input(p, batch, a.record, "CP419", f"no such verb: {str(a.body.get('verb'))[:40]!r}", instance)
@@ -391,7 +421,9 @@ def input_of(a: Arrival, instance: str, kind: str, world: World) -> Input:
         if world.modes.get(instance.partition("/")[0], ("",))[0] != "observe":
             event.ask = asked_of(a.headers, digest=event.digest, ident=a.id, type_name=a.type, world=world)
             event.undoes = a.headers.get("cp-undoes", b"").decode(errors="replace")
-    if kind == "operate":
+    if kind == "start":
+        event.parent = a.headers.get("cp-parent", b"").decode(errors="replace")
+    elif kind == "operate":
         event.outcome, event.reason = str(a.body["verb"]), str(a.body.get("reason", ""))
     elif kind == "bound":
         body: dict[str, Any] = a.body

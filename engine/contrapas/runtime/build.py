@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,9 +48,10 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
     done = compile_all(
         found.sagas, registry=registry, lock=lock, strict=strict, provided=frozenset(definition.provided)
     )
-    if done.refusals:
-        raise CompileError(tuple(done.refusals))
     machines: dict[str, Machine] = dict(done.machines)
+    refusals = [*done.refusals, *_orphans(machines, definition)]
+    if refusals:
+        raise CompileError(tuple(refusals))
     world = World(
         namespace=definition.namespace,
         machines=machines,
@@ -60,6 +61,30 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         log=_logger(definition.namespace),
     )
     return Built(world=world, registry=registry, warnings=tuple(done.warnings))
+
+
+def _orphans(machines: dict[str, Machine], definition: Definition) -> Iterator[Refusal]:
+    """CP126: a child is an instance of its own, and somebody must run it."""
+    run = {use.saga.name for use in definition.sagas}
+    for machine in machines.values():
+        if machine.program is None:
+            continue
+        source = machine.program.source
+        stack = list(machine.program.sites)
+        while stack:
+            site = stack.pop()
+            stack += site.children
+            if site.kind == "child" and site.target.name not in run:
+                name = site.target.name
+                yield Refusal(
+                    code="CP126",
+                    text=f"the app does not run {name}, which is begun here as a child",
+                    fix=f"app.orchestrate({name})",
+                    file=machine.file,
+                    line=site.line,
+                    column=site.column + 1,
+                    source=source[site.line - 1] if site.line <= len(source) else "",
+                )
 
 
 def lock_path(definition: Definition) -> Path | None:

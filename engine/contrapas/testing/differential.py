@@ -326,6 +326,7 @@ def pair_of(
         raise CompileError(tuple(compiled.refusals))
     sagas = {one.name: one for one in (saga, *others)}
     results = {name: hints_of(step.fn).get("return", Any) for name, step in registry.steps.items()}
+    results |= {f"child({name})": hints_of(one.fn).get("return", Any) for name, one in sagas.items()}
     return Pair(saga, sagas, dict(compiled.machines), registry, results, dict(compiled.programs))
 
 

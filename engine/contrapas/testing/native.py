@@ -98,6 +98,8 @@ class Script:
         """A value that the operation can give."""
         if op.kind in ("command", "ask"):
             return make(_spec(op).replies[0], chance)
+        if op.kind == "child":
+            return make(self.results[f"child({op.name})"], chance)
         return make(self.results.get(op.name, int), chance)
 
     def sample(self, op: Op[Any]) -> Any:

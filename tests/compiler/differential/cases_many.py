@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contrapas.author.event import Event
 from contrapas.author.saga import Saga, saga
 from contrapas.author.timeout import Failed
 from contrapas.errors import StepFailed
@@ -40,4 +41,29 @@ async def mapped_apart(s: Saga, go: Go) -> int:
     return sum(first) + len([x for x in seen if isinstance(x, Failed)])
 
 
-MANY = [(mapped, ()), (mapped_apart, ())]
+class Leg(Event, key="k"):
+    k: str
+    n: int
+
+
+@saga
+async def leg(s: Saga, e: Leg) -> Go:
+    return Go(k=e.k, n=e.n)
+
+
+@saga
+async def begun(s: Saga, go: Go) -> int:
+    total = 0
+    for n in range(go.n):
+        try:
+            got = await s.child(
+                leg, Leg(k=f"{go.k}{n}", n=await num(n)), undo=lambda ok: num(ok.n), within="1m"
+            )
+            total += got.n
+        except StepFailed as why:
+            log("no leg", why)
+    both = await s.all(s.child(leg, Leg(k="a", n=1)), s.step(s.child(leg, Leg(k="b", n=total)), undo=None))
+    return total + both[1].n
+
+
+MANY = [(begun, (leg,)), (mapped, ()), (mapped_apart, ())]

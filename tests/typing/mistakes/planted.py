@@ -131,6 +131,8 @@ payments = Service("payments")
 @saga
 async def many_items(s: Saga, order: OrderPlaced) -> None:
     await s.map(measure, [order])  # error: both
+    await s.child(place_order, Shipped(order_id="1", tracking="t"))  # error: both
+    await s.child(place_order, order, undo=lambda ok: count(ok.nothing))  # error: both
     await s.map(measure, [order.sku], on_error="ignore")  # error: both
     print(sum(await s.map(measure, [order.sku], on_error="collect")))  # error: both
 
