@@ -115,7 +115,7 @@ def write(url: str, namespace: str, world: Any) -> None:
 
 def graph_from(found: dict[str, Any]) -> Graph:
     """A graph as `draw.data` wrote it."""
-    from contrapas.draw.graph import Graph
+    from contrapas.draw.graph import Graph, Taken
     from contrapas.machine import Edge, State
 
     states = {
@@ -152,6 +152,14 @@ def graph_from(found: dict[str, Any]) -> Graph:
         pivots=frozenset(
             (e.source, e.target) for e, f in zip(edges, found["transitions"], strict=True) if f["pivot"]
         ),
+        before_pivot=tuple(found.get("before_pivot", ())),
+        unwinds={
+            label: tuple(
+                Taken(of=t["step"], undo=t["undo"], certain=bool(t["certain"]), word=t.get("word", "done"))
+                for t in taken
+            )
+            for label, taken in found["unwinds"].items()
+        },
         parts={s["label"]: tuple(s["parts"]) for s in found["states"] if s.get("parts")},
         scopes={s["label"]: tuple(s["scopes"]) for s in found["states"] if s.get("scopes")},
     )

@@ -42,8 +42,9 @@ def data(graph: Graph) -> dict[str, object]:
             for edge in graph.edges
         ],
         "undos": [{"step": of, "undo": undo} for of, undo in graph.undos],
+        "before_pivot": list(graph.before_pivot),
         "unwinds": {
-            label: [{"step": t.of, "undo": t.undo, "certain": t.certain} for t in taken]
+            label: [{"step": t.of, "undo": t.undo, "certain": t.certain, "word": t.word} for t in taken]
             for label, taken in graph.unwinds.items()
         },
     }

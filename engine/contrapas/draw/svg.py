@@ -6,25 +6,20 @@ what tests have reached, is told by classes alone: pages may swap them without d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
 from contrapas.draw.chart import scheme_of
 from contrapas.draw.graph import Graph, element_id, shown
+from contrapas.draw.overlay import Marks
 from contrapas.draw.place import LINE, SMALL_LINE, Area, Picture, Wire, Words, picture
 from contrapas.draw.scheme import Beside, Node, Scheme
 from contrapas.draw.style import style
 
-Marks = Mapping["str | tuple[str, str]", str]
-"""Class of a box by its label (an outcome by its name, an undo as `undo(X)`), of an arrow by (source, target).
-
-`done now next failed undone` paint one instance, `covered missed` what tests have reached; others are kept as they are.
-"""
 _RADIUS = 6.0
 
 
 def svg(graph: Graph, *, classes: Marks | None = None) -> str:
-    """The drawing of a machine. classes: see `Marks`."""
+    """The drawing of a machine. classes: see `overlay.Marks`."""
     return drawing(scheme_of(graph), classes=classes)
 
 
@@ -144,7 +139,7 @@ def _centred(text: str, area: Area) -> str:
 def _undo(names: _Names, step: Area, one: Beside, area: Area, marks: Marks) -> str:
     """An undo in the lane beside its step."""
     mark = _mark(marks, one.id)
-    link = f'<path class="link{mark}" d="M{_n(area.right)},{_n(area.middle)} H{_n(step.x)}"/>'
+    link = f'<path class={quoteattr(f"link{mark}")} d="M{_n(area.right)},{_n(area.middle)} H{_n(step.x)}"/>'
     name = names.one(f"state-{element_id(one.id)}")
     return (
         f"{link}<g id={name} class={quoteattr(f'state undo{mark}')}><title>{escape(one.title)}</title>"
