@@ -34,11 +34,9 @@ class Travelled:
 
 def marks(graph: Graph, way: Travelled) -> dict[str | tuple[str, str], str]:
     """Classes for every box and arrow: what was not passed is `next`, and grey."""
-    found: dict[str | tuple[str, str], str] = dict.fromkeys(
-        (*graph.states, *map(shown, graph.targets)), "next"
-    )
-    found |= {(shown(e.source), shown(e.target)): "next" for e in graph.edges}
-    found |= {f"undo({of})": "next" for of, _ in graph.undos}
+    names = (*graph.states, *map(shown, graph.targets), *(f"undo({of})" for of, _ in graph.undos))
+    arrows = ((shown(e.source), shown(e.target)) for e in graph.edges)
+    found: dict[str | tuple[str, str], str] = dict.fromkeys((*names, *arrows), "next")
     stops = [START, *(label for label in way.labels if label in graph.states)]
     if way.end:
         stops.append(_end(graph, way.end))
@@ -47,8 +45,8 @@ def marks(graph: Graph, way: Travelled) -> dict[str | tuple[str, str], str]:
             found[shown(edge.source), shown(edge.target)] = "done"
             found[shown(edge.source)] = found[shown(edge.target)] = "done"
     found[START] = "done"
-    found |= {label: "failed" for label in way.failed if label in graph.states}
-    found |= dict(way.undos)
+    found.update((label, "failed") for label in way.failed if label in graph.states)
+    found.update(way.undos.items())
     if not way.end and len(stops) > 1:
         found[stops[-1]] = "now"
     elif way.end:

@@ -255,9 +255,10 @@ def _sent(program: Program) -> Iterator[tuple[type[Event], bool]]:
 
     for undo in program.undos:
         for inner in ast.walk(undo.body):
-            cls = _resolved(program, inner.func) if isinstance(inner, ast.Call) else None
-            if _is_message(cls):
-                yield cls, True
+            if isinstance(inner, ast.Call):
+                cls = _resolved(program, inner.func)
+                if _is_message(cls):
+                    yield cls, True
 
 
 def _resolved(program: Program, node: ast.expr) -> Any:
