@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from contrapas.app import App
     from contrapas.author.event import Command, Event
+    from contrapas.author.flight import Pending
     from contrapas.author.op import Op
     from contrapas.author.retry import FOREVER, Retry
     from contrapas.author.saga import Saga, saga
@@ -35,6 +36,7 @@ __all__ = [
     "Event",
     "Failed",
     "Op",
+    "Pending",
     "Retry",
     "Saga",
     "Sensitive",
@@ -55,6 +57,7 @@ _HOME = {
     "FOREVER": "contrapas.author.retry",
     "Failed": "contrapas.author.timeout",
     "Op": "contrapas.author.op",
+    "Pending": "contrapas.author.flight",
     "Retry": "contrapas.author.retry",
     "Saga": "contrapas.author.saga",
     "Sensitive": "contrapas.author.sensitive",

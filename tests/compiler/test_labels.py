@@ -184,7 +184,7 @@ def test_a_damaged_lock_file_is_an_error_with_its_place(text: str) -> None:
         ("x = open('f')\nawait num(1)\nlog(x)\nreturn 1", "CP201", "`x`"),
         ("x = (v for v in [1])\nawait num(1)\nlog(x)\nreturn 1", "CP202", "`x`"),
         ("x = log\nawait num(1)\nx(1)\nreturn 1", "CP202", "`x`"),
-        ("x = num(1)\nawait num(2)\nreturn await x", "CP101", ""),
+        ("x = num(1)\nawait num(2)\nreturn await x", "CP206", "`x`"),
         ("log(Guard(1), await num(1))\nreturn 1", "CP204", "`Guard(1)`"),
         ("x = unknown_thing()\nawait num(1)\nlog(x)\nreturn 1", "CP201", "annotate"),
     ],

@@ -205,10 +205,11 @@ class Stage:
         while todo:
             node = todo.pop()
             for _, entry in walk(node.undo):
-                if entry.label == label:
+                if entry.label == label and (entry.kind != "group" or entry.branches):
                     return entry
             if node.join is not None:
                 todo += node.join.children
+            todo += [begun.node for frame in node.frames for begun in frame.begun]
         return next(entry for entry in record.owed if entry.label == label)
 
     def reissued(self) -> list[StepCall]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import opcode
 import sys
+from datetime import datetime
 from types import CodeType, FrameType
 from typing import Any, Final, overload
 
 from typing_extensions import TypeVar
 
-from contrapas.author.duration import Duration, duration_ms
+from contrapas.author.duration import Duration
 from contrapas.author.event import Event, message_spec
+from contrapas.author.limits import limited
 from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
 
@@ -50,37 +52,37 @@ class Joins:
     @overload
     def wait(self, *events: type[EA], correlate: Key = None, label: str = "") -> Op[EA]: ...
     @overload
-    def wait(self, a: type[EA], /, *, within: Duration, correlate: Key = None, label: str = "") -> Op[EA | Timeout]: ...
+    def wait(self, a: type[EA], /, *, within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | Timeout]: ...
     @overload
-    def wait(self, a: type[EA], b: type[EB], /, *, within: Duration, correlate: Key = None, label: str = "") -> Op[EA | EB | Timeout]: ...
+    def wait(self, a: type[EA], b: type[EB], /, *, within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | EB | Timeout]: ...
     @overload
-    def wait(self, a: type[EA], b: type[EB], c: type[EC], /, *, within: Duration, correlate: Key = None, label: str = "") -> Op[EA | EB | EC | Timeout]: ...
+    def wait(self, a: type[EA], b: type[EB], c: type[EC], /, *, within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | EB | EC | Timeout]: ...
     @overload
-    def wait(self, a: type[EA], b: type[EB], c: type[EC], d: type[ED], /, *, within: Duration, correlate: Key = None, label: str = "") -> Op[EA | EB | EC | ED | Timeout]: ...
+    def wait(self, a: type[EA], b: type[EB], c: type[EC], d: type[ED], /, *, within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | EB | EC | ED | Timeout]: ...
     @overload
-    def wait(self, a: type[EA], b: type[EB], c: type[EC], d: type[ED], e: type[EE], /, *, within: Duration, correlate: Key = None, label: str = "") -> Op[EA | EB | EC | ED | EE | Timeout]: ...
+    def wait(self, a: type[EA], b: type[EB], c: type[EC], d: type[ED], e: type[EE], /, *, within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | EB | EC | ED | EE | Timeout]: ...
     @overload
-    def wait(self, a: type[EA], b: type[EB], c: type[EC], d: type[ED], e: type[EE], f: type[EF], /, *, within: Duration, correlate: Key = None, label: str = "") -> Op[EA | EB | EC | ED | EE | EF | Timeout]: ...
+    def wait(self, a: type[EA], b: type[EB], c: type[EC], d: type[ED], e: type[EE], f: type[EF], /, *, within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | EB | EC | ED | EE | EF | Timeout]: ...
     @overload
-    def wait(self, *events: type[EA], within: Duration, correlate: Key = None, label: str = "") -> Op[EA | Timeout]: ...
+    def wait(self, *events: type[EA], within: Duration = ..., until: datetime = ..., correlate: Key = None, label: str = "") -> Op[EA | Timeout]: ...
     # fmt: on
     def wait(
-        self, *events: type[Any], within: Duration | None = None, correlate: Key = None, label: str = ""
+        self,
+        *events: type[Any],
+        within: Duration | None = None,
+        until: datetime | None = None,
+        correlate: Key = None,
+        label: str = "",
     ) -> Op[Any]:
         """Wait for the first of these events with this saga's key, or with the key `correlate`; early ones count.
 
-        With `within=` the result may be a `Timeout`.
+        With `within=` or `until=` the result may be a `Timeout`.
         """
         if not events:
             raise TypeError("wait() needs at least one event class")
-        return Op(
-            "wait",
-            "|".join([message_spec(event).name for event in events]),
-            events,
-            within_ms=None if within is None else duration_ms(within, what="within="),
-            correlate=correlate,
-            label=label,
-        )
+        names = "|".join([message_spec(event).name for event in events])
+        op: Op[Any] = Op("wait", names, events, correlate=correlate, label=label)
+        return limited(op, within, until, "within=")
 
     # fmt: off
     @overload  # one operation and one starred list look the same to a checker; how it is called decides

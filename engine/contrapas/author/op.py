@@ -13,6 +13,10 @@ context variable names.
 | all, first | `all(A,B)` | None | the operations |
 | frame | registered name of the `@saga` | (args, kwargs), without `s` | |
 | map | registered name of the `@step` | list of items | |
+| some | `some(A,B)` | (k, rest) | the operations |
+| result | `result` | the handle | |
+| next | `next` | the handles | |
+| join | `join` | None, or the exception that leaves the scope | |
 | compensate, unwind | the same word | None | |
 """
 

@@ -18,7 +18,9 @@ from typing_extensions import TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.event import Command, Event, message_spec
+from contrapas.author.flight import Flight, Flying, Pending
 from contrapas.author.joins import Joins
+from contrapas.author.limits import attempt_fits, aware, limit_of, limited
 from contrapas.author.many import Multitude
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import Retry
@@ -51,11 +53,27 @@ class Activation:
         self.instance = instance
         self.effects: list[tuple[Any, ...]] = []
         """In program order: `("emit", event)`, `("pivot",)`, `("deadline", within_ms, until)`, `("enter", scope)`,
-        `("leave", scope)`, `("reply", name of the command, event)`, `("show", model)`, `("note", text)`."""
+        `("enter", scope, within_ms, until)`, `("leave", scope)`, `("kill",)`: what is in flight in the scope ends here,
+        `("reply", name of the command, event)`, `("show", model)`, `("note", text)`; where operations are begun
+        `("begin", pending, op)`, `("cancel", pending)`."""
         self.logger = logger
 
+    def begin(self, op: Op[Any], /) -> Pending[Any]:
+        """Issue an operation without waiting; only who runs a saga can."""
+        raise RuntimeError(
+            f"{op.name}: an operation is begun in a saga; outside of one, run it with contrapas.testing"
+        )
 
-class Saga(Joins, Multitude, Talk):
+    def joins(self) -> bool:
+        """Whether the innermost open scope is limited, or has something in flight that its end waits for."""
+        return False
+
+    def cancel(self, pending: Pending[Any], /) -> None:
+        """Give up an operation in flight."""
+        raise RuntimeError(f"{pending.text}: an operation is cancelled in the saga that began it")
+
+
+class Saga(Joins, Multitude, Flying, Talk):
     """What a saga says to the engine. Operations are awaited; the other calls take effect with the transition."""
 
     __slots__ = ("_activation",)
@@ -71,6 +89,7 @@ class Saga(Joins, Multitude, Talk):
         *,
         undo: Undoing | Callable[[Ok], Undoing] | None = ...,
         within: Duration | None = None,
+        until: datetime | None = None,
         retry: Retry | None = None,
         label: str = "",
     ) -> Op[Ok]: ...
@@ -82,6 +101,7 @@ class Saga(Joins, Multitude, Talk):
         *,
         undo: Undoing | Callable[[T], Undoing] | None = ...,
         within: Duration | None = None,
+        until: datetime | None = None,
         retry: Retry | None = None,
         label: str = "",
     ) -> Op[T]: ...
@@ -92,6 +112,7 @@ class Saga(Joins, Multitude, Talk):
         *,
         undo: Any = MISSING,
         within: Duration | None = None,
+        until: datetime | None = None,
         retry: Retry | None = None,
         label: str = "",
     ) -> Op[Any]:
@@ -102,7 +123,7 @@ class Saga(Joins, Multitude, Talk):
         """
         if not isinstance(op, Op):
             op = Op("command", message_spec(type(op)).name, op)
-        return _with(op, undo, within, retry, label)
+        return _with(op, undo, within, until, retry, label)
 
     @overload
     def ask(
@@ -120,7 +141,8 @@ class Saga(Joins, Multitude, Talk):
         command: Command[Ok, Fail],
         /,
         *,
-        within: Duration,
+        within: Duration = ...,
+        until: datetime = ...,
         undo: Undoing | Callable[[Ok], Undoing] | None = ...,
         retry: Retry | None = None,
         label: str = "",
@@ -132,12 +154,13 @@ class Saga(Joins, Multitude, Talk):
         *,
         undo: Any = MISSING,
         within: Duration | None = None,
+        until: datetime | None = None,
         retry: Retry | None = None,
         label: str = "",
     ) -> Op[Any]:
         """A command whose outcome is a value: the success, a failure, or, with `within=`, a `Timeout`."""
         op: Op[Any] = Op("ask", message_spec(type(command)).name, command)
-        return _with(op, undo, within, retry, label)
+        return _with(op, undo, within, until, retry, label)
 
     @overload
     def sleep(self, duration: Duration, /, *, label: str = "") -> Op[None]: ...
@@ -150,18 +173,32 @@ class Saga(Joins, Multitude, Talk):
         if (duration is None) == (until is None):
             raise TypeError("sleep() takes a duration or until=")
         ms = None if duration is None else duration_ms(duration, what="sleep", zero=True)
-        return Op("sleep", "sleep", within_ms=ms, until=_aware(until, "until="), label=label)
+        return Op("sleep", "sleep", within_ms=ms, until=aware(until, "until="), label=label)
 
     def compensate(self, *, label: str = "") -> Op[None]:
         """Take back now what is registered, then go on; usually to choose the outcome."""
         return Op("compensate", "compensate", label=label)
 
     @asynccontextmanager
-    async def scope(self) -> AsyncGenerator[None]:
-        """`async with s.scope():` a failure inside takes back only what was done inside."""
-        self._enter("scope")
+    async def scope(
+        self, *, within: Duration | None = None, until: datetime | None = None
+    ) -> AsyncGenerator[None]:
+        """`async with s.scope():` a failure inside takes back only what was done inside.
+
+        within, until: the block is limited: when the time is over it is left, taken back, and raises `StepFailed` with
+        the reason `timeout after 10m`.
+        """
+        self._enter("scope", within=within, until=until)
         try:
-            yield
+            try:
+                yield
+            except BaseException as why:
+                if self._activation.joins():
+                    await Op[None]("join", "join", why)
+                raise
+            else:
+                if self._activation.joins():
+                    await Op[None]("join", "join", None)
         except (StepFailed, Cancelled):
             await Op[None]("unwind", "unwind")
             raise
@@ -186,7 +223,7 @@ class Saga(Joins, Multitude, Talk):
         if (duration is None) == (until is None):
             raise TypeError("deadline() takes a duration or until=")
         ms = None if duration is None else duration_ms(duration, what="deadline")
-        self._activation.effects.append(("deadline", ms, _aware(until, "until=")))
+        self._activation.effects.append(("deadline", ms, aware(until, "until=")))
 
     @property
     def key(self) -> str:
@@ -206,8 +243,23 @@ class Saga(Joins, Multitude, Talk):
             self._activation.logger = found
         return found
 
-    def _enter(self, label: str) -> None:
-        self._activation.effects.append(("enter", label))
+    def _flight(self) -> Flight:
+        return self._activation
+
+    def _enter(self, label: str, *, within: Duration | None = None, until: datetime | None = None) -> None:
+        if within is None and until is None:
+            self._activation.effects.append(("enter", label))
+        else:
+            self._activation.effects.append(("enter", label, *limit_of(within, until, "within=")))
+
+    def _limited(self, op: Op[Any]) -> None:
+        """A scope around a called saga or a join: its limit is the scope's."""
+        self._activation.effects.append(("enter", "scope", op.within_ms, op.until))
+        op.within_ms = op.until = None
+
+    def _kill(self) -> None:
+        """A bug leaves the scope: what is in flight there ends on the spot."""
+        self._activation.effects.append(("kill",))
 
     def _leave(self, label: str) -> None:
         self._activation.effects.append(("leave", label))
@@ -291,46 +343,16 @@ def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return SagaMaker(options) if fn is None else SagaDef(fn, **options)
 
 
-def _with(op: Op[Any], undo: Any, within: Duration | None, retry: Retry | None, label: str) -> Op[Any]:
+def _with(
+    op: Op[Any], undo: Any, within: Duration | None, until: datetime | None, retry: Retry | None, label: str
+) -> Op[Any]:
     if undo is not MISSING:
         op.undo = undo
-    if within is not None:
-        op.within_ms = duration_ms(within, what="within=")
+    op = limited(op, within, until, "within=")
     if retry is not None:
         op.retry = retry
     if label:
         op.label = label
     if op.within_ms is not None:
-        _one_attempt_fits(op)
+        attempt_fits(op)
     return op
-
-
-def _one_attempt_fits(op: Op[Any]) -> None:
-    each = op.retry.each_ms if op.retry is not None and op.retry.each_ms is not None else op.attempt_ms
-    if each is not None and op.within_ms is not None and op.within_ms < each:
-        raise DataError(
-            "CP850",
-            f"{op.name}: within= of {op.within_ms} ms is shorter than one attempt of {each} ms",
-            expected=f"at least {each} ms",
-            got=f"{op.within_ms} ms",
-            fix="within= covers all attempts: make it longer, or the attempt shorter",
-        )
-
-
-def _aware(when: datetime | None, what: str) -> datetime | None:
-    if when is not None and when.tzinfo is None:
-        raise DataError(
-            "CP850",
-            f"{what} {when.isoformat()} has no time zone",
-            got=when.isoformat(),
-            fix="datetime(..., tzinfo=UTC)",
-        )
-    if when is not None and not 1900 < when.year < 9000:
-        raise DataError(
-            "CP415",
-            f"{what} {when.isoformat()} is no time that comes",
-            expected="a year from 1901 to 8999",
-            got=when.isoformat(),
-            fix="check where the time comes from: it may stand for none",
-        )
-    return when

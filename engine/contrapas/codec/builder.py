@@ -21,10 +21,12 @@ import typing_extensions
 from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import Url
 
+from contrapas.author.flight import Pending
 from contrapas.codec import cursor as cursors
 from contrapas.codec import times
 from contrapas.codec.anything import Anything, Shapes
 from contrapas.codec.exceptions import OpaqueValue, Raised
+from contrapas.codec.handles import handle_shape, holds_handles
 from contrapas.codec.models import Dataclass, Fields, Model, Typed
 from contrapas.codec.shapes import (
     Dict,
@@ -187,6 +189,8 @@ class Builder:
             return self._union(tuple(members))
         if origin is cursors.Cursor:
             return self.cursor(args[0])
+        if origin is Pending:
+            return self.leaves[Pending]
         if _is_dataclass(origin):
             return self._dataclass(tp, origin, dict(zip(_parameters(origin), args, strict=False)))
         if _is_named_tuple(origin):
@@ -307,6 +311,8 @@ class Builder:
         return shape
 
     def _field(self, owner: str, name: str, annotation: Any) -> Shape:
+        if holds_handles(annotation):
+            raise NoShape(f"{owner}.{name}: a handle belongs to the function that began it (CP115)")
         try:
             return self.shape(annotation)
         except NoShape as why:
@@ -553,6 +559,7 @@ def _leaves(book: Names) -> dict[Any, Shape]:
             lambda d: SecretBytes(read_bytes(d)),
         ),
         OpaqueValue: Text(OpaqueValue, "OpaqueValue", lambda v: v.text, OpaqueValue),
+        Pending: handle_shape(),
     }
     mutable = Text(
         bytearray, "bytearray", lambda b: write_bytes(bytes(b)), lambda d: bytearray(read_bytes(d))

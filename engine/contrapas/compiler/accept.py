@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from contrapas.compiler import scopes, trees
+from contrapas.compiler import constants, inflight, scopes, trees
 from contrapas.compiler.operations import IMMEDIATE, LATER, OPERATIONS, Found, Operations
 from contrapas.compiler.refusals import Refusals
 
@@ -39,7 +39,7 @@ class Accept:
         self.ambients = ambients
         self.saga = operations.saga
         self.found: dict[int, Found] = {}
-        """By id of the `Await` node, and of an `AsyncWith`."""
+        """By id of the `Await` node, or of the call of `s.begin`."""
         self._handlers = 0
         self._loops = 0
         self._finally: list[int] = []
@@ -213,11 +213,19 @@ class Accept:
                     f"async with `{_cut(call)}`: only s.scope() can be entered across awaits",
                     "open and close it inside a @step",
                 )
-            elif isinstance(call, ast.Call) and (call.args or call.keywords):
-                self._refuse(
-                    call, "CP100", "s.scope() with options is not known to this release", "s.scope()"
-                )
+            elif isinstance(call, ast.Call):
+                self._scope_options(call)
         self._body(node.body)
+
+    def _scope_options(self, call: ast.Call) -> None:
+        if call.args or any(k.arg not in ("within", "until") for k in call.keywords):
+            self._refuse(
+                call, "CP100", "s.scope() takes within= or until= and nothing else", 's.scope(within="10m")'
+            )
+        for keyword in call.keywords:
+            if keyword.arg == "within":
+                constants.length(self.refusals, keyword.value, "within=")
+            self._expr(keyword.value, call)
 
     def _on_match(self, node: ast.Match) -> None:
         self._expr(node.subject, node)
@@ -308,6 +316,8 @@ class Accept:
             self._await(node)
         elif isinstance(node, ast.Call):
             self._call_refusals(node)
+            if self.operations.method(node) == "begin":
+                self._keep(node, inflight.begin(self.operations, node))
         elif isinstance(node, ast.Attribute):
             self._attribute(node)
         for child in trees.children(node):
@@ -369,7 +379,10 @@ class Accept:
                     )
 
     def _await(self, node: ast.Await) -> None:
-        found = self.operations.classify(node.value, "", at=node)
+        self._keep(node, self.operations.classify(node.value, "", at=node))
+
+    def _keep(self, node: ast.expr, found: Found | None) -> None:
+        """An operation that is known, and the undos in it."""
         if found is None:
             return
         found.node = node

@@ -117,7 +117,7 @@ class Emitter:
             if block.id in done:
                 continue
             done.add(block.id)
-            if all(self.program.hidden[n].hint == "finally" for n in block.handling):
+            if all(self.program.hidden[n].hint in ("finally", "flight") for n in block.handling):
                 plain[pcs[block.id]] = self.leaves.leaf(block)
             if block.handling:
                 handled[pcs[block.id]] = self.leaves.leaf(block)

@@ -16,20 +16,22 @@ from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
 from contrapas.codec.registry import hints_of
-from contrapas.compiler import constants, manifold, scopes, trees
+from contrapas.compiler import constants, inflight, manifold, scopes, trees
 from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError, DataError
 from contrapas.machine.ir import Site
 
 UNRESOLVED: Final = object()
-OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate"})
+OPERATIONS: Final = frozenset(
+    {"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate", "next", "some"}
+)
 IMMEDIATE: Final = frozenset(
-    {"reply", "show", "note", "emit", "point_of_no_return", "deadline", "key", "log"}
+    {"begin", "reply", "show", "note", "emit", "point_of_no_return", "deadline", "key", "log"}
 )
 LATER: Final = frozenset(
     {
-        "begin", "next", "some", "tell", "cancel", "link",
+        "tell", "cancel", "link",
         "queue", "limit", "lock",
     }
 )  # fmt: skip
@@ -86,6 +88,10 @@ class Operations:
         self.own = own
         self.hints = hints
         self.assigned = assignments(body)
+
+    def union(self, members: Any) -> Any:
+        """The union of some types."""
+        return union(members)
 
     # -- names ---------------------------------------------------------------------------------------------
 
@@ -169,6 +175,8 @@ class Operations:
         if isinstance(node, ast.Call) and method:
             if method == "step":
                 return self._step(node, path, at)
+            if method in inflight.FORMS:
+                return inflight.classify(self, method, node, path, at)
             if method in OPERATIONS:
                 return getattr(self, f"_{method}")(node, path, at)  # type: ignore[no-any-return]
             if method in LATER:
@@ -187,17 +195,17 @@ class Operations:
                 else:
                     self.refusals.add(at, "CP102", text, "mark it @saga (part of this one) or @step")
                 return None
+        handle = inflight.result(self, node, path, at)
+        if handle is not None:
+            return handle
         shown = ast.unparse(node)
         self.refusals.add(at, "CP101", f"`{_cut(shown)}` is no operation of this saga", CP101_FIX)
         return None
 
-    def _site(self, node: ast.AST, path: str, kind: str, text: str, operation: str, **more: Any) -> Site:
+    def site(self, node: ast.AST, path: str, kind: str, text: str, operation: str, **more: Any) -> Site:
+        """A site that stands there."""
         line, column = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
         return Site(0, kind, text, operation, path, line, column, **more)
-
-    def site(self, node: ast.AST, path: str, kind: str, text: str, operation: str, **more: Any) -> Site:
-        """A site at a place of the source, for the forms that have a module of their own."""
-        return self._site(node, path, kind, text, operation, **more)
 
     def _step(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
         if len(node.args) != 1 or isinstance(node.args[0], ast.Starred):
@@ -209,22 +217,23 @@ class Operations:
         if self.is_operation(inner):
             found = self.classify(inner, path, at=at)
         else:
-            found = self._command(inner, path, "command", "step", at)
-        return self._options(node, found) if found is not None else None
+            found = self.command(inner, path, "command", "step", at)
+        return self.options(node, found) if found is not None else None
 
     def _ask(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
         if len(node.args) != 1 or isinstance(node.args[0], ast.Starred):
             self.refusals.add(at, "CP101", "s.ask takes one command", "s.ask(Command(…))")
             return None
-        found = self._command(node.args[0], path, "ask", "ask", at)
+        found = self.command(node.args[0], path, "ask", "ask", at)
         if found is None:
             return None
-        self._options(node, found)
+        self.options(node, found)
         replies = found.site.replies + ((Timeout,) if found.site.has_within else ())
         found.site.result = union(replies)
         return found
 
-    def _command(self, node: ast.expr, path: str, kind: str, word: str, at: ast.AST) -> Found | None:
+    def command(self, node: ast.expr, path: str, kind: str, word: str, at: ast.AST) -> Found | None:
+        """A command, whose class tells the replies."""
         cls = self.class_of(node, Command)
         if cls is UNRESOLVED:
             if isinstance(node, ast.Call) and isinstance(self.resolve(node.func), type):
@@ -247,7 +256,7 @@ class Operations:
         except ContrapasError as why:
             self.refusals.add(node, why.code, why.text, why.fix)
             return None
-        site = self._site(at, path, kind, cls.__name__, f"{word} {cls.__name__}", target=cls)
+        site = self.site(at, path, kind, cls.__name__, f"{word} {cls.__name__}", target=cls)
         site.replies = tuple(replies)
         site.result = replies[0]
         site.arguments = (cls, *replies)
@@ -255,7 +264,7 @@ class Operations:
 
     def _local(self, node: ast.Call, target: StepDef[..., Any, Any], path: str, at: ast.AST) -> Found:
         hints = _hints(target.fn)
-        site = self._site(at, path, "local", target.name, f"local {target.name}", target=target)
+        site = self.site(at, path, "local", target.name, f"local {target.name}", target=target)
         site.result = hints.pop("return", Any)
         site.arguments = tuple(hints.values())
         site.observe = target.observe
@@ -276,7 +285,7 @@ class Operations:
                 f"await {ast.unparse(node.func)}({self.saga}, …)",
             )
             return None
-        site = self._site(at, path, "frame", target.name, f"frame {target.name}", target=target)
+        site = self.site(at, path, "frame", target.name, f"frame {target.name}", target=target)
         site.result = _hints(target.fn).get("return", Any)
         return Found(site)
 
@@ -302,43 +311,44 @@ class Operations:
             self.refusals.add(at, "CP101", "s.wait names no event", "s.wait(Approved, Rejected, within=…)")
             return None
         names = "|".join(c.__name__ for c in classes)
-        site = self._site(at, path, "wait", f"wait({names})", f"wait {names}")
+        site = self.site(at, path, "wait", f"wait({names})", f"wait {names}")
         site.replies = tuple(classes)
         site.arguments = tuple(classes)
         found = Found(site)
-        self._options(node, found)
+        self.options(node, found)
         site.result = union((*classes, *((Timeout,) if site.has_within else ())))
         return found
 
     def _sleep(self, node: ast.Call, path: str, at: ast.AST) -> Found:
-        site = self._site(at, path, "sleep", "sleep", "sleep")
+        site = self.site(at, path, "sleep", "sleep", "sleep")
         if node.args and isinstance(node.args[0], ast.Constant):
             site.within = str(node.args[0].value)
             constants.length(self.refusals, node.args[0], "sleep", zero=True)
         site.has_within = True
-        return self._options(node, Found(site))
+        return self.options(node, Found(site))
 
     def _map(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
         found = manifold.map_site(self, node, path, at)
-        return None if found is None else self._options(node, found)
+        return None if found is None else self.options(node, found)
 
     def _child(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
         found = manifold.child_site(self, node, path, at)
-        return None if found is None else self._options(node, found)
+        return None if found is None else self.options(node, found)
 
     def _compensate(self, node: ast.Call, path: str, at: ast.AST) -> Found:
-        return self._options(node, Found(self._site(at, path, "compensate", "compensate", "compensate")))
+        return self.options(node, Found(self.site(at, path, "compensate", "compensate", "compensate")))
 
     def _all(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
-        return self._join(node, path, at, "all")
+        return self.join(node, path, at, "all", node.args)
 
     def _first(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
-        return self._join(node, path, at, "first")
+        return self.join(node, path, at, "first", node.args)
 
-    def _join(self, node: ast.Call, path: str, at: ast.AST, word: str) -> Found | None:
+    def join(self, node: ast.Call, path: str, at: ast.AST, word: str, args: list[ast.expr]) -> Found | None:
+        """Several operations as branches."""
         children: list[Found] = []
         starred = False
-        for arg in node.args:
+        for arg in args:
             if isinstance(arg, ast.Starred):
                 starred = True
                 several = self._listed(arg.value, path)
@@ -350,11 +360,13 @@ class Operations:
                 if one is None:
                     return None
                 children.append(one)
+        if not all(inflight.allowed(self, child, at) for child in children):
+            return None
         for number, child in enumerate(children):
             for _, undoing in child.undos:
                 undoing.position = (number, *undoing.position)
         names = ",".join(c.site.text for c in children)
-        site = self._site(at, path, word, f"{word}({names})", f"{word} {names}".strip())
+        site = self.site(at, path, word, f"{word}({names})", f"{word} {names}".strip())
         site.children = tuple(c.site for c in children)
         site.starred = starred
         site.forever = bool(children) and all(c.site.forever for c in children)
@@ -366,7 +378,7 @@ class Operations:
         else:
             site.result = types.GenericAlias(tuple, tuple(results) or ((),))
         found = Found(site, [u for c in children for u in c.undos])
-        return self._options(node, found)
+        return self.options(node, found)
 
     def _listed(self, node: ast.expr, path: str) -> list[Found] | None:
         """Operations of `*[…]`, `*[op for …]`, or `*ops` of a local list filled with operations."""
@@ -410,7 +422,8 @@ class Operations:
 
     # -- options -------------------------------------------------------------------------------------------
 
-    def _options(self, node: ast.Call, found: Found) -> Found:
+    def options(self, node: ast.Call, found: Found) -> Found:
+        """What the keywords of the call say."""
         site = found.site
         retry: Any = None
         limit: tuple[ast.expr, int | None] | None = None
@@ -421,6 +434,8 @@ class Operations:
                     site.explicit = value.value
                 else:
                     self.refusals.add(value, "CP100", "label= is no text", 'label="…"')
+            elif name == "until":
+                site.has_within = True
             elif name == "within":
                 site.has_within = not (isinstance(value, ast.Constant) and value.value is None)
                 if isinstance(value, ast.Constant) and value.value is not None:
@@ -436,12 +451,7 @@ class Operations:
                 self._undo(keyword, found)
             elif name is None:
                 self.refusals.add(keyword, "CP100", "options of an operation as **mapping", "write them out")
-        if limit is not None and site.has_within and site.kind in ("frame", "all", "first"):
-            what = "a called saga" if site.kind == "frame" else f"s.{site.kind}(…)"
-            self.refusals.add(
-                limit[0], "CP850", f"within= of {what} is not supported", "give its operations a within= each"
-            )
-        elif limit is not None:
+        if limit is not None:
             constants.fits(
                 self.refusals, limit[0], site, limit[1], retry if isinstance(retry, Retry) else None
             )

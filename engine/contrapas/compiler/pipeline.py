@@ -13,6 +13,7 @@ from contrapas.compiler import assigned, canonical, labels, liveness, portable, 
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.front import Front, outcomes, starts
+from contrapas.compiler.inflight import BEGIN
 from contrapas.compiler.lock import LockFile
 from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.refusals import Refusals
@@ -84,18 +85,13 @@ def compile_all(
 
 def called(program: Program) -> list[SagaDef[..., Any]]:
     """Sagas that a saga calls: they are compiled with it."""
-    found: dict[str, SagaDef[..., Any]] = {}
+    return list({saga.name: saga for site in program.sites for saga in _sagas(site)}.values())
 
-    def visit(site: Site) -> None:
-        target: Any = site.target
-        if isinstance(target, SagaDef):
-            found.setdefault(site.target.name, site.target)
-        for child in site.children:
-            visit(child)
 
-    for site in program.sites:
-        visit(site)
-    return list(found.values())
+def _sagas(site: Site) -> list[SagaDef[..., Any]]:
+    """Sagas called by an operation, or by those within it."""
+    own: list[SagaDef[..., Any]] = [site.target] if isinstance(site.target, SagaDef) else []
+    return [*own, *(saga for child in site.children for saga in _sagas(child))]
 
 
 def _same_name(saga: SagaDef[..., Any]) -> Refusal:
@@ -260,6 +256,7 @@ def _functions(program: Program, facts: Facts, refusals: Refusals) -> None:
 def _names(program: Program) -> dict[str, str]:
     """Final names of what stands in the tree under a placeholder: undo labels, exits named by their loop's cursor."""
     names = {f"@undo{u.index}": u.label for u in program.undos}
+    names |= {f"{BEGIN}{s.index}": s.label for s in program.sites if s.kind == "begin"}
     for hidden in program.hidden.values():
         if hidden.role == "iter":
             final = hidden.slot or f"iter.{hidden.hint}"
@@ -279,10 +276,10 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot], facts: Fact
             handling[term.site] = program.blocks[term.resume].handling
     states: list[State] = []
     for site in program.sites:
-        if site.index not in handling:
+        if site.kind != "begin" and site.index not in handling:
             continue  # nothing reaches it
-        stored = tuple(slots[n].name for n in made.stored[site.index])
-        touched = frozenset(slots[n].name for n in made.touches[site.index] if n in slots)
+        stored = tuple(slots[n].name for n in made.stored.get(site.index, ()))
+        touched = frozenset(slots[n].name for n in made.touches.get(site.index, ()) if n in slots)
         states.append(
             State(
                 label=site.label,
@@ -292,9 +289,9 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot], facts: Fact
                 replies=_replies(site),
                 slots=stored,
                 touches=touched & frozenset(s.name for s in slots.values() if s.codec is not None),
-                needs=frozenset(slots[n].name for n in made.needs[site.index]),
-                handling=tuple(slots[n].name for n in handling[site.index] if n in slots),
-                shared=made.shared[site.index],
+                needs=frozenset(slots[n].name for n in made.needs.get(site.index, ())),
+                handling=tuple(slots[n].name for n in handling.get(site.index, ()) if n in slots),
+                shared=made.shared.get(site.index, ()),
                 regions=tuple(_region(text, program) for text in site.regions),
                 scope_depth=site.scope_depth,
                 into_type=_type_text(site.result),
@@ -304,8 +301,8 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot], facts: Fact
                 line=site.line,
                 shape=canonical.shape_print(program, site, slots, stored),
                 takes=_takes(site),
-                live=frozenset(slots[n].name for n in facts.live[site.index] if n in slots),
-                sure=frozenset(slots[n].name for n in made.sure[site.index] if n in slots),
+                live=frozenset(slots[n].name for n in facts.live.get(site.index, ()) if n in slots),
+                sure=frozenset(slots[n].name for n in made.sure.get(site.index, ()) if n in slots),
                 next=tuple(by_index[n].label for n in sorted(following.get(site.index, ()))),
                 reach=reach.get(site.index, ""),
                 steps=portable.steps(site),
@@ -387,8 +384,7 @@ def _with_called(machines: dict[str, Machine], programs: Mapping[str, Program]) 
                 reach |= new
                 stack.extend(new)
             for number in reach:
-                target = by_index[number].target
-                if isinstance(target, SagaDef):
+                for target in _sagas(by_index[number]):
                     later[label] = later[label] | waits.get(target.name, frozenset())
         done[name] = replace(machine, later=later)
     return done

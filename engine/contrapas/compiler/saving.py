@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from contrapas.compiler import assigned, sharing
+from contrapas.compiler.inflight import begun_in
 from contrapas.compiler.liveness import segment
 from contrapas.compiler.summaries import Summary
 from contrapas.machine import Slot
@@ -100,11 +101,13 @@ def starts(program: Program) -> dict[int, int]:
 
 
 def ahead(program: Program) -> dict[int, set[int]]:
-    """Site (0: the start) -> sites whose await can come next."""
+    """Site (0: the start) -> sites whose await can come next, and of what is begun on the way."""
     found: dict[int, set[int]] = {}
+    begun = {number: set(begun_in(block)) for number, block in program.blocks.items()}
     for site, block in starts(program).items():
-        terms = [program.blocks[n].term for n in segment(program, block)]
-        found[site] = {t.site for t in terms if isinstance(t, Await)}
+        reached = segment(program, block)
+        terms = [program.blocks[n].term for n in reached]
+        found[site] = {t.site for t in terms if isinstance(t, Await)}.union(*(begun[n] for n in reached))
     return found
 
 

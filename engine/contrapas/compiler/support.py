@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from contrapas.author.flight import awaited
 from contrapas.author.op import Op, UndoRef
 from contrapas.codec.cursor import Cursor, NameCursor, cursor, enumerate_cursor, reversed_cursor, zip_cursor
 from contrapas.errors import Cancelled, StepFailed
@@ -23,6 +24,11 @@ def matches(exc: BaseException, types: Any) -> bool:
 def unwinds(exc: BaseException) -> bool:
     """Whether a scope that this exception leaves takes back what was done in it."""
     return isinstance(exc, StepFailed | Cancelled)
+
+
+def bug(exc: BaseException | None) -> bool:
+    """Whether what leaves a scope is neither its end nor a failure: operations in flight there end on the spot."""
+    return exc is not None and not isinstance(exc, StepFailed | Cancelled)
 
 
 def linked(thrown: BaseException, handled: BaseException | None, called: bool) -> BaseException | None:
@@ -91,6 +97,8 @@ CONSTANTS: dict[str, Any] = {
     "@Op": Op,
     "@UndoRef": UndoRef,
     "@aborts": aborts,
+    "@bug": bug,
+    "@handle": awaited,
     "@ascii": ascii,
     "@cursor": cursor,
     "@enumerate": enumerate_cursor,

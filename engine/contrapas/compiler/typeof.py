@@ -21,6 +21,7 @@ from contrapas.author.step import StepDef
 from contrapas.codec.cursor import Backward, Cursor, Enumerated, Zipped
 from contrapas.codec.kinds import generic, is_kind
 from contrapas.compiler import builtin_types as table
+from contrapas.compiler.inflight import begun_type
 from contrapas.compiler.type_rules import (
     BOTTOM,
     UNKNOWN,
@@ -38,16 +39,23 @@ from contrapas.compiler.type_rules import (
     returned,
     type_of_value,
 )
+from contrapas.machine.ir import Site
 
 Env = Mapping[str, Any]
 _COMPOSED: Final[dict[str, Any]] = {"@enumerate": enumerate, "@zip": zip, "@reversed": reversed}
-_OPERATIONS: Final = frozenset({"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate"})
+_OPERATIONS: Final = frozenset(
+    {"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate", "next", "some"}
+)
 
 
 class Typing:
     """Types of expressions of one function."""
 
-    def __init__(self, names: Env, namespace: Mapping[str, Any], saga_name: str) -> None:
+    def __init__(
+        self, names: Env, namespace: Mapping[str, Any], saga_name: str, sites: list[Site] | None = None
+    ) -> None:
+        self.sites: list[Site] = [] if sites is None else sites
+        """Of the program: what is begun tells the type of its handle."""
         self.names = names
         """Local or hidden name -> type; absent: BOTTOM."""
         self.namespace = namespace
@@ -143,7 +151,7 @@ class Typing:
         return if_known([*keys, *values], lambda: generic(dict, merge(keys), merge(values)))
 
     def _comprehended(self, node: Any, *parts: ast.expr) -> list[Any]:
-        inner = Typing(dict(self.names), self.namespace, self.saga)
+        inner = Typing(dict(self.names), self.namespace, self.saga, self.sites)
         inner.own = self.own
         names: dict[str, Any] = dict(self.names)
         inner.names = names
@@ -261,6 +269,8 @@ class Typing:
             and isinstance(func.value, ast.Name)
             and func.value.id == self.saga
         ):
+            if func.attr == "begin":
+                return begun_type(node, self.sites)
             return Op if func.attr in _OPERATIONS else types.NoneType
         value = self.value(func)
         if value is UNKNOWN and isinstance(func, ast.Name) and func.id in self.names:
@@ -281,8 +291,10 @@ class Typing:
             return set[Never]
         if name == "@slice":
             return slice
-        if name in ("@matches", "@unwinds"):
+        if name in ("@matches", "@unwinds", "@bug"):
             return bool
+        if name == "@handle":
+            return Op
         if name in ("@cursor", "@named") and node.args:
             tp = self.iterable(node.args[0])
             return if_known([tp], lambda: Cursor[tp])  # type: ignore[valid-type]

@@ -14,16 +14,18 @@ from typing import Any, Final, get_args, get_origin
 
 from contrapas.author.op import Op
 from contrapas.author.step import StepDef
+from contrapas.author.timeout import Timeout
 from contrapas.codec.builder import type_text
 from contrapas.codec.kinds import generic, is_kind
 from contrapas.codec.registry import Registry
 from contrapas.compiler import trees
+from contrapas.compiler.handles import check_handle, check_travel, results_of
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.type_rules import BOTTOM, UNKNOWN, bind_target, iterated, members, merge, settle
 from contrapas.compiler.typeof import Typing
 from contrapas.errors import DataError
 from contrapas.machine import Refusal, Slot
-from contrapas.machine.ir import Await, Facts, Hidden, Program, UndoSite
+from contrapas.machine.ir import Await, Facts, Hidden, Program, Site, UndoSite
 
 ROUNDS: Final = 12
 _GROWS: Final = {
@@ -100,6 +102,8 @@ def captures(
     made: list[Slot] = []
     for name in site.captures:
         tp = settle(types.get(name, UNKNOWN))
+        if not check_travel(refusals, _place(site.line, site.column), "undo=", tp):
+            continue
         why = _reason(tp, registry)
         if why:
             at = _place(site.line, site.column)
@@ -116,6 +120,9 @@ def _check_signature(program: Program, registry: Registry, refusals: Refusals) -
     """Parameters travel with the start, the result with the outcome."""
     for name in (*program.params, "return"):
         if name in program.hints and program.hints[name] is not Any:
+            at = _binding(program, name) or program.node
+            if not check_travel(refusals, at, name, program.hints[name]):
+                continue
             try:
                 registry.add(program.hints[name])
             except DataError as why:
@@ -131,6 +138,10 @@ def _check_operations(program: Program, registry: Registry, refusals: Refusals) 
             one = stack.pop()
             stack.extend(one.children)
             at = _place(one.line, one.column)
+            if one.kind == "result":
+                check_handle(refusals, at, one)
+            if not all(check_travel(refusals, at, one.operation, tp) for tp in (*one.arguments, one.result)):
+                continue
             try:
                 for tp in (*one.arguments, *one.replies):
                     if tp is not Any:
@@ -199,7 +210,7 @@ class _Inference:
                 self.fixed[name] = hidden.type
         # `x = @in` stands where an await goes on; what it gives is the site's result, bound in `run`.
         self.own = frozenset(program.locals) | frozenset(program.hidden) | {"@in"}
-        self.typing = Typing(self.names, program.namespace, program.saga_name)
+        self.typing = Typing(self.names, program.namespace, program.saga_name, program.sites)
         self.typing.own = self.own
         for node in trees.walk(program.node):
             if (
@@ -246,7 +257,7 @@ class _Inference:
                 self._statement(node)
             for block in self.program.blocks.values():
                 if isinstance(block.term, Await) and block.term.into:
-                    result = self.program.sites[block.term.site - 1].result
+                    result = self._given(self.program.sites[block.term.site - 1], block.term.op)
                     self._bind(block.term.into, kinds.NoneType if result is None else result)
             for name, found in self.found.items():
                 if name not in self.fixed:
@@ -257,7 +268,29 @@ class _Inference:
             for name in self.own - self.fixed.keys():
                 if self.names[name] != before[name]:
                     self.names[name] = UNKNOWN
+        for block in self.program.blocks.values():
+            if isinstance(block.term, Await):
+                site = self.program.sites[block.term.site - 1]
+                given = self._given(site, block.term.op)
+                site.result = Any if given is BOTTOM or given is UNKNOWN else given
         return {name: UNKNOWN if tp is BOTTOM else tp for name, tp in self.names.items()}
+
+    def _given(self, site: Site, op: ast.expr) -> Any:
+        """What an await gives; of an operation in flight, its handle tells."""
+        if site.kind not in ("result", "next") or not isinstance(op, ast.Call):
+            return site.result
+        found: list[Any] = []
+        for argument in op.args:
+            several = isinstance(argument, ast.Starred)
+            tp = iterated(self.typing.iterable(argument.value)) if isinstance(argument, ast.Starred) else None
+            found.append(tp if several else self.typing.of(argument))
+        held = merge(found)
+        if site.kind == "result":
+            site.target = held
+            return results_of(held)
+        if held is BOTTOM or held is UNKNOWN:
+            return held
+        return merge([held, Timeout]) if site.has_within else held
 
     def _bind(self, name: str, tp: Any) -> None:
         if tp is not BOTTOM:

@@ -7,7 +7,17 @@ as fast as any general way; a test compares them with the fields that there are.
 
 from __future__ import annotations
 
-from contrapas.core.envelope import Cause, Frame, InstanceRecord, Join, Node, Pending, UndoEntry
+from contrapas.core.envelope import (
+    Begun,
+    Cause,
+    Frame,
+    InstanceRecord,
+    Join,
+    Limit,
+    Node,
+    Pending,
+    UndoEntry,
+)
 
 _new = object.__new__
 
@@ -46,6 +56,8 @@ def copy_frame(old: Frame) -> Frame:
     new.slots = old.slots
     new.scopes = old.scopes
     new.undo = old.undo
+    new.begun = old.begun
+    new.limits = old.limits
     return new
 
 
@@ -58,6 +70,8 @@ def moved_frame(old: Frame, graph: str, label: str, slots: dict[str, str]) -> Fr
     new.slots = slots
     new.scopes = old.scopes
     new.undo = old.undo
+    new.begun = old.begun
+    new.limits = old.limits
     return new
 
 
@@ -125,13 +139,54 @@ def copy_join(old: Join) -> Join:
     new.winner = old.winner
     new.thrown = old.thrown
     new.listed = old.listed
+    new.need = old.need
+    new.ignore = old.ignore
+    return new
+
+
+def copy_begun(old: Begun) -> Begun:
+    """An operation in flight and the nodes below it."""
+    new: Begun = _new(Begun)
+    new.label = old.label
+    new.visit = old.visit
+    new.depth = old.depth
+    new.node = copy_node(old.node)
+    new.suffix = old.suffix
+    new.saga = old.saga
+    new.number = old.number
+    new.ended = old.ended
+    new.given = old.given
+    new.owed = old.owed
+    return new
+
+
+def copy_limit(old: Limit) -> Limit:
+    """A limit."""
+    new: Limit = _new(Limit)
+    new.depth = old.depth
+    new.key = old.key
+    new.since = old.since
+    new.deadline = old.deadline
+    new.expired = old.expired
+    return new
+
+
+def _frames(old: list[Frame]) -> list[Frame]:
+    """Frames with something in flight are copied whole; the others when they change."""
+    new = list(old)
+    for i, frame in enumerate(old):
+        if frame.begun or frame.limits:
+            made = new[i] = copy_frame(frame)
+            made.begun = [copy_begun(begun) for begun in frame.begun]
+            made.limits = [copy_limit(limit) for limit in frame.limits]
     return new
 
 
 def copy_node(old: Node) -> Node:
     """A node that may be changed, and the nodes below it."""
     new: Node = _new(Node)
-    new.frames = list(old.frames)
+    new.frames = _frames(old.frames)
+    new.limit = None if old.limit is None else copy_limit(old.limit)
     new.pending = old.pending
     new.join = None if old.join is None else copy_join(old.join)
     new.unwinding = old.unwinding
@@ -185,6 +240,8 @@ def copy_record(old: InstanceRecord) -> InstanceRecord:
     new.talk = old.talk
     new.parent = old.parent
     new.parent_ops = old.parent_ops
+    new.cancelled_at = old.cancelled_at
+    new.again = old.again
     new.head = old.head
     new.memory = old.memory
     return new

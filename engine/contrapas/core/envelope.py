@@ -41,6 +41,50 @@ class Frame:
     """Open scopes: height of the undo stack at each mark."""
     undo: int = -1
     """Number of the undo entry of a called saga as a whole (`s.step(other(s, e), undo=...)`), -1: none."""
+    begun: list[Begun] = field(default_factory=empty(list["Begun"]))
+    """What it began and nobody took yet, in order."""
+    limits: list[Limit] = field(default_factory=empty(list["Limit"]))
+    """Of its open scopes, those that are limited in time, outermost first."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Limit:
+    """How long a scope, or a branch as a whole, may take (X16)."""
+
+    depth: int
+    """Which of the frame's open scopes, from 0; -1: the branch."""
+    key: str
+    """Names its timer."""
+    since: int
+    deadline: int | None
+    """ms of log time; None once it has passed."""
+    expired: bool = False
+    """What it limits is being left."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Begun:
+    """An operation begun and not taken yet: in flight, ended, or given up."""
+
+    label: str
+    visit: str
+    """`12`, `12.1`: with the label, what its handle says."""
+    depth: int
+    """How many scopes of its frame were open."""
+    node: Node
+    """The branch; its stack comes to lie where it was begun once it is taken."""
+    suffix: str = ""
+    """Positions in the joins above: `[0]`."""
+    saga: str = ""
+    """The function that began it: its undos are of this machine."""
+    number: int = -1
+    """The undo entry that stands for its stack, -1: it can have none."""
+    ended: int = 0
+    """Version of the transition in which it ended; 0: in flight."""
+    given: str = ""
+    """Empty, `cancelled` (given up by its handle), `ignored` (of `some`), `left` (by the end of its scope)."""
+    owed: bool = False
+    """Given up, and an undo of it waits for a late reply."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +169,7 @@ class UndoEntry:
 
 @dataclass(slots=True, kw_only=True)
 class Join:
-    """Waiting for `all` or `first`: children by position."""
+    """Waiting for `all`, `first` or `some`: children by position."""
 
     kind: str
     label: str
@@ -134,11 +178,15 @@ class Join:
     children: list[Node]
     done_order: list[int] = field(default_factory=empty(list[int]))
     winner: int = -1
-    """Of `first`: who ended first; the others are given up from then on."""
+    """Of `first`: who ended first; the others are given up from then on. Of `some`: how many had ended when it was decided."""
     thrown: str = ""
     """Exception to raise when every branch has ended, as JSON text: the join itself was cancelled."""
     listed: bool = False
     """Of `all`: the result is a list, not a tuple."""
+    need: int = 0
+    """Of `some`: how many successes."""
+    ignore: bool = False
+    """Of `some`: the rest goes on."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,7 +195,7 @@ class Unwinding:
 
     floor: int
     then: str
-    """`resume` (compensate, scope), `raise` (the stored cause leaves the saga), `end` (kill), `next` (a sibling)."""
+    """`given` (up by its handle), `failed`, `expired` (a branch with a limit), `resume` (compensate, scope), `raise` (the stored cause leaves the saga), `end` (kill), `next` (a sibling)."""
     cause: str = ""
     """The exception to go on with, as JSON text (codec of exceptions)."""
     whole: bool = False
@@ -168,7 +216,9 @@ class Node:
     error: str | None = None
     """JSON text of a branch's exception once it ended badly."""
     cancel: str = ""
-    """Exception to throw once the unwinding in hand has ended, as JSON text."""
+    """Reason of the `Cancelled` to throw once the unwinding, or the end of what is in flight, in hand is through."""
+    limit: Limit | None = None
+    """Of a branch: `within=` of the called saga or join that it is."""
 
     @property
     def ended(self) -> bool:
@@ -349,6 +399,10 @@ class InstanceRecord:
     """Of a child: the instance that began it, and its run: `book_trip/t-7/4f1c09e2`."""
     parent_ops: list[str] = field(default_factory=empty(list[str]))
     """Of a child: keys of the operations that wait for its answer."""
+    cancelled_at: int | None = None
+    """ms of log time of the last cancel that was thrown: for a grace period after it another one is only recorded."""
+    again: bool = False
+    """Another cancel was recorded; it is thrown when the grace period ends."""
     head: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of what never changes in an instance's life, once written."""
     memory: bytes = field(default=b"", compare=False, repr=False)
@@ -362,6 +416,19 @@ class InstanceRecord:
             if entry.pending is not None:
                 found.append(entry.pending)
         return iter(found)
+
+    def limits(self) -> Iterator[Limit]:
+        """Every limit of a scope or branch."""
+        nodes = [self.root]
+        while nodes:
+            node = nodes.pop()
+            if node.limit is not None:
+                yield node.limit
+            for frame in node.frames:
+                yield from frame.limits
+                nodes += [begun.node for begun in frame.begun]
+            if node.join is not None:
+                nodes += node.join.children
 
     @property
     def state(self) -> str:
@@ -378,6 +445,9 @@ def _operations(node: Node, found: list[Pending]) -> None:
     if node.join is not None:
         for child in node.join.children:
             _operations(child, found)
+    for frame in node.frames:
+        for begun in frame.begun:
+            _operations(begun.node, found)
     _undos(node.undo, found)
 
 

@@ -12,9 +12,11 @@ from functools import cache
 from typing import Any, Final
 
 from contrapas.core.envelope import (
+    Begun,
     Cause,
     InstanceRecord,
     Join,
+    Limit,
     Message,
     Node,
     Parked,
@@ -178,7 +180,7 @@ def _plainly(r: InstanceRecord) -> bytes | None:
     ):
         return None
     f = n.frames[0]
-    if f.scopes:
+    if f.scopes or f.begun or f.limits:
         return None
     word, long = _WORD, _LONG
     at = _time(r.at)
@@ -194,7 +196,7 @@ def _plainly(r: InstanceRecord) -> bytes | None:
             raw = text.encode()
             parts += (word[name], long[len(raw)], raw)
     parts += (
-        b"\x00\x00", long[f.undo], b"\x00\x02",
+        b"\x00\x00", long[f.undo], b"\x00\x00\x00\x02",
         long[len(key)], key, word[p.label], version if p.visit == r.version else _long(p.visit),
         word[p.kind], word[p.name], b"\x00",
         long[p.attempt], at if p.since == r.at else _time(p.since), word[p.policy],
@@ -260,7 +262,7 @@ def _memory(r: InstanceRecord) -> bytes:
     return b"".join(parts)
 
 
-_NOTHING_MORE: Final = b"\x00" * 16
+_NOTHING_MORE: Final = b"\x00" * 18
 """The rest of a record in which nothing of it is set."""
 
 
@@ -269,6 +271,7 @@ def _more(r: InstanceRecord) -> bool:
     if r.cancel or r.outcome or r.error or r.unwound or r.undone or r.paused or r.kept or r.owed or r.binds:
         return True
     later = r.parked is not None or r.talk is not None or bool(r.parent)
+    later = later or r.cancelled_at is not None or r.again
     return later or r.ended_at is not None or r.retain_until is not None
 
 
@@ -302,6 +305,7 @@ def _tail(r: InstanceRecord, parts: Parts) -> None:
         write_talk(r.talk, parts, _text, _long, _causes)
     parts.append(_text(r.parent))
     _foreigners(r.parent_ops, parts)
+    parts += (_maybe(r.cancelled_at), _BOOL[r.again])
 
 
 def _foreigners(words: Sequence[str], parts: Parts) -> None:
@@ -335,7 +339,7 @@ def _texts(texts: Mapping[str, str], parts: Parts) -> None:
     parts.append(_EMPTY)
 
 
-_NO_MORE_OF_NODE: Final = b"\x00" * 5
+_NO_MORE_OF_NODE: Final = b"\x00" * 6
 """The rest of a line of execution, after its undo stack, in which nothing of it is set."""
 
 
@@ -346,6 +350,7 @@ def _more_of_node(n: Node) -> bool:
         or n.result is not None
         or n.error is not None
         or n.cancel != ""
+        or n.limit is not None
     )
 
 
@@ -360,6 +365,10 @@ def _node(n: Node, parts: Parts) -> None:
                 parts.append(_LONG[frame.undo])
             else:
                 parts += (_EMPTY, _LONG[frame.undo])
+            if frame.begun or frame.limits:
+                _flight(frame.begun, frame.limits, parts)
+            else:
+                parts.append(b"\x00\x00")
     parts.append(_EMPTY)
     if n.pending is None:
         parts.append(_NONE)
@@ -378,6 +387,44 @@ def _node(n: Node, parts: Parts) -> None:
     for text in (n.result, n.error):
         parts.append(_NONE if text is None else _SOME + _text(text))
     parts.append(_text(n.cancel))
+    if n.limit is None:
+        parts.append(_NONE)
+    else:
+        parts.append(_SOME)
+        _limit(n.limit, parts)
+
+
+def _flight(begun: Sequence[Begun], limits: Sequence[Limit], parts: Parts) -> None:
+    """What a frame has in flight."""
+    if begun:
+        parts.append(_LONG[len(begun)])
+        for b in begun:
+            parts += (_WORD[b.label], _text(b.visit), _LONG[b.depth])
+            _node(b.node, parts)
+            parts += (
+                _text(b.suffix),
+                _WORD[b.saga],
+                _LONG[b.number],
+                _long(b.ended),
+                _WORD[b.given],
+                _BOOL[b.owed],
+            )
+    parts.append(_EMPTY)
+    if limits:
+        parts.append(_LONG[len(limits)])
+        for limit in limits:
+            _limit(limit, parts)
+    parts.append(_EMPTY)
+
+
+def _limit(limit: Limit, parts: Parts) -> None:
+    parts += (
+        _LONG[limit.depth],
+        _text(limit.key),
+        _time(limit.since),
+        _maybe(limit.deadline),
+        _BOOL[limit.expired],
+    )
 
 
 _PLAIN: Final = b"\x00" * 6
@@ -473,7 +520,7 @@ def _join(j: Join | None, parts: Parts) -> None:
             _node(child, parts)
     parts.append(_EMPTY)
     _longs(j.done_order, parts)
-    parts += (_LONG[j.winner], _text(j.thrown), _BOOL[j.listed])
+    parts += (_LONG[j.winner], _text(j.thrown), _BOOL[j.listed], _long(j.need), _BOOL[j.ignore])
 
 
 def _unwinding(u: Unwinding | None, parts: Parts) -> None:

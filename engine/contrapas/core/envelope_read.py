@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from contrapas.core.envelope import (
+    Begun,
     Cause,
     Frame,
     InstanceRecord,
     Join,
+    Limit,
     Message,
     Node,
     Parked,
@@ -187,6 +189,8 @@ def read_instance(data: bytes, at: int) -> tuple[InstanceRecord, int]:
         talk=read_talk(r, lambda: _cause(r)) if r.some() else None,
         parent=r.text(),
         parent_ops=r.many(r.text),
+        cancelled_at=r.maybe(),
+        again=r.truth(),
     )
     record.head = head
     return record, r.at
@@ -205,6 +209,7 @@ def _node(r: Reader) -> Node:
         result=r.maybe_text(),
         error=r.maybe_text(),
         cancel=r.text(),
+        limit=_limit(r) if r.some() else None,
     )
     r.depth -= 1
     return node
@@ -212,8 +217,34 @@ def _node(r: Reader) -> Node:
 
 def _frame(r: Reader) -> Frame:
     return Frame(
-        saga=r.text(), graph=r.text(), label=r.text(), slots=r.texts(), scopes=r.many(r.long), undo=r.long()
+        saga=r.text(),
+        graph=r.text(),
+        label=r.text(),
+        slots=r.texts(),
+        scopes=r.many(r.long),
+        undo=r.long(),
+        begun=r.many(lambda: _begun(r)),
+        limits=r.many(lambda: _limit(r)),
     )
+
+
+def _begun(r: Reader) -> Begun:
+    return Begun(
+        label=r.text(),
+        visit=r.text(),
+        depth=r.long(),
+        node=_node(r),
+        suffix=r.text(),
+        saga=r.text(),
+        number=r.long(),
+        ended=r.long(),
+        given=r.text(),
+        owed=r.truth(),
+    )
+
+
+def _limit(r: Reader) -> Limit:
+    return Limit(depth=r.long(), key=r.text(), since=r.long(), deadline=r.maybe(), expired=r.truth())
 
 
 def _pending(r: Reader) -> Pending:
@@ -286,6 +317,8 @@ def _join(r: Reader) -> Join:
         winner=r.long(),
         thrown=r.text(),
         listed=r.truth(),
+        need=r.long(),
+        ignore=r.truth(),
     )
 
 

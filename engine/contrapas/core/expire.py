@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contrapas.author.duration import duration_text
 from contrapas.author.timeout import Timeout
-from contrapas.core import cancel, children, settle, undo, unwind, waits
+from contrapas.core import cancel, children, limits, settle, undo, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Pending, UndoEntry
 from contrapas.core.outcomes import failed
+from contrapas.core.timers import GRACE_MS
 from contrapas.core.undo import edit, lines, walk
 from contrapas.core.work import Line, Work
 
@@ -20,6 +21,10 @@ def fire(work: Work, name: str) -> bool:
             return _deadline(work)
         case "late":
             return _window(work, int(rest))
+        case "limit":
+            return limits.fire(work, rest)
+        case "grace":
+            return _grace(work)
         case "bind":
             return waits.resend(work, rest)
         case "within" | "sleep" | "retry" | "each":
@@ -69,7 +74,7 @@ def _step(work: Work, line: Line, pending: Pending, what: str) -> bool:
     elif what == "sleep":
         node.pending = None
         work.resume(line)
-    elif pending.kind == "wait":
+    elif pending.kind in ("wait", "next"):
         node.pending = None
         waits.leave(work, pending)
         work.resume(line, Timeout())
@@ -147,8 +152,16 @@ def _deadline(work: Work) -> bool:
     elif record.cancel:
         work.note("no-op: cancelled already")
     else:
-        record.cancel = "cancel"
-        cancel.throw(work, work.root, "deadline")
+        cancel.ask(work, "deadline")
+    return True
+
+
+def _grace(work: Work) -> bool:
+    """The grace period after a cancel is over: the one recorded meanwhile is thrown."""
+    record = work.record
+    if not record.again or record.cancelled_at is None or work.at < record.cancelled_at + GRACE_MS:
+        return False
+    cancel.ask(work, "cancelled")
     return True
 
 

@@ -11,17 +11,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from contrapas.author.flight import FLIGHT
 from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
 from contrapas.codec.exceptions import relink
-from contrapas.core import commands, ends, issue, joins, messages, settle, undo, unwind
-from contrapas.core.copies import copy_frame, moved_frame
-from contrapas.core.envelope import Frame, Node
-from contrapas.core.joins import Kept
-from contrapas.core.outcomes import NONE_TEXT, TIMEOUT_TEXT, dump_body, keep_message, keep_saga, words_of
+from contrapas.core import begun as flying
+from contrapas.core import commands, ends, flight, issue, joins, limits, messages, settle, undo, unwind
+from contrapas.core.copies import moved_frame
+from contrapas.core.envelope import Frame, Limit, Node
+from contrapas.core.outcomes import (
+    NONE_TEXT,
+    TIMEOUT_TEXT,
+    Kept,
+    dump_body,
+    keep_message,
+    keep_saga,
+    words_of,
+)
 from contrapas.core.plans import START, Plan, StatePlan
 from contrapas.core.talk import talk_of
-from contrapas.core.work import FATAL, JOIN, Line, SagaBug, Unfit, Work
+from contrapas.core.work import FATAL, JOIN, LOOK, Line, SagaBug, Unfit, Work
+from contrapas.core.work import START as BEGIN
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import AWAIT
 
@@ -38,6 +48,11 @@ def run(work: Work) -> None:
         what, line, value, thrown = work.todo.popleft()
         if what == JOIN:
             joins.progress(work, line)
+        elif what == BEGIN:
+            if line.begun is not None and work.unissued.pop(id(line.begun), None) is not None:
+                issue.issue(work, line, line.begun.label, value)
+        elif what == LOOK:
+            flight.look(work, line)
         else:
             _go(work, line, value, thrown)
 
@@ -52,9 +67,11 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
         frame = node.frames[-1]
         saga = frame.saga
         plan = work.plan(frame)
-        thrown, op, value = _stretch(work, node, frame, plan, value, thrown)
+        thrown, op, value = _stretch(work, line, frame, plan, value, thrown)
         if op is not None:
             issue.issue(work, line, value, op)
+            if frame.begun and op.kind not in ("result", "next"):
+                flight.sweep(work, line)
             return
         node.frames.pop()
         if frame.undo >= 0:
@@ -66,9 +83,10 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
 
 
 def _stretch(
-    work: Work, node: Node, frame: Frame, plan: Plan, value: Any, thrown: BaseException | None
+    work: Work, line: Line, frame: Frame, plan: Plan, value: Any, thrown: BaseException | None
 ) -> tuple[BaseException | None, Op[Any] | None, Any]:
     """Run the innermost frame once. Gives what left it; or what it awaits, and the label of where; or its result."""
+    node = line.node
     if frame.label == START:
         at = None
         pc = 0
@@ -87,6 +105,10 @@ def _stretch(
     outer = _handled(work, node) if len(node.frames) > 1 else None
     raised: BaseException | None = None
     result: tuple[Any, ...] = ()
+    token = None
+    if plan.flies:
+        work.activation.suffix = line.suffix
+        token = FLIGHT.set(work.activation)
     try:
         if outer is None:
             result = plan.function(pc, value, thrown, loaded, work.saga, *ambients)
@@ -97,12 +119,15 @@ def _stretch(
         raise
     except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
-    return landed(work, node, frame, plan, at, loaded, raised, result)
+    finally:
+        if token is not None:
+            FLIGHT.reset(token)
+    return landed(work, line, frame, plan, at, loaded, raised, result)
 
 
 def landed(
     work: Work,
-    node: Node,
+    line: Line,
     frame: Frame,
     plan: Plan,
     at: StatePlan | None,
@@ -111,8 +136,9 @@ def landed(
     result: tuple[Any, ...],
 ) -> tuple[BaseException | None, Op[Any] | None, Any]:
     """Take over what a stretch of the author's code gave; the frame stands at its next await, if there is one."""
+    node = line.node
     if work.activation.effects:
-        frame = _effects(work, node, frame)
+        frame = _effects(work, line, frame)
     if raised is not None:
         return raised, None, None
     if result[0] != AWAIT:
@@ -142,7 +168,7 @@ def go_on(
     """Go on from a first stretch of the root's only frame that was run before there was a `Work` (`straight`)."""
     line = work.root
     work.stretches = 1
-    thrown, op, value = landed(work, line.node, frame, plan, at, loaded, raised, result)
+    thrown, op, value = landed(work, line, frame, plan, at, loaded, raised, result)
     if op is not None:
         issue.issue(work, line, value, op)
         return
@@ -206,10 +232,11 @@ def _inside(
         return function(*args)
 
 
-def _effects(work: Work, node: Node, frame: Frame) -> Frame:
+def _effects(work: Work, line: Line, frame: Frame) -> Frame:
     """Take over what the code said on its way, in program order."""
+    node = line.node
     effects, work.activation.effects = work.activation.effects, []
-    frame = node.frames[-1] = _same(work, frame)
+    frame = node.frames[-1] = work.same(frame)
     frame.scopes = list(frame.scopes)
     for effect in effects:
         match effect:
@@ -218,8 +245,12 @@ def _effects(work: Work, node: Node, frame: Frame) -> Frame:
                 work.send_event(mt, dump_body(event), messages.key_of(mt, event))
             case ("enter", _):
                 frame.scopes.append(len(node.undo))
+            case ("enter", _, within, until):
+                frame.scopes.append(len(node.undo))
+                limits.enter(work, line, frame, within, until)
             case ("leave", _):
                 frame.scopes.pop()
+                frame.limits = [limit for limit in frame.limits if limit.depth < len(frame.scopes)]
             case ("pivot",):
                 _pivot(work)
                 frame = node.frames[-1]
@@ -229,6 +260,13 @@ def _effects(work: Work, node: Node, frame: Frame) -> Frame:
                 _show(work, model)
             case ("note", text):
                 work.record.talk = replace(talk_of(work.record), note=text)
+            case ("begin", handle, op):
+                flight.begin(work, line, frame, handle, op)
+            case ("cancel", handle):
+                flight.handed(work, line, handle)
+            case ("kill",):
+                flight.kill(work, line)
+                frame = node.frames[-1]
             case ("deadline", within, until):
                 work.record.deadline = (
                     work.at + within if within is not None else int(until.timestamp() * 1000)
@@ -248,16 +286,6 @@ def _show(work: Work, model: Any) -> None:
     work.record.talk = replace(talk_of(work.record), view_type=name, view=dump_body(model))
 
 
-def _same(work: Work, frame: Frame) -> Frame:
-    """A copy of a frame, known under the same decoded exceptions."""
-    new = copy_frame(frame)
-    for (ident, name), live in list(work.live.items()):
-        if ident == id(frame):
-            work.live[(id(new), name)] = live
-            work.alive.append(new)
-    return new
-
-
 def _pivot(work: Work) -> None:
     """The point of no return empties every stack; what was open stays open at its foot (U8)."""
     work.record.pivoted = True
@@ -265,7 +293,7 @@ def _pivot(work: Work) -> None:
         line.node.undo.clear()
         for i, frame in enumerate(line.node.frames):
             if frame.scopes:
-                moved = line.node.frames[i] = _same(work, frame)
+                moved = line.node.frames[i] = work.same(frame)
                 moved.scopes = [0] * len(frame.scopes)
         unwind.drive(work, line)  # of what it was taking back nothing is left
 
@@ -283,6 +311,10 @@ def _settle_frame(work: Work, frame: Frame, value: Any, thrown: BaseException | 
 def _end_branch(work: Work, line: Line, saga: str, value: Any, thrown: BaseException | None) -> None:
     """A branch has its value or its exception; its join decides what follows."""
     node = line.node
+    if node.limit is not None:
+        later, thrown = _limited(work, line, node.limit, thrown)
+        if later:
+            return
     if thrown is not None:
         node.error = work.types.dump_exception(thrown)
     elif saga:
@@ -293,11 +325,26 @@ def _end_branch(work: Work, line: Line, saga: str, value: Any, thrown: BaseExcep
         node.result = TIMEOUT_TEXT
     else:
         node.result = NONE_TEXT if value is None else keep_message(work.world, value)
+    if line.begun is not None:
+        flight.ended(work, line)
+        return
     parent = line.parent
     join = parent.node.join
     assert join is not None
     join.done_order.append(line.position)
     work.rejoin(parent)
+
+
+def _limited(work: Work, line: Line, limit: Limit, thrown: BaseException | None) -> tuple[bool, Any]:
+    """A branch with a limit is a scope: where it fails, what was done in it is taken back first, and it ends later."""
+    line.node.limit = None
+    late = StepFailed(flying.reason(limit), step=line.saga) if limit.expired else None
+    thrown = late or thrown
+    if not isinstance(thrown, (StepFailed, Cancelled)) or not line.node.undo:
+        return False, thrown
+    cause = work.types.dump_exception(thrown)
+    unwind.begin(work, line, 0, "failed" if late is None else "expired", cause=cause)
+    return True, None
 
 
 def _leave_root(work: Work, line: Line, value: Any, thrown: BaseException | None) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from contrapas.author.op import MISSING, Op
-from contrapas.core import children, items, messages, undo, unwind, waits
+from contrapas.core import children, flight, items, limits, messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.fresh import fresh_call, fresh_pending
-from contrapas.core.joins import Kept
-from contrapas.core.outcomes import dump_body, keep_list
+from contrapas.core.outcomes import Kept, dump_body, keep_list, keep_some
 from contrapas.core.plans import START, plan_of
 from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, SagaBug, Unfit, Work
@@ -28,36 +26,37 @@ def issue(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     elif kind == "wait":
         _wait(work, line, label, op)
     elif kind == "sleep":
-        until = work.at + op.within_ms if op.within_ms is not None else _ms(op.until)
-        line.node.pending = _pending(work, line, label, op, deadline=until)
+        line.node.pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     elif kind == "child":
         _child(work, line, label, op)
     elif kind == "map":
         _map(work, line, label, op)
     elif kind == "frame":
         _frame(work, line, label, op)
-    elif kind in ("all", "first"):
+    elif kind in ("all", "first", "some"):
         _join(work, line, label, op)
+    elif kind == "result":
+        flight.result(work, line, label, op)
+    elif kind == "next":
+        flight.following(work, line, label, op)
+    elif kind == "join":
+        flight.join(work, line, label, op)
     elif kind in ("compensate", "unwind"):
-        _unwind(work, line)
+        _unwind(work, line, label, kind)
     else:
         raise SagaBug(TypeError(f"{op!r} is no operation that can be awaited here"))
 
 
 def _pending(work: Work, line: Line, label: str, op: Op[Any], *, deadline: int | None) -> Pending:
-    key = work.mint(label, line.suffix)
+    key = work.key(line, label)
     pending = fresh_pending(key, label, work.record.version, op.kind, op.name, work.at)
     pending.deadline = deadline
     return pending
 
 
-def _within(work: Work, op: Op[Any]) -> int | None:
-    return None if op.within_ms is None else work.at + op.within_ms
-
-
 def _command(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     mt = work.types.messages[op.name]
-    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     pending.types = mt.replies
     pending.target = messages.key_of(mt, op.value)
     pending.undo = undo.register(work, line, op, label=label, key=pending.key, types=mt.replies)
@@ -84,12 +83,12 @@ def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
             fix="@step(observe=True)",
         )
     record = work.record
-    key = work.mint(label, line.suffix)
+    key = work.key(line, label)
     pending = fresh_pending(key, label, record.version, "local", op.name, work.at)
     pending.policy = plan.policy if op.retry is None else policy_text(op.retry)
     pending.body = plan.dump(op.value)
-    if op.within_ms is not None:
-        pending.deadline = work.at + op.within_ms
+    if op.within_ms is not None or op.until is not None:
+        pending.deadline = limits.moment(work, op)
     if op.undo is not None and (op.undo is not MISSING or plan.own_undo):
         pending.undo = undo.register(work, line, op, label=label, key=pending.key)
     line.node.pending = pending
@@ -99,7 +98,7 @@ def _local(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 
 def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:
-    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     pending.types = tuple([work.types.message_of(cls).name for cls in op.value])
     line.node.pending = pending
     value = "" if op.correlate is None else str(op.correlate)
@@ -127,7 +126,7 @@ def _child(work: Work, line: Line, label: str, op: Op[Any]) -> None:
             expected=", ".join(machine.starts) or "nothing",
             got=mt.name,
         )
-    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     pending.types = machine.outcomes
     pending.target = messages.key_of(mt, op.value)
     pending.correlate = mt.name
@@ -148,7 +147,7 @@ def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     if not op.value:
         work.resume(line, [] if line.node.frames else Kept(keep_list([], listed=True)))
         return
-    pending = _pending(work, line, label, op, deadline=_within(work, op))
+    pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     pending.policy = plan.policy if op.retry is None else policy_text(op.retry)
     pending.body = items.body_of(op, [plan.dump(((item,), {})) for item in op.value])
     pending.undo = items.register(work, line.node.undo, op, pending)
@@ -159,10 +158,7 @@ def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     machine = work.world.machines.get(op.name)
     if machine is None:
         raise Unfit(f"no saga {op.name!r} here")
-    if op.within_ms is not None:
-        raise DataError(
-            "CP850", f"{label}: within= of a called saga is not supported", fix="give its steps a within="
-        )
+    _limit(work, line, label, op)
     args, kwargs = op.value
     try:
         values = plan_of(machine).bind(args, kwargs)
@@ -171,17 +167,26 @@ def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         return
     frame = Frame(saga=machine.name, graph=machine.graph, label=START, slots={})
     if op.undo is not None and op.undo is not MISSING:
-        frame.undo = undo.register(work, line, op, label=label, key=work.mint(label, line.suffix))
+        frame.undo = undo.register(work, line, op, label=label, key=work.key(line, label))
     line.node.frames.append(frame)
     work.fresh[id(frame)] = values
-    work.resume(line)
+    work.now(line)
+
+
+def _limit(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    """`within=` of a called saga or join: of a branch as a whole; an awaited one stands in a scope that has it."""
+    if op.within_ms is None and op.until is None:
+        return
+    if line.node.frames:
+        raise DataError("CP850", f"{label}: within= outside of a scope", fix="compile the saga")
+    limits.limit_branch(work, line, op)
 
 
 def _join(work: Work, line: Line, label: str, op: Op[Any]) -> None:
-    if op.within_ms is not None:
-        raise DataError(
-            "CP850", f"{label}: within= of a join is not supported", fix="give its operations a within="
-        )
+    if op.kind == "some" and op.value == (0, "cancel"):  # all given up before they are issued
+        work.now(line, [] if line.node.frames else Kept(keep_some([])))
+        return
+    _limit(work, line, label, op)
     children = [Node() for _ in op.children]
     line.node.join = Join(
         kind=op.kind,
@@ -191,6 +196,8 @@ def _join(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         children=children,
         listed=op.listed,
     )
+    if op.kind == "some":
+        line.node.join.need, line.node.join.ignore = op.value[0], op.value[1] == "ignore"
     for position, child in enumerate(op.children):
         issue(work, line.child(position), label_of(child), child)
     work.rejoin(line)
@@ -201,15 +208,11 @@ def label_of(op: Op[Any]) -> str:
     return op.label or (f"{op.kind}({op.name})" if op.kind in ("wait", "map", "child") else op.name)
 
 
-def _unwind(work: Work, line: Line) -> None:
-    """Down to the innermost open scope, else the whole stack; of the root line that is the saga."""
-    for frame in reversed(line.node.frames):
-        if frame.scopes:
-            unwind.begin(work, line, frame.scopes[-1], "resume")
-            return
-    unwind.begin(work, line, 0, "resume", whole=len(line.nodes) == 1)
-
-
-def _ms(until: datetime | None) -> int:
-    assert until is not None
-    return -(-int(until.timestamp() * 1_000_000) // 1000)
+def _unwind(work: Work, line: Line, label: str, kind: str) -> None:
+    """`compensate`, or a scope that failed: its limit has done its work, or counts no more."""
+    frame = line.node.frames[-1]
+    limit = limits.of_scope(frame)
+    if kind == "unwind" and limit is not None and not limit.expired:
+        frame.limits = [other for other in frame.limits if other is not limit]
+    if not flight.before_unwinding(work, line, label):
+        unwind.scope(work, line, kind)

@@ -1,8 +1,8 @@
 """Values that wait in a record: messages as JSON text, results of branches and of steps with the name of their type.
 
 A kept value is a JSON list that says by itself how it is read again: `["message", type, text]`, of a received command
-with its name, `["step", step, text]`, `["saga", saga, text]`, `["none"]`, `["timeout"]`, `["failed", reason, unknown]`,
-`["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
+with its name, `["step", step, text]`, `["saga", saga, text]`, `["none"]`, `["timeout"]`, `["int", n]`,
+`["failed", reason, unknown]`, `["list"|"tuple", [kept, …]]`. A name finds a codec in the closed
 registry; it never finds a class to import.
 """
 
@@ -20,6 +20,12 @@ from contrapas.errors import DataError, StepFailed
 NONE_TEXT = '["none"]'
 TIMEOUT_TEXT = '["timeout"]'
 _PACKAGE = __file__.rsplit("core", 1)[0]
+
+
+class Kept(str):
+    """A value that is already the text a branch keeps (`outcomes`)."""
+
+    __slots__ = ()
 
 
 def dump_body(message: Any) -> str:
@@ -75,6 +81,12 @@ def keep_failed(reason: str, *, unknown: bool) -> str:
     return json.dumps(["failed", reason, unknown], ensure_ascii=False)
 
 
+def keep_some(chosen: list[tuple[int, str]]) -> str:
+    """A kept result of `some`: positions and values."""
+    pairs = [keep_list([json.dumps(["int", place]), text], listed=False) for place, text in chosen]
+    return keep_list(pairs, listed=True)
+
+
 def load_kept(world: World, text: str) -> Any:
     """The value of a kept text, built anew."""
     parts: list[Any] = json.loads(text)
@@ -95,6 +107,8 @@ def load_kept(world: World, text: str) -> Any:
             return Timeout()
         case ["failed", str(reason), bool(unknown)]:
             return Failed(reason=reason, unknown=unknown)
+        case ["int", int(number)]:
+            return number
         case ["list", [*inner]]:
             return [load_kept(world, str(t)) for t in inner]
         case ["tuple", [*inner]]:

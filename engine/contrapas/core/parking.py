@@ -165,9 +165,9 @@ def stop(work: Work, verb: str) -> None:
         _unstick(work, "again", "", drive=False)
         cancel.kill(work)
     else:
-        work.record.cancel = "cancel"
         _unstick(work, "again", "")
-        cancel.throw(work, work.root, "cancelled")
+        work.record.cancelled_at = None
+        cancel.ask(work, "cancelled")
 
 
 def _unpark(work: Work) -> Parked:

@@ -152,7 +152,7 @@ class StepPlan:
 class Plan:
     """One machine."""
 
-    __slots__ = ("by_index", "by_label", "function", "graph", "machine", "params", "signature")
+    __slots__ = ("by_index", "by_label", "flies", "function", "graph", "machine", "params", "signature")
 
     def __init__(self, machine: Machine) -> None:
         if machine.function is None:
@@ -162,6 +162,8 @@ class Plan:
         self.function = machine.function
         slots = {name: SlotPlan(slot) for name, slot in machine.slots.items() if slot.codec is not None}
         self.by_label = {label: StatePlan(machine, state, slots) for label, state in machine.states.items()}
+        self.flies = any(state.kind == "begin" for state in machine.states.values())
+        """It begins operations, so it may hold handles."""
         top = max((state.index for state in machine.states.values()), default=0)
         self.by_index: list[StatePlan | None] = [None] * (top + 1)
         for plan in self.by_label.values():

@@ -13,8 +13,7 @@ from contrapas.core import ends, items, unwind, waits
 from contrapas.core.children import CHILD
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Node, Pending, UndoEntry
-from contrapas.core.joins import Kept
-from contrapas.core.outcomes import NONE_TEXT, failed, keep_message, keep_step, reason_of, words_of
+from contrapas.core.outcomes import NONE_TEXT, Kept, failed, keep_message, keep_step, reason_of, words_of
 from contrapas.core.policies import policy_from
 from contrapas.core.reread import reread
 from contrapas.core.undo import edit, lines, needs_reply, settle, walk

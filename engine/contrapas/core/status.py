@@ -16,7 +16,7 @@ def status_of(record: InstanceRecord) -> str:
     if _unwinding(record.root):
         return "unwinding"
     pending = record.root.pending
-    if record.root.join is None:
+    if record.root.join is None and not any(frame.begun for frame in record.root.frames):
         if pending is None:
             return "waiting"
         return (

@@ -43,6 +43,8 @@ def straight(
         or root.join is not None
         or root.unwinding is not None
         or record.mode == "observe"
+        or root.frames[0].begun
+        or root.frames[0].limits
     ):
         return None
     number = pending.undo
@@ -50,7 +52,12 @@ def straight(
         return None
     frame = root.frames[0]
     plan = world.plans.get(frame.saga)
-    if plan is None or plan.graph != frame.graph or plan.machine is not world.machines.get(frame.saga):
+    if (
+        plan is None
+        or plan.flies
+        or plan.graph != frame.graph
+        or plan.machine is not world.machines.get(frame.saga)
+    ):
         return None
     at = plan.by_label.get(frame.label)
     if at is None:
@@ -78,7 +85,7 @@ def straight(
         raise
     except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
-    if raised is None and not activation.effects and result[0] == AWAIT and result[2].kind == "local":
+    if raised is None and not activation.effects and result[0] == AWAIT and _plain(result[2]):
         index: int = result[1]
         op: Op[Any] = result[2]
         state = plan.by_index[index]
@@ -113,3 +120,8 @@ def straight(
         work.ambients[plan.machine.name] = ambients
     frames.go_on(work, frame, plan, at, loaded, raised, result)
     return work
+
+
+def _plain(op: Any) -> bool:
+    """A local step without a moment at which it must be over."""
+    return op.kind == "local" and op.until is None

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from contrapas.core.envelope import InstanceRecord, Pending, Talk
 from contrapas.core.world import Timer
 
 Times = list[tuple[int, str, object]]
 """ms of log time, what is due, of what: a timer before it has a name."""
+
+
+GRACE_MS: Final = 60_000
+"""After a cancel, so long another one is only recorded (X9)."""
 
 
 def timers(record: InstanceRecord) -> list[Timer]:
@@ -39,11 +45,17 @@ def _times(record: InstanceRecord) -> Times:
         return binds
     found: Times = []
     root = record.root
-    if root.pending is not None and root.join is None and not (root.undo or record.owed):
+    flying = any(frame.begun or frame.limits for frame in root.frames)
+    if root.pending is not None and root.join is None and not (root.undo or record.owed or flying):
         _operation(root.pending, found)
     else:
         for pending in record.operations():
             _operation(pending, found)
+        for limit in record.limits():
+            if limit.deadline is not None and not limit.expired:
+                found.append((limit.deadline, "limit", limit.key))
+    if record.again and record.cancelled_at is not None and record.ended_at is None:
+        found.append((record.cancelled_at + GRACE_MS, "grace", None))
     if record.deadline is not None and record.ended_at is None:
         found.append((record.deadline, "deadline", None))
     for entry in record.owed:

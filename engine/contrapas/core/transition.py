@@ -337,9 +337,9 @@ def _verb(work: Work, event: Input) -> str:
             parking.retry(work)
         case "skip":
             parking.skip(work, event.reason)
-        case "cancel" if record.cancel:
-            work.note("no-op: cancelled already")
-            return "no-op"
+        case "cancel" if record.cancel and record.parked is None:
+            if not cancel.ask(work, event.reason or "cancelled"):
+                work.note("cancelled already; recorded, and thrown again after the grace period")
         case verb:
             record.paused = False
             if record.parked is not None:
@@ -347,8 +347,7 @@ def _verb(work: Work, event: Input) -> str:
             elif verb == "kill":
                 cancel.kill(work)
             else:
-                record.cancel = "cancel"
-                cancel.throw(work, work.root, event.reason or "cancelled")
+                cancel.ask(work, event.reason or "cancelled")
     return "applied"
 
 
@@ -420,6 +419,8 @@ def fits(record: InstanceRecord, world: World) -> bool:
                 continue
             state = plan.by_label.get(frame.label)
             if state is None or (frame.graph != machine.graph and state.missing(frame)):
+                return False
+            if any(b.label not in plan.by_label for b in frame.begun if b.given != "ignored"):
                 return False
     return all(p.kind not in ("local", "map") or p.name in world.types.steps for p in record.operations())
 

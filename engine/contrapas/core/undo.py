@@ -67,8 +67,7 @@ def register(
 
 def _refer(work: Work, line: Line, entry: UndoEntry, ref: UndoRef) -> None:
     """An `undo=lambda`: with its captures if it reads the reply, else evaluated now."""
-    frames = next(node.frames for node in reversed(line.nodes) if node.frames)
-    machine = work.plan(frames[-1]).machine
+    machine = work.world.machines[line.saga]
     compiled = machine.undos.get(ref.label)
     if compiled is None:
         raise Unfit(f"{machine.name} has no {ref.label!r}")
@@ -141,12 +140,15 @@ def edit(entries: list[UndoEntry], path: Path) -> UndoEntry:
 
 
 def lines(line: Line) -> Iterator[Line]:
-    """A line and every branch below it, in order of position."""
+    """A line and every branch below it, in order of position; then what it has in flight, in order of `begin`."""
     yield line
     join = line.node.join
     if join is not None:
         for position in range(len(join.children)):
             yield from lines(line.child(position))
+    for frame in line.node.frames:
+        for begun in frame.begun:
+            yield from lines(line.flight(begun))
 
 
 def change(work: Work, number: int, how: Callable[[UndoEntry], None]) -> None:

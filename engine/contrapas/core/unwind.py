@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from contrapas.core import ends, messages
+from contrapas.core.begun import reason as reason_of
 from contrapas.core.copies import copy_undo
 from contrapas.core.envelope import Pending, UndoEntry, Unwinding
 from contrapas.core.outcomes import load_body, load_kept
 from contrapas.core.policies import policy_from
-from contrapas.core.undo import SETTLED, compiled_undo, edit, make_ready
+from contrapas.core.undo import SETTLED, compiled_undo, edit, make_ready, walk
 from contrapas.core.waits import take_kept
 from contrapas.core.work import FATAL, Line, SagaBug, Work
-from contrapas.errors import Cancelled
+from contrapas.errors import Cancelled, StepFailed
 
 
 def begin(work: Work, line: Line, floor: int, then: str, *, cause: str = "", whole: bool = False) -> None:
@@ -31,20 +32,49 @@ def drive(work: Work, line: Line) -> None:
     unwinding = node.unwinding
     if unwinding is None or not _visit(work, node.undo, unwinding.floor):
         return
+    owed = any(entry.status == "owed" for _, entry in walk(node.undo[unwinding.floor :]))
     del node.undo[unwinding.floor :]
     node.unwinding = None
     if unwinding.whole:
         work.record.unwound = True
     match unwinding.then:
         case "resume":
-            thrown: BaseException | None = None
-            if node.cancel:
-                thrown, node.cancel = Cancelled(node.cancel), ""
+            work.resume(line, None, _after(line, unwinding, owed=owed))
+        case "failed" | "expired":
+            thrown = work.types.load_exception(unwinding.cause)
+            if unwinding.then == "expired" and isinstance(thrown, StepFailed):
+                thrown.unknown = owed
             work.resume(line, None, thrown)
+        case "given" if line.begun is not None:
+            line.begun.owed, line.begun.ended = owed, work.record.version
+            work.look(line.parent)
         case "next":
             work.rejoin(line.parent)
         case _:
             ends.unwound(work, unwinding.cause)
+
+
+def scope(work: Work, line: Line, kind: str) -> None:
+    """Down to the innermost open scope, else the whole stack; of the root line that is the saga. kind: `unwind` where the
+    scope is being left."""
+    for frame in reversed(line.node.frames):
+        if frame.scopes:
+            begin(work, line, frame.scopes[-1], "resume", cause="scope" if kind == "unwind" else "")
+            return
+    begin(work, line, 0, "resume", whole=len(line.nodes) == 1)
+
+
+def _after(line: Line, unwinding: Unwinding, *, owed: bool) -> BaseException | None:
+    """What an unwinding that the saga waited for gives: a cancel meanwhile, or that the scope's time was over."""
+    node = line.node
+    if node.cancel:
+        said, node.cancel = node.cancel, ""
+        return Cancelled(said)
+    frame = node.frames[-1]
+    for limit in frame.limits:
+        if unwinding.cause == "scope" and limit.expired and limit.depth == len(frame.scopes) - 1:
+            return StepFailed(reason_of(limit), step="scope", unknown=owed)
+    return None
 
 
 def _visit(work: Work, entries: list[UndoEntry], floor: int) -> bool:

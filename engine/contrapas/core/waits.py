@@ -38,6 +38,8 @@ def _ahead(world: World, node: Node, type_name: str) -> bool:
         machine = world.machines.get(frame.saga)
         if machine is not None and type_name in machine.later.get(frame.label, ()):
             return True
+        if any(_ahead(world, begun.node, type_name) for begun in frame.begun):
+            return True
     if node.join is not None:
         return any(_ahead(world, child, type_name) for child in node.join.children)
     return False

@@ -6,10 +6,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from contrapas.author.flight import Pending as Handle
+from contrapas.author.op import Op
 from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
-from contrapas.core.copies import copy_cause, copy_record
-from contrapas.core.envelope import Answered, Asked, Cause, Frame, InstanceRecord, Node, Parked, Pending
+from contrapas.core.copies import copy_cause, copy_frame, copy_record
+from contrapas.core.envelope import (
+    Answered,
+    Asked,
+    Begun,
+    Cause,
+    Frame,
+    InstanceRecord,
+    Node,
+    Parked,
+    Pending,
+)
 from contrapas.core.fresh import fresh_call
 from contrapas.core.plans import Plan, StepPlan, plan_of
 from contrapas.core.world import UNREAD, Input, MessageType, StepCall, World
@@ -17,6 +29,8 @@ from contrapas.errors import BugError
 
 RESUME: Final = 0
 JOIN: Final = 1
+START: Final = 2
+LOOK: Final = 3
 FATAL: Final = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)
 """X6: these abort the transition and are never stored."""
 
@@ -38,36 +52,66 @@ class SagaBug(Exception):
 class Line:
     """A line of execution and those above it, the root first."""
 
-    __slots__ = ("node", "nodes", "suffix")
+    __slots__ = ("begun", "node", "nodes", "place", "suffix", "up")
 
-    def __init__(self, nodes: tuple[Node, ...], suffix: str = "") -> None:
+    def __init__(
+        self,
+        nodes: tuple[Node, ...],
+        suffix: str = "",
+        up: Line | None = None,
+        place: int = -1,
+        begun: Begun | None = None,
+    ) -> None:
         self.nodes = nodes
         self.node = nodes[-1]
         """The line's own node."""
         self.suffix = suffix
         """Positions in the joins above: `[0][1]`."""
+        self.up = up
+        self.place = place
+        self.begun = begun
+        """What it is in flight as; None for the root and the branches of joins."""
 
     @property
     def parent(self) -> Line:
-        """The line whose join this one is a branch of."""
-        return Line(self.nodes[:-1], self.suffix[: self.suffix.rindex("[")])
+        """The line whose join this one is a branch of, or that began it."""
+        assert self.up is not None
+        return self.up
 
     def child(self, position: int) -> Line:
         """A branch of this line's join."""
         join = self.nodes[-1].join
         assert join is not None
-        return Line((*self.nodes, join.children[position]), f"{self.suffix}[{position}]")
+        return Line(
+            (*self.nodes, join.children[position]), f"{self.suffix}[{position}]", up=self, place=position
+        )
+
+    def flight(self, begun: Begun) -> Line:
+        """A branch that one of this line's frames began."""
+        return Line((*self.nodes, begun.node), begun.suffix, up=self, begun=begun)
 
     @property
     def position(self) -> int:
         """Which branch of its parent this is."""
-        return int(self.suffix[self.suffix.rindex("[") + 1 : -1])
+        return self.place
+
+    @property
+    def saga(self) -> str:
+        """The function whose code wrote the operation that this line does now."""
+        line: Line | None = self
+        while line is not None:
+            if line.node.frames:
+                return line.node.frames[-1].saga
+            if line.begun is not None:
+                return line.begun.saga
+            line = line.up
+        return ""
 
 
 class Stretch(Activation):
     """An activation that makes its logger when the code asks for it, which most stretches do not."""
 
-    __slots__ = ("_given", "_make", "_record")
+    __slots__ = ("_given", "_make", "_record", "suffix", "work")
 
     def __init__(self, record: InstanceRecord, make: Callable[[str, str], Any] | None) -> None:
         self.key = record.key
@@ -76,6 +120,20 @@ class Stretch(Activation):
         self._given: Any = None
         self._make = make
         self._record = record
+        self.work: Work | None = None
+        self.suffix = ""
+        """Positions of the line that runs."""
+
+    def begin(self, op: Op[Any], /) -> Handle[Any]:
+        """Issue an operation when the stretch in hand is over."""
+        assert self.work is not None
+        handle: Handle[Any] = Handle(op.label, self.work.visit(op.label, self.suffix))
+        self.effects.append(("begin", handle, op))
+        return handle
+
+    def cancel(self, pending: Handle[Any], /) -> None:
+        """Give up an operation in flight when the stretch in hand is over."""
+        self.effects.append(("cancel", pending))
 
     @property
     def logger(self) -> Any:
@@ -114,6 +172,7 @@ class Work:
         "todo",
         "told",
         "types",
+        "unissued",
         "world",
     )
 
@@ -140,12 +199,27 @@ class Work:
         self.told: list[tuple[Asked, Answered]] = []
         """Answers for doors."""
         self.ambients: dict[str, tuple[Any, ...]] = {}
-        self.activation: Activation = Stretch(record, world.log)
+        self.unissued: dict[int, tuple[Begun, Op[Any]]] = {}
+        """What was begun in the stretch in hand and is to start after it, by identity."""
+        self.activation = Stretch(record, world.log)
+        self.activation.work = self
         self.saga = Saga(self.activation)
 
     def resume(self, line: Line, value: Any = None, thrown: BaseException | None = None) -> None:
         """Let a line go on once what is being done here is done."""
         self.todo.append((RESUME, line, value, thrown))
+
+    def now(self, line: Line, value: Any = None, thrown: BaseException | None = None) -> None:
+        """Let a line go on before anything else: it did not wait."""
+        self.todo.appendleft((RESUME, line, value, thrown))
+
+    def start(self, line: Line, op: Op[Any]) -> None:
+        """Issue what was begun, once its parent's stretch is over."""
+        self.todo.append((START, line, op, None))
+
+    def look(self, line: Line) -> None:
+        """Look whether a line waits for what it has in flight: some of it ended."""
+        self.todo.append((LOOK, line, None, None))
 
     def rejoin(self, line: Line) -> None:
         """Look at a line's join again: a branch of it ended."""
@@ -179,11 +253,30 @@ class Work:
     def mint(self, label: str, suffix: str = "") -> str:
         """The idempotency key of an operation issued now (R2)."""
         record = self.record
+        return f"{record.instance}/{record.run}/{label}{suffix}/{self.visit(label, suffix)}"
+
+    def visit(self, label: str, suffix: str = "") -> str:
+        """The version of this transition, numbered where it issues a label again."""
         name = f"{label}{suffix}"
         seen = self.labels.get(name)
         self.labels[name] = 0 if seen is None else seen + 1
-        base = f"{record.instance}/{record.run}/{name}/{record.version}"
-        return base if seen is None else f"{base}.{seen + 1}"
+        return f"{self.record.version}" if seen is None else f"{self.record.version}.{seen + 1}"
+
+    def key(self, line: Line, label: str) -> str:
+        """The key of an operation that a line issues: of one that was begun, what its handle says."""
+        begun = line.begun
+        if begun is None or line.node.frames:
+            return self.mint(label, line.suffix)
+        return f"{self.record.instance}/{self.record.run}/{label}{line.suffix}/{begun.visit}"
+
+    def same(self, frame: Frame) -> Frame:
+        """A copy of a frame, known under the same decoded exceptions."""
+        new = copy_frame(frame)
+        for (ident, name), live in list(self.live.items()):
+            if ident == id(frame):
+                self.live[(id(new), name)] = live
+                self.alive.append(new)
+        return new
 
     def send_command(self, pending: Pending) -> None:
         """Put a command among what leaves."""

@@ -169,6 +169,8 @@ class Walker:
             return self.native.catches(_type_of(term.test), held)
         if term.kind == "unwinds":
             return self.native.unwinds(held)
+        if term.kind == "bug":
+            return None if held is None else held != ("k", None) and not self.native.unwinds(held)
         if term.kind == "pend":
             return None if held is None else bool(held == ("k", term.exit))
         if term.kind == "case":

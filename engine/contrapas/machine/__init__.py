@@ -39,6 +39,11 @@ KINDS: Final = (
     "child",  # s.child(other, event): an instance of its own
     "map",  # s.map(fn, items): a step for each
     "frame",  # await other(s, ...)
+    "some",  # s.some(k, ...)
+    "begin",  # s.begin(op): nothing stands there, its operation is in flight
+    "result",  # await handle
+    "next",  # s.next(a, b)
+    "join",  # the end of a scope or function waits for what it began (made by the compiler)
     "compensate",  # s.compensate()
     "unwind",  # a scope that failed takes back what was done in it (made by the compiler)
 )

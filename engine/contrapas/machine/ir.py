@@ -41,7 +41,7 @@ class Branch:
     kind says what decides: `data` (the author's condition), `except` (the exception in hidden `slot` is one of `test`'s
     types: `test` is the type expression as written), `case` (hidden `slot` holds the subject, `pattern` is the case),
     `more` (the cursor in hidden `slot` has a further item), `pend` (hidden `slot` holds the exit named `exit`),
-    `unwinds` (the exception in `slot` unwinds a scope: StepFailed or Cancelled).
+    `unwinds` (the exception in `slot` unwinds a scope: StepFailed or Cancelled), `bug` (it is another one).
     """
 
     test: ast.expr
@@ -189,6 +189,10 @@ class Site:
     """The expression of `correlate=`."""
     collects: bool = False
     """Of a map: failures are values."""
+    operand: Any = None
+    """Of an awaited handle: the expression that gives it, as written."""
+    ignores: bool = False
+    """Of `some`: what is still in flight at the end may go on."""
 
     def takes(self) -> tuple[Any, ...]:
         """Event classes that are applied when the instance stands here."""

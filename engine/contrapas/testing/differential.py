@@ -127,6 +127,9 @@ class Compiled(Line):
     def issue(self, op: Op[Any]) -> None:
         """An operation: when and how it ends is the script's."""
         driver = self.driver
+        if op.kind == "join":
+            self.due(driver.clock.now, None, None)
+            return
         number = issued(driver.run, self, op, driver.undone(self.frames), driver.script)
         if op.kind in ("all", "first"):
             if not op.children:

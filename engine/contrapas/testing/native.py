@@ -307,6 +307,8 @@ class NativeRunner:
             args = [copy.deepcopy(a) for a in op.value[0]]
             kwargs = {name: copy.deepcopy(a) for name, a in op.value[1].items()}
             return await self.sagas[op.name].fn(self.s, *args, **kwargs)
+        if op.kind == "join":
+            return None
         number = issued(self.run, line, op, _plainly, self.script)
         if op.kind in ("all", "first"):
             return await self._join(op, line, number)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contrapas.compiler import scopes
+from contrapas.compiler.inflight import register
 from contrapas.compiler.lower.builder import Unknown
-from contrapas.compiler.lower.tries import Lowerer
+from contrapas.compiler.lower.regions import Lowerer
 from contrapas.compiler.lower.undos import replace_undos
 from contrapas.compiler.operations import Found
 from contrapas.machine.ir import Program
@@ -13,9 +14,9 @@ from contrapas.machine.ir import Program
 def lower(program: Program, found: dict[int, Found]) -> None:
     """Fill `program` with blocks, sites, hidden variables and undos. Raises `Unknown` for a form without a rule."""
     replace_undos(program, found)
+    register(program, found)
     lowerer = Lowerer(program, found, scopes.rebound_inside(program.node.body))
-    lowerer.body(program.node.body)
-    lowerer.finish()
+    lowerer.function(program.node)
 
 
 __all__ = ["Unknown", "lower"]

@@ -56,6 +56,7 @@ class Builder:
     def __init__(self, program: Program, found: dict[int, Found], rebound: frozenset[str]) -> None:
         self.program = program
         self.found = found
+        self.begun = {id(one.node): one for one in found.values() if one.site.kind == "begin"}
         self.rebound = rebound
         """Locals that inner functions rebind."""
         self.own = frozenset(program.locals)

@@ -103,7 +103,9 @@ class Expressions(Builder):
     def _x_await(self, node: ast.Await, hint: str) -> ast.expr:
         name = self.hidden("arg", node, hint or self.found[id(node)].site.text, text=ast.unparse(node))
         self.await_into(node, name)
-        self.program.hidden[name].type = self.found[id(node)].site.result
+        site = self.found[id(node)].site
+        if site.kind not in ("result", "next"):  # what these give, the handles tell
+            self.program.hidden[name].type = site.result
         return place(load(name), node)
 
     def await_into(self, node: ast.Await, into: str) -> None:
@@ -114,6 +116,8 @@ class Expressions(Builder):
 
     def operation(self, node: ast.Await) -> ast.expr:
         """The expression that builds the operation, without awaits."""
+        if self.found[id(node)].site.kind == "result":
+            return place(call("@handle", self.expr(node.value)), node)
         return self.expr(node.value)
 
     def _x_binop(self, node: ast.BinOp, hint: str) -> ast.expr:

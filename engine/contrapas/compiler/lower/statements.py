@@ -6,21 +6,19 @@ import ast
 from typing import Any
 
 from contrapas.compiler import scopes
+from contrapas.compiler.inflight import begins
 from contrapas.compiler.lower.builder import (
-    Context,
     Leap,
     Unknown,
     assign_constant,
     call,
-    leave_scope,
     load,
     place,
     store,
 )
 from contrapas.compiler.lower.comprehensions import Comprehensions
 from contrapas.compiler.lower.natives import Natives, exits
-from contrapas.compiler.operations import Found
-from contrapas.machine.ir import Block, Raise, Reraise, Return, Site
+from contrapas.machine.ir import Raise, Return
 
 
 class Statements(Comprehensions):
@@ -33,6 +31,8 @@ class Statements(Comprehensions):
 
     def stmt(self, node: ast.stmt) -> None:
         """One statement: native if nothing in it awaits (L1)."""
+        for site in begins(node, self.begun):
+            site.path, site.regions, site.scope_depth = "/".join(self.path), tuple(self.regions), self.depth
         if isinstance(node, ast.Return | ast.Break | ast.Continue | ast.Raise):
             getattr(self, f"_s_{type(node).__name__.lower()}")(node)
         elif not scopes.has_await(node):
@@ -276,62 +276,6 @@ class Statements(Comprehensions):
             self.goto(after)
             self.start(miss)
         self.goto(after)
-
-    # -- scopes --------------------------------------------------------------------------------------------
-
-    def _s_asyncwith(self, node: ast.AsyncWith) -> None:
-        if len(node.items) > 1:
-            inner = place(ast.AsyncWith(node.items[1:], node.body), node)
-            node = place(ast.AsyncWith(node.items[:1], [inner]), node)
-        saga = self.program.saga_name
-        enter = ast.Attribute(load(saga), "_enter", ast.Load())
-        self.emit(place(ast.Expr(ast.Call(enter, [ast.Constant("scope")], [])), node))
-        outside = self.context
-        exc = self.hidden("exc", node, "scope")
-        handling = (*outside.handling, exc)
-        landing = self.new(Context(outside.handler, handling))
-        landing.landing = exc
-        after = self.new()
-        self.depth += 1
-        with (
-            self.within(Context(landing.id, outside.handling)),
-            self.at("scope", "scope"),
-            self.leap(Leap("scope", outside)),
-        ):
-            self.goto(self.new())
-            self.body(node.body)
-        self.depth -= 1
-        with self.within(outside):
-            leaving = self.new()
-        self.goto(leaving)
-        self.emit(place(leave_scope(saga), node))
-        self.goto(after)
-        with self.within(Context(outside.handler, handling)):
-            self._failed_scope(landing, exc, node)
-        self.start(after)
-
-    def _failed_scope(self, landing: Block, exc: str, node: ast.AsyncWith) -> None:
-        self.start(landing)
-        handled = self.context
-        other = self.hidden("exc", node, "cleanup")
-        cleanup = self.new(Context(handled.handler, (*handled.handling, other)))
-        cleanup.landing = other
-        cleanup.native = [leave_scope(self.program.saga_name)]
-        cleanup.term = Reraise()
-        guarded = Context(cleanup.id, handled.handling)
-        unwind, out = self.new(guarded), self.new()
-        test = place(call("@unwinds", load(exc)), node)
-        self.branch(test, unwind, out, kind="unwinds", slot=exc)
-        self.start(unwind)
-        site = Site(0, "unwind", "unwind", "unwind", "", node.lineno, node.col_offset)
-        op = place(call("@Op", ast.Constant("unwind"), ast.Constant("unwind")), node)
-        self.depth += 1
-        with self.within(guarded), self.at("scope", "scope"):
-            self.issue(Found(site), op, "")
-        self.depth -= 1
-        self.goto(out)
-        self.emit(leave_scope(self.program.saga_name))
-        self.end(Reraise())
 
     def finish(self) -> None:
         """The end of the function."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from contrapas.compiler.lower.builder import (
     Context,
@@ -32,9 +34,21 @@ class Tries(Statements):
     # -- finally -------------------------------------------------------------------------------------------
 
     def _finally(self, node: ast.Try) -> None:
+        def guarded() -> None:
+            if node.handlers:
+                self._except(node)
+            else:
+                self.body(node.body)
+
+        self.finally_(node, guarded, lambda exc: self.body(node.finalbody))
+
+    def finally_(
+        self, node: ast.AST, guarded: Callable[[], None], last: Callable[[str], None], hint: str = "finally"
+    ) -> None:
+        """`guarded`, then on every way out `last`, which is built once and told the variable of the exception."""
         outside = self.context
-        with self.at("try"):
-            pend, exc = self.hidden("pend", node, "finally", type=str), self.hidden("exc", node, "finally")
+        with self.at("try" if hint == "finally" else hint):
+            pend, exc = self.hidden("pend", node, hint, type=str), self.hidden("exc", node, hint)
         inner = Context(outside.handler, (*outside.handling, exc))
         landing, body = self.new(inner), self.new(inner)
         landing.landing = exc
@@ -43,17 +57,14 @@ class Tries(Statements):
         leap = Leap("finally", outside, pend, body=body.id, exc=exc)
         after = self.new()
         with self.within(Context(landing.id, outside.handling)):
-            with self.leap(leap), self.at("try", "finally"):
+            with self.leap(leap), self.region(hint):
                 self.goto(self.new())
-                if node.handlers:
-                    self._except(node)
-                else:
-                    self.body(node.body)
+                guarded()
             self.emit(assign_constant(pend, "through"), assign_constant(exc, None))
             self.end(Jump(body.id))
-        with self.within(inner), self.at("finally"):
+        with self.within(inner), self.at("finally" if hint == "finally" else hint):
             self.start(body)
-            self.body(node.finalbody)
+            last(exc)
             again, onward = self.new(), self.new(outside)
             self._pending(pend, "raise", again, onward)
             self.start(again)
@@ -65,6 +76,10 @@ class Tries(Statements):
             self._pending(pend, name, leave, more)
             self.start(more)
         self.goto(after)
+
+    def region(self, hint: str) -> AbstractContextManager[None]:
+        """The control path inside: a join shows in none, so that a `begin` that is added moves no other label."""
+        return self.at("try", "finally") if hint == "finally" else nullcontext()
 
     def _pending(self, pend: str, name: str, yes: Block, no: Block) -> None:
         test = ast.Compare(load(pend), [ast.Eq()], [placeholder(name)])
@@ -126,7 +141,3 @@ class Tries(Statements):
         leaving = self.new()
         self.goto(leaving)
         self.emit(*unbind(name))
-
-
-class Lowerer(Tries):
-    """The whole of lowering: one program from one function body."""

@@ -1,0 +1,194 @@
+"""Sagas that keep operations in flight, for the tests of the core: compiled, on its stage."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from contrapas.author.flight import Pending
+from contrapas.author.saga import Saga, SagaDef, saga
+from contrapas.author.timeout import Timeout
+from contrapas.codec.registry import build_registry
+from contrapas.compiler import compile_all
+from contrapas.errors import Cancelled, StepFailed
+from tests.core import shop
+from tests.core.shop import (
+    Approved,
+    ChargeCard,
+    OrderConfirmed,
+    OrderPlaced,
+    RefundCard,
+    Rejected,
+    ReleaseStock,
+    ReserveStock,
+    ShipOrder,
+    price,
+    take_seat,
+)
+from tests.core.stage import Stage
+
+K = "o-9"
+
+
+@saga
+async def one(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    charge = s.begin(
+        ChargeCard(order_id=order.order_id),
+        undo=lambda ok: RefundCard(order_id=order.order_id, charge_id=ok.charge_id),
+        within="10m",
+    )
+    await s.step(ReserveStock(order_id=order.order_id), undo=ReleaseStock(order_id=order.order_id))
+    note = "none"
+    try:
+        note = (await charge).charge_id
+    except StepFailed as why:
+        note = f"{why.reason}/{why.unknown}"
+    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=note)
+
+
+@saga
+async def work(s: Saga, order: OrderPlaced) -> int:
+    """Two steps, the first with an undo; it cleans up when it is cancelled."""
+    try:
+        seat = await take_seat(order.order_id)
+        return len(seat) + await price(order.order_id)
+    except Cancelled:
+        await price("clean")
+        raise
+
+
+@saga
+async def quotes(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """The loop of the page: whoever answers, in the order of the answers."""
+    flying: list[Pending[str]] = [s.begin(take_seat(c), within="10m") for c in ("a", "b", "c")]
+    got: list[str] = []
+    while flying:
+        done = await s.next(*flying, within="1h")
+        if isinstance(done, Timeout):
+            for q in flying:
+                q.cancel()
+            break
+        flying.remove(done)
+        try:
+            got.append(await done)
+        except StepFailed as why:
+            got.append(why.reason)
+    return OrderConfirmed(order_id=order.order_id, note=",".join(got))
+
+
+@saga
+async def pausing(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """A saga that reacts to messages while it works."""
+    job, inbox = s.begin(work(s, order)), s.begin(s.wait(Approved, Rejected))
+    heard = 0
+    while await s.next(job, inbox) == inbox:
+        heard += 1
+        if isinstance(await inbox, Rejected):
+            job.cancel()
+        inbox = s.begin(s.wait(Approved, Rejected))
+    try:
+        note = str(await job)
+    except StepFailed as why:
+        note = f"{why.reason}/{why.unknown}"
+    return OrderConfirmed(order_id=order.order_id, note=f"{heard}:{note}")
+
+
+@saga
+async def scoped(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """A scope that is left in many ways, as `cents` says."""
+    note = "ended"
+    await s.step(ChargeCard(order_id=order.order_id), undo=RefundCard(order_id=order.order_id))
+    for _ in range(1):
+        try:
+            async with s.scope():
+                s.begin(work(s, order))
+                s.begin(s.wait(Approved))
+                s.begin(s.sleep("9h"))
+                if order.cents == 1:
+                    return OrderConfirmed(order_id=order.order_id, note="returned")
+                if order.cents == 2:
+                    break
+                if order.cents == 3:
+                    continue
+                if order.cents == 4:
+                    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+                if order.cents == 5:
+                    raise ValueError("a bug")
+        except (StepFailed, ValueError) as why:
+            note = f"failed: {type(why).__name__} {why}"
+    await s.step(ReserveStock(order_id=order.order_id), undo=None)
+    if order.cents == 5:
+        await s.compensate()
+    return OrderConfirmed(order_id=order.order_id, note=note)
+
+
+@saga
+async def most(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """Two of three; `cents` odd: the rest goes on."""
+    try:
+        if order.cents % 2:
+            got = await s.some(2, work(s, order), take_seat("b"), take_seat("c"), rest="ignore")
+        else:
+            got = await s.some(2, take_seat("a"), take_seat("b"), take_seat("c"))
+        note = ",".join([f"{place}={value}" for place, value in got])
+    except StepFailed as why:
+        note = f"failed {why.reason}"
+    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=note)
+
+
+@saga
+async def limited(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """A block of ten minutes; `cents` 1: the body swallows, 2: within a limit of twenty around a called saga."""
+    length = timedelta(minutes=10)
+    note = "in time"
+    await s.step(ChargeCard(order_id=order.order_id), undo=RefundCard(order_id=order.order_id))
+    try:
+        async with s.scope(within=length):
+            await s.step(ReserveStock(order_id=order.order_id), undo=ReleaseStock(order_id=order.order_id))
+            try:
+                await s.wait(Approved)
+            except Cancelled:
+                if order.cents != 1:
+                    raise
+    except StepFailed as why:
+        note = f"{why.reason}/{why.unknown}"
+    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=note)
+
+
+@saga
+async def framed(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """Limits around called sagas: awaited, begun, in a join, and of a join."""
+    notes: list[str] = []
+    try:
+        await s.step(work(s, order), within="10m")
+    except StepFailed as why:
+        notes.append(f"{why.reason}/{why.unknown}")
+    job = s.begin(work(s, order), within="20m")
+    try:
+        notes.append(str(await job))
+    except StepFailed as why:
+        notes.append(f"{why.reason}/{why.unknown}")
+    try:
+        await s.step(s.all(take_seat("x"), s.step(work(s, order), within="1m")), within="30m")
+    except StepFailed as why:
+        notes.append(f"{why.reason}/{why.unknown}")
+    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=" ".join(notes))
+
+
+def stage(fn: SagaDef[[OrderPlaced], Any], cents: int = 0, **more: str) -> Stage:
+    """The saga has started."""
+    registry = build_registry(
+        steps=(shop.price, shop.take_seat, shop.free_seat, shop.look),
+        events=shop.EVENTS,
+        exceptions=(shop.SeatTaken, ValueError, KeyError),
+    )
+    compiled = compile_all([fn, work], registry=registry)
+    assert not compiled.refusals, compiled.refusals
+    machines = [compiled.machines[fn.name], *(m for n, m in compiled.machines.items() if n != fn.name)]
+    made = Stage(*machines, registry=registry, **more)
+    made.start(OrderPlaced(order_id=K, cents=cents))
+    return made
