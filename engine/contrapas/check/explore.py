@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from contrapas.check import invariants
 from contrapas.draw.model import Config, Model, Move
 from contrapas.draw.segment import Walker
 
 LIMIT = 200_000
 """Configurations of one saga; beyond it the checker says CP790 instead of being silent."""
 
-Visitor = Callable[[Config | None, Move], None]
-"""Is shown every move once, with the configuration it starts from (None: the start)."""
-
 _STORY = frozenset({"start", "reply", "failure", "expiry", "undo", "undone", "end"})
 """Moves that a story may go on with: nobody cancels, no late reply comes."""
+_CLEAN = frozenset({"start", "reply", "expiry", "undo", "undone", "end"})
+"""Moves on which nothing has to have failed (an expiry only of a sleep)."""
 
 
 @dataclass(slots=True)
@@ -28,6 +28,37 @@ class Exploration:
         default_factory=dict[Config, tuple[Config | None, Move]]
     )
     complete: bool = True
+    moves: list[tuple[Config | None, Move]] = field(default_factory=list[tuple[Config | None, Move]])
+    """Every move, with where it starts from; those that only an error in the saga's own code makes come last."""
+    sound: int = 0
+    """How many of `moves` need no error in the saga's own code."""
+    _ahead: dict[Config | None, list[Move]] | None = None
+    _clean: frozenset[Config] | None = None
+
+    def usual(self) -> Iterator[tuple[Config | None, Move]]:
+        """The moves that need no error in the saga's own code."""
+        return iter(self.moves[: self.sound])
+
+    def ahead(self, config: Config | None) -> list[Move]:
+        """Moves from a configuration that need no error in the saga's own code."""
+        if self._ahead is None:
+            self._ahead = {}
+            for source, move in self.usual():
+                self._ahead.setdefault(source, []).append(move)
+        return self._ahead.get(config, [])
+
+    def clean(self) -> frozenset[Config]:
+        """Configurations that are reached although nothing has failed, run out or been cancelled."""
+        if self._clean is None:
+            todo: list[Config | None] = [None]
+            seen: set[Config] = set()
+            while todo:
+                for move in self.ahead(todo.pop()):
+                    if move.kind in _CLEAN and not move.failure and move.config not in seen:
+                        seen.add(move.config)
+                        todo.append(move.config)
+            self._clean = frozenset(seen)
+        return self._clean
 
     def path(self, config: Config | None) -> list[Move]:
         """The shortest way from the start to a configuration."""
@@ -53,32 +84,50 @@ class Exploration:
 
 
 def explore(
-    name: str, walkers: Mapping[str, Walker], visitors: Iterable[Visitor] = (), *, limit: int = LIMIT
+    name: str, walkers: Mapping[str, Walker], *, limit: int = LIMIT, asserted: bool = True
 ) -> Exploration:
-    """Look at every configuration of saga `name`; called sagas in `walkers` are entered."""
+    """Look at every configuration of saga `name`; called sagas in `walkers` are entered.
+
+    asserted: with the rules that hold of every saga (`check.invariants`); BugError CP900 when one does not.
+    """
     found = Exploration(Model(name, walkers))
-    watching = tuple(visitors)
+    model, parents, moves = found.model, found.parents, found.moves
     queue: deque[Config] = deque()
+    wrong: list[tuple[Config | None, Move]] = []
 
-    def take(source: Config | None, move: Move) -> None:
-        if move.bug and move.config.end:
-            return
-        for visit in watching:
-            visit(source, move)
-        if move.config in found.parents:
-            return
-        if len(found.parents) >= limit:
-            found.complete = False
-            return
-        found.parents[move.config] = (source, move)
-        queue.append(move.config)
+    def take(source: Config | None, ahead: Iterable[Move]) -> None:
+        for move in ahead:
+            if move.bug:
+                if not move.config.end:
+                    wrong.append((source, move))
+                continue
+            add(source, move)
 
-    for first in found.model.begin():
-        take(None, first)
-    while queue and found.complete:
-        config = queue.popleft()
-        for move in found.model.moves(config):
-            take(config, move)
+    def add(source: Config | None, move: Move) -> None:
+        moves.append((source, move))
+        config = move.config
+        if config not in parents:
+            if len(parents) >= limit:
+                found.complete = False
+                return
+            parents[config] = (source, move)
+            queue.append(config)
+
+    def run() -> None:
+        while queue and found.complete:
+            config = queue.popleft()
+            ahead = list(model.moves(config))
+            if asserted:
+                invariants.hold(model, config, ahead)
+            take(config, ahead)
+
+    take(None, model.begin())
+    run()
+    found.sound = len(moves)
+    while wrong and found.complete:
+        source, move = wrong.pop()
+        add(source, move)
+        run()
     return found
 
 

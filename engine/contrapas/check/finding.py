@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 _ALLOW = re.compile(r"#\s*allow\s+(CP\d{3}(?:\s*,\s*CP\d{3})*)\s*:\s*(\S.*?)\s*$")
 
@@ -42,6 +43,8 @@ class Finding:
     """The shortest way there; empty: the line says it all."""
     allowed: str = ""
     """The reason given in `# allow CPnnn: reason` on that line."""
+    path: tuple[Any, ...] = ()
+    """The story as moves of the explorer (`draw.model.Move`), so that it can be run."""
 
     @property
     def place(self) -> str:

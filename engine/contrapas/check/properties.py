@@ -1,72 +1,54 @@
-"""The properties that an exploration is asked for: CP703, CP712, CP721. Each is a visitor that collects findings."""
+"""CP703 a step that nobody takes back, CP712 one that may last for ever, CP721 an effect that an observer cannot see."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 from contrapas.author.event import Command, MessageSpec, message_spec
-from contrapas.check.explore import Exploration
 from contrapas.check.finding import Finding
 from contrapas.check.story import story
+from contrapas.check.study import Study, flat
 from contrapas.draw.model import Config, Move
 from contrapas.draw.native import type_name
 from contrapas.draw.outcomes import Issued, gives_up, words
-from contrapas.draw.segment import Walker
-from contrapas.machine import Machine
 from contrapas.machine.ir import Program, Site
 
 
-@dataclass(slots=True)
-class MissingUndo:
+def missing_undo(study: Study) -> Iterator[Finding]:
     """CP703: a step without `undo=` still stands when a later one fails, or when the saga compensates."""
-
-    found: dict[tuple[str, str], tuple[Issued, Config | None, Move]] = field(
-        default_factory=dict[tuple[str, str], tuple[Issued, Config | None, Move]]
-    )
-
-    def __call__(self, source: Config | None, move: Move) -> None:
-        """Look at one move."""
+    found: dict[tuple[str, str], tuple[Issued, Config | None, Move]] = {}
+    for source, move in study.explored.usual():
         after = move.config
-        if (
-            move.kind not in ("reply", "failure", "expiry", "undone")
-            or after.cancelled
-            or after.pivoted
-            or move.bug
-        ):
-            return
+        if not after.stack or after.cancelled or after.pivoted:
+            continue
+        if move.kind not in ("reply", "failure", "expiry", "undone"):
+            continue
         unwinds = after.unwinding is not None and (source is None or source.unwinding is None)
         if not (move.raised or unwinds):
-            return
+            continue
         for entry in after.stack:
             own = (entry.machine, entry.label) == (move.machine, move.label)
             if not entry.undo and (entry.status == "done" or (entry.status == "unknown" and not own)):
-                self.found.setdefault((entry.machine, entry.label), (entry, source, move))
-
-    def findings(self, walkers: Mapping[str, Walker], explored: Exploration, saga: str) -> Iterator[Finding]:
-        """One story per step."""
-        for entry, source, move in self.found.values():
-            program = walkers[entry.machine].program
-            site = next(
-                s
-                for top in program.sites
-                for s in flat(top)
-                if (s.label or s.text) in (entry.label, entry.text)
-            )
-            path = [*explored.path(source), move, *explored.to_end(move.config)]
-            noun = words(entry.text)[0] if words(entry.text) else entry.label
-            yield Finding(
-                code="CP703",
-                severity="warning",
-                saga=saga,
-                text=f"{entry.label} may be {entry.word} and never {_undone(program, site)}",
-                fix=f"undo=…  on line {site.line}, or  undo=None  if that is intended",
-                file=program.file,
-                line=site.line,
-                column=site.column + 1,
-                story=story(path, stands=f"the {noun} stands"),
-            )
+                found.setdefault((entry.machine, entry.label), (entry, source, move))
+    for entry, source, move in found.values():
+        program = study.program(entry.machine)
+        site = next(
+            s for top in program.sites for s in flat(top) if (s.label or s.text) in (entry.label, entry.text)
+        )
+        path = [*study.explored.path(source), move, *study.explored.to_end(move.config)]
+        noun = words(entry.text)[0] if words(entry.text) else entry.label
+        yield study.find(
+            "CP703",
+            "warning",
+            f"{entry.label} may be {entry.word} and never {_undone(program, site)}",
+            f"undo=…  on line {site.line}, or  undo=None  if that is intended",
+            site.line,
+            column=site.column,
+            machine=entry.machine,
+            story=story(path, stands=f"the {noun} stands"),
+            path=path,
+        )
 
 
 def _undone(program: Program, site: Site) -> str:
@@ -93,45 +75,30 @@ def _commands(program: Program) -> dict[Any, MessageSpec]:
     return found
 
 
-@dataclass(slots=True)
-class Endless:
+def endless(study: Study) -> Iterator[Finding]:
     """CP712: a wait or step that may last for ever."""
+    if study.machine.deadline_ms is not None:
+        return
+    for machine, site, configs in study.stood():
+        if bounded(site) or not any(_unlimited(config, machine, site) for config in configs):
+            continue
+        wait = site.kind == "wait"
+        yield study.find(
+            "CP712",
+            "warning",
+            f"{site.label or site.text} may {'wait' if wait else 'go unanswered'} for ever",
+            "within=…" + ("" if wait else ", or retry=FOREVER") + ", or @saga(deadline=…)",
+            site.line,
+            column=site.column,
+            machine=machine,
+            hint="no within=, and the saga has no deadline",
+        )
 
-    machine: Machine
-    found: dict[tuple[str, int], Site] = field(default_factory=dict[tuple[str, int], Site])
-    explored: dict[tuple[str, int], bool] = field(default_factory=dict[tuple[str, int], bool])
 
-    def visit(self, walkers: Mapping[str, Walker], config: Config) -> None:
-        """Look at one configuration."""
-        if (
-            config.end
-            or config.unwinding is not None
-            or config.deadline
-            or self.machine.deadline_ms is not None
-        ):
-            return
-        at = config.top
-        if (at.machine, at.site) not in self.explored:
-            site = walkers[at.machine].sites[at.site]
-            self.explored[(at.machine, at.site)] = True
-            if not bounded(site):
-                self.found[(at.machine, at.site)] = site
-
-    def findings(self, walkers: Mapping[str, Walker], saga: str) -> Iterator[Finding]:
-        """One per await."""
-        for (machine, _), site in self.found.items():
-            wait = site.kind == "wait"
-            yield Finding(
-                code="CP712",
-                severity="warning",
-                saga=saga,
-                text=f"{site.label or site.text} may {'wait' if wait else 'go unanswered'} for ever",
-                hint="no within=, and the saga has no deadline",
-                fix="within=…" + ("" if wait else ", or retry=FOREVER") + ", or @saga(deadline=…)",
-                file=walkers[machine].program.file,
-                line=site.line,
-                column=site.column + 1,
-            )
+def _unlimited(config: Config, machine: str, site: Site) -> bool:
+    """Whether a configuration stands at a site, without a deadline of the saga."""
+    at = config.frames[-1]
+    return (at.machine, at.site) == (machine, site.index) and not config.deadline and config.unwinding is None
 
 
 def bounded(site: Site) -> bool:
@@ -145,39 +112,21 @@ def bounded(site: Site) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class HiddenEffect:
+def hidden_effect(study: Study) -> Iterator[Finding]:
     """CP721: an observed saga holds a local step with effects, which no event shows."""
-
-    found: dict[tuple[str, str], Site] = field(default_factory=dict[tuple[str, str], Site])
-
-    def visit(self, walkers: Mapping[str, Walker], config: Config) -> None:
-        """Look at one configuration."""
-        for at in config.frames:
-            for site in (
-                flat(walkers[at.machine].sites[at.site]) if at.site in walkers[at.machine].sites else ()
-            ):
-                if site.kind == "child" or (site.kind in ("local", "map") and not site.observe):
-                    self.found.setdefault((at.machine, site.label or site.text), site)
-
-    def findings(self, walkers: Mapping[str, Walker], saga: str) -> Iterator[Finding]:
-        """One per step."""
-        for (machine, _), site in self.found.items():
-            yield Finding(
-                code="CP721",
-                severity="error",
-                saga=saga,
-                text=f"{type_name(site.target)} is a {'child' if site.kind == 'child' else 'local step'} of an observed saga: no event shows what it did",
-                hint="an observer runs no steps with effects",
-                fix="@step(observe=True) if it may run here, or wait for the event that shows it",
-                file=walkers[machine].program.file,
-                line=site.line,
-                column=site.column + 1,
-            )
-
-
-def flat(site: Site) -> Iterator[Site]:
-    """An operation and those within it."""
-    yield site
-    for child in site.children:
-        yield from flat(child)
+    if study.mode != "observe":
+        return
+    for machine, top, _ in study.stood():
+        for site in flat(top):
+            if site.kind == "child" or (site.kind in ("local", "map") and not site.observe):
+                yield study.find(
+                    "CP721",
+                    "error",
+                    f"{type_name(site.target)} is a {'child' if site.kind == 'child' else 'local step'}"
+                    " of an observed saga: no event shows what it did",
+                    "@step(observe=True) if it may run here, or wait for the event that shows it",
+                    site.line,
+                    column=site.column,
+                    machine=machine,
+                    hint="an observer runs no steps with effects",
+                )

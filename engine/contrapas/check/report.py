@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import linecache
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from contrapas.check.all import PROPERTIES, limits
+from contrapas.check.choreography import choreography
 from contrapas.check.explore import LIMIT, explore
 from contrapas.check.finding import Finding, settle, unique
 from contrapas.check.lint import lint
-from contrapas.check.properties import Endless, HiddenEffect, MissingUndo
+from contrapas.check.study import Study
 from contrapas.draw.edges import graph_of, program_of
-from contrapas.draw.model import Config, Move
 from contrapas.draw.segment import Walker
 from contrapas.draw.text import counted, numbers
 from contrapas.machine import Machine
@@ -22,6 +24,8 @@ class _Definition(Protocol):
 
     @property
     def sagas(self) -> Iterable[Any]: ...
+    @property
+    def services(self) -> Iterable[Any]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,7 @@ class Stat:
     outcomes: int
     configurations: int
     findings: int
+    """Errors and warnings that no reason settles."""
 
     def line(self, width: int = 0) -> str:
         """`place_order  4 states, 2 undos, 9 transitions, 2 outcomes  ok`."""
@@ -75,52 +80,27 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
     modes = {str(use.saga.name): str(use.mode) for use in definition.sagas}
     found: list[Finding] = []
     sizes: dict[str, int] = {}
+    studies: list[Study] = []
     for name, mode in modes.items():
-        own, sizes[name] = _explored(machines[name], walkers, mode, limit)
-        found += own
+        explored = explore(name, walkers, limit=limit)
+        study = Study(machines[name], walkers, explored, mode)
+        studies.append(study)
+        found += [one for ask in PROPERTIES for one in ask(study)]
+        found += limits(study, limit)
+        sizes[name] = len(explored.parents)
+    found += choreography(tuple(definition.services), studies)
     for name, walker in walkers.items():
         found += lint(walker.program, name)
-    sources = {walker.program.file: walker.program.source for walker in walkers.values()}
-    judged = [settle(f, sources.get(f.file, ())) for f in unique(found)]
+    sources: dict[str, Sequence[str]] = {w.program.file: w.program.source for w in walkers.values()}
+    for one in found:
+        if one.file not in sources:
+            sources[one.file] = linecache.getlines(one.file)
+    judged = [settle(f, sources[f.file]) for f in unique(found)]
     return Report(
         findings=tuple(f for f in judged if not f.allowed),
         allowed=tuple(f for f in judged if f.allowed),
         stats=tuple(_stat(machines[name], walkers[name], sizes[name], judged) for name in modes),
     )
-
-
-def _explored(
-    machine: Machine, walkers: Mapping[str, Walker], mode: str, limit: int
-) -> tuple[list[Finding], int]:
-    """Findings of one saga, and how many configurations it has."""
-    missing, endless, hidden = MissingUndo(), Endless(machine), HiddenEffect()
-
-    def visit(source: Config | None, move: Move) -> None:
-        missing(source, move)
-        endless.visit(walkers, move.config)
-        if mode == "observe":
-            hidden.visit(walkers, move.config)
-
-    explored = explore(machine.name, walkers, (visit,), limit=limit)
-    findings = [
-        *missing.findings(walkers, explored, machine.name),
-        *endless.findings(walkers, machine.name),
-        *hidden.findings(walkers, machine.name),
-    ]
-    if not explored.complete:
-        findings.append(
-            Finding(
-                code="CP790",
-                severity="error",
-                saga=machine.name,
-                text=f"{machine.name} has more than {limit:,} configurations: it was not explored to the end",
-                fix="call parts of it as sagas of their own, or run fewer branches beside each other",
-                file=machine.file,
-                line=machine.line,
-                column=1,
-            )
-        )
-    return findings, len(explored.parents)
 
 
 def _stat(machine: Machine, walker: Walker, size: int, findings: Iterable[Finding]) -> Stat:
@@ -134,5 +114,7 @@ def _stat(machine: Machine, walker: Walker, size: int, findings: Iterable[Findin
         transitions=transitions,
         outcomes=len(machine.outcomes),
         configurations=size,
-        findings=sum(f.saga == machine.name and not f.allowed for f in findings),
+        findings=sum(
+            f.saga == machine.name and not f.allowed and f.severity != "information" for f in findings
+        ),
     )

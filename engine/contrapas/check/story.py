@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from contrapas.check.finding import Finding, StoryLine
 from contrapas.draw.model import Move
@@ -42,18 +42,41 @@ def _pointed(finding: Finding, show: Callable[[str], str]) -> str:
     return "\n".join(lines)
 
 
-def story(moves: Sequence[Move], *, stands: str = "") -> tuple[StoryLine, ...]:
-    """What happened along a path: steps, undos that ran, the end; `stands`: the note beside the end."""
+def story(
+    moves: Sequence[Move], *, stands: str = "", sources: Mapping[str, Sequence[str]] | None = None
+) -> tuple[StoryLine, ...]:
+    """What happened along a path: steps, undos that ran, the end; `stands`: the note beside the end.
+
+    sources: the lines of each program; then the clauses that took an exception are told too.
+    """
     told: list[StoryLine] = []
     for move in moves:
-        if move.kind in ("reply", "failure", "expiry", "cancel", "kill"):
-            how = f"no answer in {move.cause.removeprefix('after ')}" if move.kind == "expiry" else move.cause
-            told.append(StoryLine(move.label, how, move.line, _note(move)))
+        if move.kind in ("reply", "failure", "expiry", "cancel", "kill", "late"):
+            told.append(StoryLine(move.label, _how(move), move.line, _note(move)))
         elif move.kind == "undo":
             told.append(StoryLine(move.label, move.cause, move.line, "taken back"))
+        elif move.kind == "undone" and sources is not None:
+            told.append(StoryLine(move.label, "", move.line))
+        if sources is not None:
+            told += [StoryLine(_clause(line, sources), "", line) for line in move.excepts]
         if move.config.end:
-            told.append(_end(move, stands))
+            told.append(_end(move, stands, sources is not None))
     return tuple(told)
+
+
+def _how(move: Move) -> str:
+    if move.kind == "expiry" and move.failure:
+        return f"no answer in {move.cause.removeprefix('after ')}"
+    return {"cancel": "cancelled", "kill": "killed"}.get(move.kind, move.cause)
+
+
+def _clause(line: int, sources: Mapping[str, Sequence[str]]) -> str:
+    """`except StepFailed`, from the line."""
+    for lines in sources.values():
+        text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+        if text.startswith("except"):
+            return text.partition(":")[0].partition(" as ")[0]
+    return "except"
 
 
 def _note(move: Move) -> str:
@@ -74,9 +97,11 @@ def _entry(move: Move) -> Issued | None:
     )
 
 
-def _end(move: Move, stands: str) -> StoryLine:
+def _end(move: Move, stands: str, spoken: bool) -> StoryLine:
     verb, _, name = move.config.end.partition(" ")
     if verb == "return":
+        if spoken:
+            return StoryLine(f"return {name}".rstrip(), "", move.end_line, stands)
         return StoryLine(name or "the saga", "returned", move.end_line, stands)
     if verb == "raise":
         return StoryLine(name, "left the saga", move.end_line, stands)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from contrapas.cli.examples_check import FINDINGS, PARTS
+
 PRELUDE = """
 import asyncio
 import time
@@ -194,3 +196,5 @@ EXAMPLES: dict[str, Example] = {
     "CP814": Example("contrapas instance lst", "command"),
     "CP850": Example("Retry(0)", "python"),
 }
+EXAMPLES.update((code, _saga(*found[:1], **found[1])) for code, found in FINDINGS.items())
+EXAMPLES.update((code, Example(whole)) for code, whole in PARTS.items())

@@ -520,7 +520,8 @@ class Operations:
 
     def _takes_back(self, node: ast.expr) -> Any:
         """The command class or step that an expression gives; None: neither."""
-        if isinstance(node, ast.Call) and isinstance(target := self.resolve(node.func), StepDef):
+        target: Any = self.resolve(node.func) if isinstance(node, ast.Call) else None
+        if _is_step(target):
             return target
         cls = self.class_of(node, Command)
         return None if cls is UNRESOLVED else cls
@@ -566,8 +567,12 @@ def _mentions(value: ast.expr, name: str) -> bool:
     return any(isinstance(n, ast.Name) and n.id == name for n in trees.walk(value))
 
 
+def _is_step(target: Any) -> bool:
+    return isinstance(target, StepDef)
+
+
 def _called(target: Any) -> str:
-    return str(target.name if isinstance(target, StepDef) else target.__name__)
+    return str(target.name if _is_step(target) else target.__name__)
 
 
 def _cut(text: str) -> str:

@@ -26,6 +26,7 @@ from contrapas.machine.ir import Site
 
 CANCELLED: Value = ("x", Cancelled, False)
 UNDOABLE = frozenset({"done", "unknown"})
+STEPS = frozenset({"command", "ask", "local", "all", "first", "frame"})
 
 
 class At(NamedTuple):
@@ -59,6 +60,8 @@ class Failure(NamedTuple):
     pivoted: bool
     effect: Any = None
     """What the step does elsewhere, if it does anything: the same effect asked again is equal to it."""
+    answered: bool = False
+    """Another step has succeeded since."""
 
 
 class Config(NamedTuple):
@@ -182,6 +185,10 @@ class Model:
             found = self._outcomes[key] = tuple(outcomes(site))
         return found
 
+    def ends_of(self, site: Site) -> tuple[Outcome, ...]:
+        """Every end of an operation, whether it is awaited itself or stands in a join."""
+        return tuple(outcomes(site))
+
     def _entries(self, at: At) -> tuple[Issued, ...]:
         key = (at.machine, at.site)
         found = self._issued.get(key)
@@ -218,6 +225,8 @@ class Model:
         own = [f for f in failed if (f.machine, f.label) == (at.machine, site.label)]
         if own:
             failed = tuple(f for f in failed if f not in own)
+        if failed and not outcome.failure and (site.kind in STEPS) and not all(f.answered for f in failed):
+            failed = tuple([f._replace(answered=True) for f in failed])
         if outcome.failure:
             status = "" if site.kind == "wait" else "unknown" if outcome.unknown else "failed"
             effect = effect_of(site) if status == "unknown" else None
@@ -303,7 +312,7 @@ class Model:
         frames = (*below, at)
         if site.kind in ("compensate", "unwind"):
             floor = at.scopes[-1][1] if at.scopes else 0
-            facts = tuple(("twice", e) for e in config.byhand if e in config.stack[floor:])
+            facts = _twice(config.byhand, config.stack[floor:])
             here = config._replace(frames=frames, unwinding=Unwind(floor, "resume"), byhand=())
             return (_Way(here, pivot, stop.lines, stop.line, stop.bug, facts),)
         called = type_name(site.target) if site.kind == "frame" else ""
@@ -338,7 +347,8 @@ class Model:
             and site.kind in ("command", "ask", "local", "map", "child")
         ):
             name = type_name(site.target)
-            standing = [e for e in config.stack if e.undo and e.status in UNDOABLE and e not in byhand]
+            gone = {(e.machine, e.label) for e in byhand}
+            standing = [e for e in config.stack if e.undo and e.status in UNDOABLE and e[:2] not in gone]
             for position in range(len(standing) - 1, -1, -1):
                 if standing[position].undo == name:
                     entry = standing[position]
@@ -399,7 +409,7 @@ class Model:
         elif config.pivoted:
             yield _Way(config._replace(frames=(), end="parked"), pivot, stop.lines, stop.line, stop.bug)
         else:
-            facts = tuple(("twice", e) for e in config.byhand if e in config.stack)
+            facts = _twice(config.byhand, config.stack)
             leaving = config._replace(
                 frames=(), unwinding=Unwind(0, "raise", exc[:3] if exc else None), failed=(), byhand=()
             )
@@ -421,7 +431,7 @@ class Model:
             height -= 1
         low = config._replace(stack=stack[: unwind.floor], unwinding=None)
         if unwind.then == "resume":
-            yield from self._resumed(low._replace(failed=()))
+            yield from self._resumed(low._replace(failed=tuple([f for f in low.failed if f.pivoted])))
             return
         end = "killed" if unwind.raises is None else f"raise {class_name(unwind.raises)}"
         yield Move("end", self.name, end, "", low._replace(end=end, late=frozenset()))
@@ -444,6 +454,12 @@ class Model:
         if found is None:
             found = self._started[name] = starts(self.walkers[name])
         return found
+
+
+def _twice(byhand: tuple[Issued, ...], stack: tuple[Issued, ...]) -> tuple[tuple[Any, ...], ...]:
+    """Steps taken back by hand that an unwind would take back once more."""
+    standing = {e[:2] for e in stack if e.undo and e.status in UNDOABLE}
+    return tuple(("twice", e) for e in byhand if e[:2] in standing)
 
 
 def _emptied(scopes: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:

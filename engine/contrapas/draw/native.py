@@ -66,6 +66,8 @@ class Native:
         )
         """Whether the saga asks an exception whether the outcome is unknown."""
         self.outcomes = _outcomes(program)
+        self.emits: dict[Any, None] = {}
+        """Classes of what was seen to be emitted."""
         self.decisions: dict[int, tuple[ast.AST, set[bool | None]]] = {}
         """Conditions and cases by identity, with every answer they gave."""
         self.unmatched: dict[int, tuple[ast.Match, dict[Any, None]]] = {}
@@ -167,6 +169,8 @@ class Native:
                 mark = _CALLS.get(call.func.attr)
                 if call.func.attr == "emit":
                     made = self.value(call.args[0], env) if call.args else None
+                    if made is not None and made[0] == "c":
+                        self.emits.setdefault(made[1])
                     if made is not None and made[0] == "c" and made[1] in self.outcomes:
                         marks = (*marks, ("emit", type_name(made[1])))
                 elif mark in ("enter", "leave"):

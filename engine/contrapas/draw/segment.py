@@ -67,6 +67,35 @@ class Walker:
         self._known: dict[tuple[Any, ...], list[Stop]] = {}
         self.visited: set[int] = set()
         """Blocks that some walk went through."""
+        self.matched: dict[tuple[str, Any, int], bool | None] = {}
+        """(slot of the subject, its class, case) -> whether the case took it."""
+        self._cases: dict[int, ast.match_case] = {}
+
+    def unmatched(self) -> list[tuple[ast.Match, tuple[Any, ...]]]:
+        """`match` statements that were left without a case taken, with the classes of what came."""
+        left: list[tuple[ast.Match, tuple[Any, ...]]] = [
+            (node, tuple(classes)) for node, classes in self.native.unmatched.values()
+        ]
+        heads = {
+            (n.cases[0].pattern.lineno, n.cases[0].pattern.col_offset): n
+            for n in ast.walk(self.program.node)
+            if isinstance(n, ast.Match)
+        }
+        slots: dict[str, tuple[list[ast.match_case], set[Any]]] = {}
+        for (slot, cls, key), answer in self.matched.items():
+            slots.setdefault(slot, ([], set()))[1].add(cls)
+            if all(id(c) != key for c in slots[slot][0]):
+                slots[slot][0].append(self._cases[key])
+            del answer
+        for slot, (cases, classes) in slots.items():
+            first = min(cases, key=lambda c: (c.pattern.lineno, c.pattern.col_offset))
+            node = heads.get((first.pattern.lineno, first.pattern.col_offset))
+            missed = tuple(
+                c for c in classes if all(self.matched.get((slot, c, id(k))) is False for k in cases)
+            )
+            if node is not None and missed and len(cases) == len(node.cases):
+                left.append((node, missed))
+        return left
 
     def begin(self, env: Env = ()) -> list[Stop]:
         """From the start of the function."""
@@ -174,7 +203,13 @@ class Walker:
         if term.kind == "pend":
             return None if held is None else bool(held == ("k", term.exit))
         if term.kind == "case":
-            return None if term.pattern is None else self.native.matches(term.pattern, held)
+            if term.pattern is None:
+                return None
+            answer = self.native.matches(term.pattern, held)
+            if held is not None and held[0] == "c":
+                self._cases[id(term.pattern)] = term.pattern
+                self.matched[(term.slot, held[1], id(term.pattern))] = answer
+            return answer
         if term.kind == "data":
             return self.native.test(term.test, env)
         return None
