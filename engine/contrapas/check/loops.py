@@ -204,7 +204,9 @@ def repeats(study: Study) -> Iterator[Finding]:
             later = [s for s in waits if s.line > site.line and set(s.replies) & set(site.replies)]
             follows = [s for s in later if _follows(study, machine, site, s)]
             counted = any(
-                _inside_site(site, loop) and (isinstance(loop, ast.For) or _counts(loop))
+                _inside_site(site, loop)
+                and within(program, loop) == [site]
+                and (isinstance(loop, ast.For) or _counts(loop))
                 for loop in loops(program)
             ) and _follows(study, machine, site, site)
             if follows or counted:
