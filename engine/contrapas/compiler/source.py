@@ -132,7 +132,13 @@ def _equal(a: types.CodeType, b: types.CodeType) -> bool:
 def _equal_consts(x: Any, y: Any) -> bool:
     if isinstance(x, types.CodeType) and isinstance(y, types.CodeType):
         return _equal(x, y)
-    return type(x) is type(y) and repr(x) == repr(y)
+    if type(x) is not type(y):
+        return False
+    if isinstance(x, frozenset):  # its order is chosen anew by whoever loads it
+        return sorted(map(repr, x)) == sorted(map(repr, y))
+    if isinstance(x, tuple):
+        return len(x) == len(y) and all(map(_equal_consts, x, y))
+    return repr(x) == repr(y)
 
 
 def _equal_but_asserts(loaded: types.CodeType, fresh: types.CodeType) -> bool:
