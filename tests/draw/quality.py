@@ -17,7 +17,9 @@ def faults(picture: Picture) -> list[str]:
     words = list(_words(picture))
     found: list[str] = []
     standing = sorted(
-        [(f"box {a}", area) for a, area in boxes] + [(f"words {a}", one.area) for a, one in words],
+        [(f"box {a}", area) for a, area in boxes]
+        + [(f"words {a}", one.area) for a, one in words]
+        + [(f"bar of {w.arrow.source}", w.bar) for w in picture.wires if w.bar is not None],
         key=lambda item: item[1].y,
     )
     for number, (a, one) in enumerate(standing):

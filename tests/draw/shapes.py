@@ -100,3 +100,29 @@ async def nested(s: Saga, e: Asked) -> Answered | Refused:
         await s.compensate()
         return Refused(id=e.id)
     return Answered(id=e.id)
+
+
+@saga
+async def travels(s: Saga, e: Asked) -> Answered | Refused:
+    try:
+        async with s.scope():
+            await s.all(
+                s.step(BookSeat(id=e.id), undo=UnbookSeat(id=e.id), within="1m"),
+                s.step(hop(e.id), undo=clean(e.id)),
+                look(e.id),
+            )
+            async with s.scope():
+                await s.first(look(e.id), s.sleep("1h"))
+                await reserve(s, e.id)
+        while await look(e.id) < 3:
+            try:
+                await s.step(BookSeat(id=e.id), undo=UnbookSeat(id=e.id), within="1m")
+            finally:
+                await clean(e.id)
+            await s.sleep("1d")
+    except StepFailed:
+        await s.compensate()
+        return Refused(id=e.id)
+    s.point_of_no_return()
+    await hop(e.id)
+    return Answered(id=e.id)

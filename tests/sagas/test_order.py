@@ -15,6 +15,7 @@ from contrapas import App, Service
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.draw.edges import graph_of
+from contrapas.draw.svg import svg
 from contrapas.draw.text import text
 from contrapas.runtime import find
 from contrapas.runtime.build import build
@@ -158,6 +159,7 @@ def golden(request: pytest.FixtureRequest, name: str, text: str) -> None:
 def test_the_compiled_form_is_the_committed_one(saga: Any, request: pytest.FixtureRequest) -> None:
     world = build(saga.app.definition())
     golden(request, "machine.txt", text(graph_of(world.machines["place_order"])).rstrip("\n") + "\n")
+    golden(request, "machine.svg", svg(graph_of(world.machines["place_order"])))
 
 
 def without_ids(value: Any) -> Any:

@@ -148,6 +148,7 @@ def graph_from(found: dict[str, Any]) -> Graph:
         states=states,
         edges=edges,
         undos=undos,
+        undo_states=tuple(u.get("state", u["step"]) for u in found["undos"]),
         outcomes=tuple(found["outcomes"]),
         pivots=frozenset(
             (e.source, e.target) for e, f in zip(edges, found["transitions"], strict=True) if f["pivot"]

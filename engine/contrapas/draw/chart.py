@@ -96,18 +96,9 @@ def _arrow(graph: Graph, source: str, target: str, edges: list[Edge]) -> Arrow:
 def _undos(graph: Graph) -> dict[str, list[tuple[str, str]]]:
     """State -> undos in the lane beside it; those of parallel parts stand beside the state that runs them."""
     found: dict[str, list[tuple[str, str]]] = {}
-    used: set[tuple[str, str]] = set()
-    for of, undo in graph.undos:
-        names = {of, f"{of} …"}
-        homes = (
-            [of]
-            if of in graph.states
-            else [s for s, parts in graph.parts.items() if not names.isdisjoint(parts)]
-        )
-        home = next((h for h in homes if (h, of) not in used), homes[0] if homes else "")
-        if home and (home, of) not in used:
-            used.add((home, of))
-            found.setdefault(home, []).append((of, undo))
+    for number, (of, undo) in enumerate(graph.undos):
+        home = graph.undo_states[number] if number < len(graph.undo_states) else of
+        found.setdefault(home, []).append((of, undo))
     return found
 
 

@@ -41,7 +41,10 @@ def data(graph: Graph) -> dict[str, object]:
             }
             for edge in graph.edges
         ],
-        "undos": [{"step": of, "undo": undo} for of, undo in graph.undos],
+        "undos": [
+            {"step": of, "undo": undo, "state": graph.undo_states[n] if n < len(graph.undo_states) else of}
+            for n, (of, undo) in enumerate(graph.undos)
+        ],
         "before_pivot": list(graph.before_pivot),
         "unwinds": {
             label: [{"step": t.of, "undo": t.undo, "certain": t.certain, "word": t.word} for t in taken]

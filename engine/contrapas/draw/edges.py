@@ -78,6 +78,7 @@ def graph_of(machine: Machine, walker: Walker | None = None) -> Graph:
         before_pivot=tuple(dict.fromkeys(t.removeprefix("return ") for t in labels)),
         unwinds={label: _taken(found, words) for label, words in found.words.items()},
         outcomes=machine.outcomes,
+        undo_states=tuple(top.label for top, _ in _undo_sites(walker.program)),
         parts=_parts(walker.program),
         scopes=scopes_of(machine.states),
     )
@@ -195,12 +196,17 @@ def _taken(found: _Found, words: dict[tuple[str, ...], list[set[str]]]) -> tuple
 
 
 def _undos(program: Program) -> tuple[tuple[str, str], ...]:
-    return tuple(
-        (site.label or site.text, undo_text(site))
+    return tuple((site.label or site.text, undo_text(site)) for _, site in _undo_sites(program))
+
+
+def _undo_sites(program: Program) -> list[tuple[Site, Site]]:
+    """(the await, the step with an undo in it), in order of issue."""
+    return [
+        (top, site)
         for top in program.sites
         for site in _flat(top)
         if is_step(site) and undo_of(site) in ("op", "lambda")
-    )
+    ]
 
 
 def _flat(site: Site) -> Iterator[Site]:

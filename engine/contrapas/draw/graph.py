@@ -48,6 +48,8 @@ class Graph:
     unwinds: Mapping[str, tuple[Taken, ...]] = field(default_factory=dict[str, tuple[Taken, ...]])
     """Label of a `compensate` or `unwind` state -> what it takes back, newest first."""
     outcomes: tuple[str, ...] = ()
+    undo_states: tuple[str, ...] = ()
+    """Beside `undos`: label of the state that issues the step, for a step in an `all` the state of that."""
     parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Label of a state that runs several operations side by side -> their names."""
     scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])

@@ -281,7 +281,7 @@ class _Draft:
                 )
                 words = Words(area, way.arrow.lines)
             if way.arrow.pivot:
-                bar = Area(source.right + 8, lower - 14, 5, 20)
+                bar = Area(source.right + 8, lower - 16, 5, 15)
         if way.vertical is not None:
             x = self._rail_x(way.vertical)
             points.append((x, points[-1][1]))
