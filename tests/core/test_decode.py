@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from contrapas.core.decode import Arrival, Doors, Rejected, TopicMapping, decode
+from contrapas.core.decode import Arrival, Doors, Rejected, TopicMapping, decode, mapped
 from contrapas.core.lane import Headers, Record
 from contrapas.core.partition import partition
 from tests.runtime.machines import world_of
@@ -136,3 +136,25 @@ def test_headers_that_cannot_be_trusted_are_refused(headers: Headers, code: str)
 )
 def test_a_key_that_is_none_or_is_not_the_body_s_is_refused(changes: dict[str, Any]) -> None:
     assert _bad(_record(**changes)) == "CP413"
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("/meta/id", "7"),
+        ("/meta/tags/1", "b"),
+        ("/meta/a~1b", "slash"),
+        ("/meta/m~0n", "tilde"),
+        ("/meta/tags/9", ""),
+        ("/meta/tags/x", ""),
+        ("/meta/id/deeper", ""),
+        ("/nothing", ""),
+        ("plain", "as ever"),
+        ("header:kind", "h"),
+        ("", ""),
+    ],
+)
+def test_a_mapping_names_its_fields_by_json_pointer(where: str, found: str) -> None:
+    """RFC 6901."""
+    body = {"meta": {"id": 7, "tags": ["a", "b"], "a/b": "slash", "m~n": "tilde"}, "plain": "as ever"}
+    assert mapped(where, {"kind": b"h"}, body) == found

@@ -73,8 +73,9 @@ _SENT_ON = ("ce_", "cp-", "content-type", "traceparent", "tracestate")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicMapping:
-    """How messages of a user's topic that are no CloudEvents are read. Fields are names in the JSON object of the value
-    or, with a leading `header:`, of a header; `type` may also be `=Name`, the same for every message."""
+    """How messages of a user's topic that are no CloudEvents are read. Fields are JSON pointers into the value
+    (`/meta/id`), plain names of its members or, with a leading `header:`, of a header; `type` may also be `=Name`, the same
+    for every message."""
 
     topic: str
     type: str = ""
@@ -380,13 +381,27 @@ def mapped_type(
 
 
 def mapped(where: str, headers: Mapping[str, bytes], fields: Mapping[str, Any]) -> str:
-    """The text at a mapping's place: a header, or a field of the JSON object; empty when it is not there."""
+    """The text at a mapping's place: a header, a JSON pointer, or a member of the JSON object; empty when it is not there."""
     if not where:
         return ""
     if where.startswith("header:"):
         return headers.get(where[7:], b"").decode(errors="replace")
-    found = fields.get(where)
+    found = pointed(fields, where) if where.startswith("/") else fields.get(where)
     return "" if found is None else found if isinstance(found, str) else str(found)
+
+
+def pointed(value: Any, pointer: str) -> Any:
+    """What a JSON pointer (RFC 6901) names; None when it is not there."""
+    for token in pointer.split("/")[1:]:
+        name = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict):
+            value = cast("dict[str, Any]", value).get(name)
+        elif isinstance(value, list) and name.isascii() and name.isdigit():
+            at = int(name) if len(name) < 8 else len(value)
+            value = value[at] if at < len(value) else None
+        else:
+            return None
+    return value
 
 
 def _time(text: str, now_ms: int) -> int | None:
