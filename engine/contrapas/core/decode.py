@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -397,8 +397,7 @@ def pointed(value: Any, pointer: str) -> Any:
         if isinstance(value, dict):
             value = cast("dict[str, Any]", value).get(name)
         elif isinstance(value, list) and name.isascii() and name.isdigit():
-            at = int(name) if len(name) < 8 else len(value)
-            value = value[at] if at < len(value) else None
+            value = dict(enumerate(cast("Sequence[Any]", value))).get(int(name[:9]))
         else:
             return None
     return value
