@@ -164,12 +164,11 @@ def _encoded(r: InstanceRecord) -> bytes:
 
 
 def _plainly(r: InstanceRecord) -> bytes | None:
-    """The record of a saga that waits for one local step, after another one's result: what most records are. All in one
-    go, for what costs here is the calls. None for any other: `_encoded` writes the same bytes for all of them."""
+    """The record of a saga that waits for one local step and has no more to tell: what most records are. All in one for what costs here is the calls. None for any other: `_encoded` writes the same bytes for all of them."""
     n = r.root
     p = n.pending
     c = r.cause
-    if p is None or len(n.frames) != 1 or c.headers or c.note or r.out or r.unsent or p.types or p.target:
+    if p is None or len(n.frames) != 1 or c.note or r.out or r.unsent or p.types or p.target:
         return None
     if (
         p.deadline is not None
@@ -206,7 +205,14 @@ def _plainly(r: InstanceRecord) -> bytes | None:
     parts += (
         _NO_MORE_OF_NODE,
         word[c.kind], _foreign(c.type), _foreign(c.source), long[len(ident)], ident,
-        long[c.partition], _long(c.offset), b"\x00", long[len(c.value)], c.value, b"\x00",
+        long[c.partition], _long(c.offset),
+    )  # fmt: skip
+    if c.headers:
+        _headers(c.headers, parts)
+    else:
+        parts.append(b"\x00")
+    parts += (
+        long[len(c.value)], c.value, b"\x00",
         r.memory, b"\x00\x00", long[r.undo_count], b"\x00", _BOOL[r.pivoted], _NOTHING_MORE,
     )  # fmt: skip
     return b"".join(parts)

@@ -8,13 +8,15 @@ afterwards is handed over in the middle, so that the author's code runs once.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import MISSING as UNSET
+from dataclasses import fields
+from typing import Any, Final
 
 from contrapas.author.op import MISSING, Op
 from contrapas.author.saga import Saga
 from contrapas.core import frames
 from contrapas.core.copies import copy_undo, moved_frame
-from contrapas.core.envelope import InstanceRecord
+from contrapas.core.envelope import Frame, InstanceRecord, Node, Pending
 from contrapas.core.fresh import fresh_call, fresh_pending
 from contrapas.core.outcomes import keep_step
 from contrapas.core.policies import policy_text
@@ -22,6 +24,41 @@ from contrapas.core.undo import register
 from contrapas.core.work import FATAL, Stretch, Work, next_record
 from contrapas.core.world import UNREAD, Input, StepCall, World
 from contrapas.machine import AWAIT
+
+_KNOWN: Final = {
+    InstanceRecord: "instance saga key version epoch writer run mode on_late status root cause at started_at ended_at "
+    "deadline pivoted cancel outcome outcome_body error unwound undone paused retain_until late_replies_ms undo_count "
+    "start_id start_digest positions seen kept out unsent owed binds parked talk head memory",
+    Node: "frames pending join unwinding undo result error cancel",
+    Frame: "saga graph label slots scopes undo",
+    Pending: "key label visit kind name types attempt deadline retry_at policy body correlate wait_id undo since error "
+    "each_at target undoes",
+}
+
+
+def _unknown(cls: Any) -> tuple[tuple[str, Any], ...]:
+    """Fields that this path was not made for, with their defaults: where one of them is set, it is not walked."""
+    found: list[tuple[str, Any]] = []
+    for f in fields(cls):
+        make: Any = f.default_factory
+        if f.name not in _KNOWN[cls].split() and (f.default is not UNSET or make is not UNSET):
+            found.append((f.name, f.default if make is UNSET else make()))
+    return tuple(found)
+
+
+_OF_RECORD, _OF_NODE, _OF_FRAME, _OF_PENDING = map(_unknown, (InstanceRecord, Node, Frame, Pending))
+_CHANGES: Final = bool(_OF_RECORD or _OF_NODE or _OF_FRAME or _OF_PENDING)
+
+
+def _strange(record: InstanceRecord, pending: Pending) -> bool:
+    """Is a field set that came later than this path?"""
+    looked = (
+        (record, _OF_RECORD),
+        (record.root, _OF_NODE),
+        (record.root.frames[0], _OF_FRAME),
+        (pending, _OF_PENDING),
+    )
+    return any(getattr(of, name) != usual for of, unknown in looked for name, usual in unknown)
 
 
 def straight(
@@ -51,6 +88,8 @@ def straight(
     if event.cause.kind != "result" or (number >= 0 and not (root.undo and root.undo[-1].number == number)):
         return None
     frame = root.frames[0]
+    if record.talk is not None or (_CHANGES and _strange(record, pending)):
+        return None
     plan = world.plans.get(frame.saga)
     if (
         plan is None
