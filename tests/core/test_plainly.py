@@ -13,7 +13,7 @@ import pytest
 
 from contrapas.core import envelope
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node, Pending
-from contrapas.core.envelope_avro import decode, encode
+from contrapas.core.envelope_avro import encode
 from contrapas.core.straight import straight
 from contrapas.core.world import Input
 from tests.core import shop
@@ -71,16 +71,13 @@ FIELDS = [(cls, f.name) for cls in CLASSES for f in fields(cls) if f.name not in
 
 
 @pytest.mark.parametrize(("cls", "name"), FIELDS, ids=[f"{c.__name__}.{n}" for c, n in FIELDS])
-def test_a_field_that_is_set_is_written(cls: Any, name: str) -> None:
+def test_whatever_field_is_set_both_ways_write_the_same(cls: Any, name: str) -> None:
     record = plain().record
     hints = typing.get_type_hints(cls, NAMES)
     setattr(places(record)[cls], name, made(hints[name]))
-    if name == "outcome_body":
-        record.outcome = "OrderConfirmed"
     general = written_in_general(deepcopy(record))
     record.head = record.memory = b""
     assert encode(record) == general
-    assert decode(general) == record
 
 
 def test_the_quick_way_is_the_one_that_is_used() -> None:
