@@ -11,6 +11,7 @@ from contrapas.draw.chart import scheme_of
 from contrapas.draw.edges import graph_of
 from contrapas.draw.graph import START, Graph
 from contrapas.draw.place import picture
+from contrapas.draw.services import choreography, scheme_of_all
 from contrapas.draw.svg import svg
 from contrapas.machine import Edge, State
 from contrapas.runtime.build import build
@@ -107,3 +108,11 @@ def random_graph(seed: int, states: int) -> Graph:
         parts=parts,
         scopes=scopes,
     )
+
+
+@pytest.mark.parametrize("file", ["order/saga.py", "order/observed.py", "travel/saga.py", "claim/saga.py"])
+def test_nothing_overlaps_in_the_picture_of_a_choreography(file: str) -> None:
+    made = find_app(f"{ROOT}/sagas/{file}:app").definition()
+    modes = [(use.saga.name, use.mode, use.on_late) for use in made.sagas]
+    scheme = scheme_of_all(choreography(made.namespace, build(made).machines, modes, made.services))
+    assert faults(picture(scheme)) == []
