@@ -36,6 +36,8 @@ class MessageSpec:
     command: bool = False
     sensitive: bool = False
     """It has a field marked `Sensitive`, at whatever depth."""
+    transient: bool = False
+    """Applied if somebody waits, never kept."""
 
 
 class Event(BaseModel):
@@ -46,6 +48,7 @@ class Event(BaseModel):
     __contrapas_topic__: ClassVar[str] = ""
     __contrapas_key__: ClassVar[str] = ""
     __contrapas_name__: ClassVar[str] = "Event"
+    __contrapas_transient__: ClassVar[bool] = False
 
     def __init_subclass__(
         cls,
@@ -53,6 +56,7 @@ class Event(BaseModel):
         topic: str | None = None,
         key: str | None = None,
         name: str | None = None,
+        transient: bool | None = None,
         **kwargs: Unpack[ConfigDict],
     ) -> None:
         super().__init_subclass__()
@@ -63,6 +67,8 @@ class Event(BaseModel):
             cls.__contrapas_topic__ = _checked(cls, "topic", topic)
         if key is not None:
             cls.__contrapas_key__ = key
+        if transient is not None:
+            cls.__contrapas_transient__ = transient
 
     @classmethod
     def __contrapas_class__(cls) -> type[Self]:
@@ -118,6 +124,10 @@ def message_spec(cls: type[Event]) -> MessageSpec:
 
 def _spec(cls: type[Event]) -> MessageSpec:
     command: bool = Command in cls.__mro__
+    if command and cls.__contrapas_transient__:
+        raise _refusal(
+            cls, "a command is not transient: who sent it waits for an answer", "leave transient= out"
+        )
     if not cls.__contrapas_key__:
         raise _refusal(cls, "it has no key", 'add key="…", the field that names the instance')
     return MessageSpec(
@@ -128,6 +138,7 @@ def _spec(cls: type[Event]) -> MessageSpec:
         replies=_replies(cls) if command else (),
         command=command,
         sensitive=bool(sensitive_paths(cls)),
+        transient=cls.__contrapas_transient__,
     )
 
 

@@ -9,6 +9,7 @@ context variable names.
 | command, ask | registered name of the command class | the command instance | |
 | local | registered name of the `@step` | (args, kwargs) | |
 | wait | `A|B` | tuple of event classes | |
+| cancel | registered name of the `@saga` | (key, reason) | |
 | sleep | `sleep` | None; `within_ms` or `until` says how long | |
 | all, first | `all(A,B)` | None | the operations |
 | frame | registered name of the `@saga` | (args, kwargs), without `s` | |
@@ -60,6 +61,7 @@ class Op(Generic[R_co]):
         "children",
         "correlate",
         "fail_fast",
+        "fresh",
         "kind",
         "label",
         "listed",
@@ -67,6 +69,7 @@ class Op(Generic[R_co]):
         "name",
         "retry",
         "undo",
+        "undo_failed",
         "until",
         "value",
         "within_ms",
@@ -102,6 +105,10 @@ class Op(Generic[R_co]):
         self.fail_fast = fail_fast
         self.label = label
         """`label=` as written, else empty; the state's label comes from the compiler."""
+        self.fresh = False
+        """Of a wait: only events that are read after the record which began it."""
+        self.undo_failed = False
+        """Undo it after a definite failure too."""
         self.attempt_ms: int | None = None
         """Length of one attempt, where the author said it; `within=` may not be shorter (CP850)."""
         self.listed: bool = False

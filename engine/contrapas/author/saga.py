@@ -54,7 +54,8 @@ class Activation:
         self.effects: list[tuple[Any, ...]] = []
         """In program order: `("emit", event)`, `("pivot",)`, `("deadline", within_ms, until)`, `("enter", scope)`,
         `("enter", scope, within_ms, until)`, `("leave", scope)`, `("kill",)`: what is in flight in the scope ends here,
-        `("reply", name of the command, event)`, `("show", model)`, `("note", text)`; where operations are begun
+        `("reply", name of the command, event)`, `("show", model)`, `("note", text)`,
+        `("tell", command, after_ms)`; where operations are begun
         `("begin", pending, op)`, `("cancel", pending)`."""
         self.logger = logger
 
@@ -88,6 +89,7 @@ class Saga(Joins, Multitude, Flying, Talk):
         /,
         *,
         undo: Undoing | Callable[[Ok], Undoing] | None = ...,
+        undo_failed: bool = False,
         within: Duration | None = None,
         until: datetime | None = None,
         retry: Retry | None = None,
@@ -100,6 +102,7 @@ class Saga(Joins, Multitude, Flying, Talk):
         /,
         *,
         undo: Undoing | Callable[[T], Undoing] | None = ...,
+        undo_failed: bool = False,
         within: Duration | None = None,
         until: datetime | None = None,
         retry: Retry | None = None,
@@ -111,6 +114,7 @@ class Saga(Joins, Multitude, Flying, Talk):
         /,
         *,
         undo: Any = MISSING,
+        undo_failed: bool = False,
         within: Duration | None = None,
         until: datetime | None = None,
         retry: Retry | None = None,
@@ -119,11 +123,12 @@ class Saga(Joins, Multitude, Flying, Talk):
         """One step: a command's success reply, or what the operation gives; `StepFailed` when it ends otherwise.
 
         undo: a command, a step call, a lambda from the reply to one of them, or None: nothing to take back.
+        undo_failed: take it back after a definite failure too, for participants that leave traces when they fail.
         within: covers all attempts; then the outcome is unknown. retry: repeats unknown outcomes.
         """
         if not isinstance(op, Op):
             op = Op("command", message_spec(type(op)).name, op)
-        return _with(op, undo, within, until, retry, label)
+        return _with(op, undo, undo_failed, within, until, retry, label)
 
     @overload
     def ask(
@@ -132,6 +137,7 @@ class Saga(Joins, Multitude, Flying, Talk):
         /,
         *,
         undo: Undoing | Callable[[Ok], Undoing] | None = ...,
+        undo_failed: bool = False,
         retry: Retry | None = None,
         label: str = "",
     ) -> Op[Ok | Fail]: ...
@@ -144,6 +150,7 @@ class Saga(Joins, Multitude, Flying, Talk):
         within: Duration = ...,
         until: datetime = ...,
         undo: Undoing | Callable[[Ok], Undoing] | None = ...,
+        undo_failed: bool = False,
         retry: Retry | None = None,
         label: str = "",
     ) -> Op[Ok | Fail | Timeout]: ...
@@ -153,6 +160,7 @@ class Saga(Joins, Multitude, Flying, Talk):
         /,
         *,
         undo: Any = MISSING,
+        undo_failed: bool = False,
         within: Duration | None = None,
         until: datetime | None = None,
         retry: Retry | None = None,
@@ -160,7 +168,7 @@ class Saga(Joins, Multitude, Flying, Talk):
     ) -> Op[Any]:
         """A command whose outcome is a value: the success, a failure, or, with `within=`, a `Timeout`."""
         op: Op[Any] = Op("ask", message_spec(type(command)).name, command)
-        return _with(op, undo, within, until, retry, label)
+        return _with(op, undo, undo_failed, within, until, retry, label)
 
     @overload
     def sleep(self, duration: Duration, /, *, label: str = "") -> Op[None]: ...
@@ -344,8 +352,15 @@ def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _with(
-    op: Op[Any], undo: Any, within: Duration | None, until: datetime | None, retry: Retry | None, label: str
+    op: Op[Any],
+    undo: Any,
+    undo_failed: bool,
+    within: Duration | None,
+    until: datetime | None,
+    retry: Retry | None,
+    label: str,
 ) -> Op[Any]:
+    op.undo_failed = undo_failed
     if undo is not MISSING:
         op.undo = undo
     op = limited(op, within, until, "within=")

@@ -6,16 +6,18 @@ None of these is awaited (`s.cancel` excepted): they are noted in the activation
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from contrapas.author.asked import ask_of
-from contrapas.author.event import Event, message_spec
+from contrapas.author.duration import Duration, duration_ms
+from contrapas.author.event import Command, Event, message_spec
+from contrapas.author.op import Op
 
 if TYPE_CHECKING:
-    from contrapas.author.saga import Activation
+    from contrapas.author.saga import Activation, SagaDef
 
 Reply = TypeVar("Reply", bound=Event)
 Reply_contra = TypeVar("Reply_contra", bound=Event, contravariant=True)
@@ -63,3 +65,17 @@ class Talk:
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a note is text, not {type(text).__name__}")
         self._activation.effects.append(("note", " ".join(text.split())[:1000]))
+
+    def tell(self, command: Command[Any, Any], /, *, after: Duration | None = None) -> None:
+        """Send a command one way: nobody waits for an answer. It leaves with this transition, or `after` a while: a timer
+        of the record, dropped when the saga ends."""
+        if not message_spec(type(command)).command:  # pyright: ignore[reportUnknownArgumentType]
+            raise TypeError(f"tell() sends a command; for {type(command).__name__} there is s.emit")
+        ms = None if after is None else duration_ms(after, what="after=", zero=True)
+        self._activation.effects.append(("tell", command, ms))
+
+    def cancel(
+        self, other: SagaDef[..., Any], key: str, /, *, reason: str = "", label: str = ""
+    ) -> Op[str | None]:
+        """Cancel another instance. Gives its status once it has ended, parked or refused; None if there is none."""
+        return Op("cancel", other.name, (key, reason), label=label)

@@ -21,6 +21,8 @@ class MessageType:
     """Of a command: success first."""
     command: bool = False
     sensitive: bool = False
+    transient: bool = False
+    """Applied if somebody waits, else a recorded no-op; never kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -203,6 +203,7 @@ class Registry:
             replies=tuple(message_spec(r).name for r in spec.replies),
             command=spec.command,
             sensitive=spec.sensitive,
+            transient=spec.transient,
         )
         self._entries[cls] = self.messages[spec.name] = entry
         for reply in spec.replies:

@@ -16,7 +16,7 @@ from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
 from contrapas.codec.registry import hints_of
-from contrapas.compiler import constants, inflight, manifold, scopes, trees
+from contrapas.compiler import constants, conversation, inflight, manifold, scopes, trees
 from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError, DataError
@@ -24,14 +24,16 @@ from contrapas.machine.ir import Site
 
 UNRESOLVED: Final = object()
 OPERATIONS: Final = frozenset(
-    {"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate", "next", "some"}
-)
+    {
+        "step", "ask", "wait", "sleep", "all", "first", "map", "child", "cancel", "compensate", "next", "some",
+    }
+)  # fmt: skip
 IMMEDIATE: Final = frozenset(
-    {"begin", "reply", "show", "note", "emit", "point_of_no_return", "deadline", "key", "log"}
+    {"begin", "reply", "show", "note", "tell", "emit", "point_of_no_return", "deadline", "key", "log"}
 )
 LATER: Final = frozenset(
     {
-        "tell", "cancel", "link",
+        "link",
         "queue", "limit", "lock",
     }
 )  # fmt: skip
@@ -316,6 +318,8 @@ class Operations:
         site.arguments = tuple(classes)
         found = Found(site)
         self.options(node, found)
+        if conversation.foreign_command(self.refusals, at, site):
+            return None
         site.result = union((*classes, *((Timeout,) if site.has_within else ())))
         return found
 
@@ -449,13 +453,20 @@ class Operations:
                 site.correlate, site.correlated = True, value
             elif name == "undo":
                 self._undo(keyword, found)
+            elif name in ("fresh", "undo_failed"):
+                conversation.switch(self.refusals, site, name, value)
             elif name is None:
                 self.refusals.add(keyword, "CP100", "options of an operation as **mapping", "write them out")
+        conversation.undoes_failures(self.refusals, node, found)
         if limit is not None:
             constants.fits(
                 self.refusals, limit[0], site, limit[1], retry if isinstance(retry, Retry) else None
             )
         return found
+
+    def _cancel(self, node: ast.Call, path: str, at: ast.AST) -> Found | None:
+        found = conversation.cancel_site(self, node, path, at)
+        return None if found is None else self.options(node, found)
 
     def _policy(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Call) and self.resolve(node.func) is Retry:

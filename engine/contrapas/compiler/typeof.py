@@ -44,8 +44,10 @@ from contrapas.machine.ir import Site
 Env = Mapping[str, Any]
 _COMPOSED: Final[dict[str, Any]] = {"@enumerate": enumerate, "@zip": zip, "@reversed": reversed}
 _OPERATIONS: Final = frozenset(
-    {"step", "ask", "wait", "sleep", "all", "first", "map", "child", "compensate", "next", "some"}
-)
+    {
+        "step", "ask", "wait", "sleep", "all", "first", "map", "child", "cancel", "compensate", "next", "some",
+    }
+)  # fmt: skip
 
 
 class Typing:

@@ -15,7 +15,7 @@ from contrapas.core.copies import copy_cause
 from contrapas.core.envelope import Cause, InstanceRecord, Talk
 from contrapas.core.plans import START
 from contrapas.core.reread import keepable, reread
-from contrapas.core.talk import talk_of
+from contrapas.core.talk import STATUS, talk_of
 from contrapas.core.waits import KEPT_BYTES_MAX, KEPT_MAX, ahead
 from contrapas.core.work import Work, remember
 from contrapas.core.world import Input, World
@@ -115,8 +115,8 @@ def renewed(fresh: InstanceRecord, old: InstanceRecord, event: Input) -> Instanc
     fresh.unsent = [] if event.published else [*old.unsent, *old.out]
     fresh.binds = list(old.binds)
     before, now = talk_of(old), talk_of(fresh)
-    waiting = {c.id for c in before.next_start}
-    asked = [a for a in before.asked if a.id in waiting and a.name not in {n.name for n in now.asked}]
+    heard = {a.name for a in now.asked}
+    asked = [a for a in before.asked if a.type != STATUS and a.name not in heard]
     talk = replace(now, asked=[*now.asked, *asked], answers=before.answers, undone=before.undone)
     fresh.talk = talk if talk != Talk() else None
     return fresh

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from contrapas.core import messages
-from contrapas.core.envelope import ENDED, Answered, Asked, InstanceRecord
+from contrapas.core.envelope import ENDED, Answered, Asked, InstanceRecord, Tell
 from contrapas.core.outcomes import dump_body
 from contrapas.core.talk import STATUS, UNDONE_MAX, answered, talk_of
 from contrapas.core.work import Work
@@ -30,6 +30,8 @@ def asked_of(
     said = {n: headers.get(n, b"").decode(errors="replace") for n in _WAY}
     instance = said["ce_correlationid"]
     way = said["cp-reply-to"]
+    if not way and "cp-reply-to" in headers:  # a one-way command
+        return Asked(name=digest[:8].hex(), id=ident, type=type_name, to="", instance="", run="")
     lane = f"{world.namespace}.in"
     if not (way == "memory" or _is_door(way, lane)):
         mt = world.types.messages.get(type_name)
@@ -135,10 +137,43 @@ def repeat(work: Work, ask: Asked, done: Answered) -> None:
         work.record.out.append(messages.reply(work.record, ask, done, work.world, work.at))
 
 
+def tell(work: Work, command: Any, after: int | None) -> None:
+    """`s.tell`: now, or as a timer of the record."""
+    record = work.record
+    mt = work.type_of(command)
+    key, body = messages.key_of(mt, command), dump_body(command)
+    if work.observe:
+        work.note(f"tell {mt.name}")
+    elif after is None:
+        ident = f"{record.instance}@{record.version}#{len(record.out)}"
+        record.out.append(messages.tell(record, mt, ident, key, body, work.world, work.at))
+    else:
+        talk = talk_of(record)
+        ident = f"{record.instance}@{record.version}#t{len(talk.tells)}"
+        later = Tell(id=ident, at=work.at + after, type=mt.name, key=key, body=body)
+        record.talk = replace(talk, tells=[*talk.tells, later])
+
+
+def told(work: Work, ident: str) -> bool:
+    """The time of a delayed one has come."""
+    talk = talk_of(work.record)
+    due = next((t for t in talk.tells if t.id == ident and t.at <= work.at), None)
+    if due is None:
+        return False
+    work.record.talk = replace(talk, tells=[t for t in talk.tells if t is not due])
+    mt = work.types.messages[due.type]
+    work.record.out.append(messages.tell(work.record, mt, ident, due.key, due.body, work.world, work.at))
+    return True
+
+
 def close(work: Work) -> None:
-    """The instance has ended: what is unanswered is declined."""
-    for ask in talk_of(work.record).asked:
-        if ask.type != STATUS:
+    """The instance has ended: what is unanswered is declined, but for what starts the next run."""
+    if talk_of(work.record).tells:
+        work.record.talk = replace(talk_of(work.record), tells=[])
+    talk = talk_of(work.record)
+    waiting = {dict(cause.headers).get("cp-ask", b"").decode() for cause in talk.next_start}
+    for ask in talk.asked:
+        if ask.type != STATUS and ask.name not in waiting:
             decline(work, ask, CLOSED)
 
 

@@ -123,6 +123,7 @@ def copy_undo(old: UndoEntry) -> UndoEntry:
     new.owed_until = old.owed_until
     new.pending = old.pending
     new.note = old.note
+    new.undo_failed = old.undo_failed
     new.raw = b""
     return new
 

@@ -225,7 +225,7 @@ def _event(a: Arrival, doors: Doors) -> None:
     a.stale = mapping is not None and mapping.stale == "accept"
     if a.in_reply_to and a.kind == "event":
         a.kind = "reply"
-    if a.kind == "reply" and a.outcome in ("error", "declined", "done") and not a.type:
+    if a.kind == "reply" and not a.type and (a.in_reply_to or a.outcome in ("error", "declined")):
         a.body = load_json(a.value)
         return
     message = doors.types.messages.get(a.type)

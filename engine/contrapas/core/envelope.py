@@ -163,6 +163,8 @@ class UndoEntry:
     """The undo in flight."""
     note: str = ""
     """Why an operator skipped it."""
+    undo_failed: bool = False
+    """It is undone after a definite failure too."""
     raw: bytes = field(default=b"", compare=False, repr=False)
     """Its Avro bytes, once written: an entry that stands in a record does not change any more."""
 

@@ -511,7 +511,7 @@ def _entry(e: UndoEntry) -> bytes:
     else:
         parts.append(_SOME)
         _pending(e.pending, parts)
-    parts.append(_text(e.note))
+    parts += (_text(e.note), _BOOL[e.undo_failed])
     return b"".join(parts)
 
 

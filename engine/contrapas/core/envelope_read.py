@@ -300,6 +300,7 @@ def _entry(r: Reader) -> UndoEntry:
         owed_until=r.maybe(),
         pending=_pending(r) if r.some() else None,
         note=r.text(),
+        undo_failed=r.truth(),
     )
     r.depth -= 1
     entry.raw = r.data[began : r.at]

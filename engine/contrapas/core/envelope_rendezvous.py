@@ -48,6 +48,7 @@ def encode(r: Rendezvous) -> bytes:
                     "event": b.event,
                     "tries": b.tries,
                     "next": b.next,
+                    "passed": b.passed,
                 }
                 for b in r.binds
             ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contrapas.author.duration import duration_text
 from contrapas.author.timeout import Timeout
-from contrapas.core import cancel, children, limits, settle, undo, unwind, waits
+from contrapas.core import cancel, children, commands, limits, settle, undo, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Pending, UndoEntry
 from contrapas.core.outcomes import failed
@@ -27,6 +27,8 @@ def fire(work: Work, name: str) -> bool:
             return _grace(work)
         case "bind":
             return waits.resend(work, rest)
+        case "tell":
+            return commands.told(work, rest)
         case "within" | "sleep" | "retry" | "each":
             return _operation(work, what, rest)
         case _:

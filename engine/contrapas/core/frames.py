@@ -267,6 +267,8 @@ def _effects(work: Work, line: Line, frame: Frame) -> Frame:
             case ("kill",):
                 flight.kill(work, line)
                 frame = node.frames[-1]
+            case ("tell", command, after):
+                commands.tell(work, command, after)
             case ("deadline", within, until):
                 work.record.deadline = (
                     work.at + within if within is not None else int(until.timestamp() * 1000)

@@ -29,6 +29,8 @@ def issue(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         line.node.pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     elif kind == "child":
         _child(work, line, label, op)
+    elif kind == "cancel":
+        _cancel(work, line, label, op)
     elif kind == "map":
         _map(work, line, label, op)
     elif kind == "frame":
@@ -105,7 +107,10 @@ def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     if value and value != work.record.key:
         pending.correlate = value
         pending.wait_id = pending.key
-        waits.bind(work, pending)
+        waits.bind(work, pending, fresh=op.fresh)
+        return
+    if op.fresh:
+        waits.drop_kept(work, pending.types)
         return
     cause = waits.take_kept(work, pending.types)
     if cause is not None:
@@ -152,6 +157,18 @@ def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     pending.body = items.body_of(op, [plan.dump(((item,), {})) for item in op.value])
     pending.undo = items.register(work, line.node.undo, op, pending)
     line.node.pending = pending
+
+
+def _cancel(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    """Ask another instance to end; it answers when it has."""
+    if work.observe:
+        raise DataError("CP721", f"{label}: an observed saga cancels nobody", fix="app.orchestrate(…)")
+    key, reason = str(op.value[0]), str(op.value[1])
+    messages.checked_key(key, label)
+    pending = _pending(work, line, label, op, deadline=None)
+    pending.target = key
+    line.node.pending = pending
+    work.record.out.append(messages.cancel(work.record, pending, reason, work.world))
 
 
 def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:

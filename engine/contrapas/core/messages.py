@@ -6,6 +6,7 @@ Ids are derived: a command's id is its idempotency key, the same at every attemp
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -150,16 +151,52 @@ def _reply_to(world: World, mt: MessageType) -> bytes:
     return _reply_topic(world.namespace, first.topic if first is not None else "")
 
 
+def cancel(record: InstanceRecord, pending: Pending, reason: str, world: World) -> Message:
+    """What asks another instance to end, and to say when it has."""
+    raw = pending.target.encode()
+    headers: Headers = (
+        ("cp-kind", b"operate"),
+        ("cp-to", f"{pending.name}/{pending.target}".encode()),
+        ("ce_id", pending.key.encode()),
+        ("ce_source", f"/contrapas/{world.namespace}/{record.saga}".encode()),
+        ("ce_correlationid", record.instance.encode()),
+        ("cp-reply-to", f"{world.namespace}.in".encode()),
+        _JSON,
+    )
+    body = json.dumps({"verb": "cancel", "reason": reason[:1000]}, ensure_ascii=False).encode()
+    return Message(to="in", key=raw, value=body, headers=headers, id=pending.key)
+
+
+def tell(
+    record: InstanceRecord, mt: MessageType, ident: str, key: str, body: str, world: World, at: int
+) -> Message:
+    """A command that nobody waits for: it names no way back."""
+    raw = key.encode()
+    headers = (
+        ("ce_id", ident.encode()),
+        *_fixed(world.namespace, record.saga, mt.name),
+        ("ce_subject", raw),
+        ("ce_time", time_text(at)),
+        ("ce_partitionkey", raw),
+        ("ce_causationid", record.cause.id.encode()),
+        ("cp-kind", b"command"),
+        ("cp-reply-to", b""),
+        *trace_headers(record.cause),
+    )
+    return Message(
+        to=mt.topic or "in", key=raw, value=_checked(body.encode(), mt.name), headers=headers, id=ident
+    )
+
+
 def key_of(mt: MessageType, body: Any) -> str:
     """The key a message travels under: the text of its key field."""
     value = getattr(body, mt.key)
     key = value if isinstance(value, str) else str(value)
+    return checked_key(key, f"{mt.name}.{mt.key}", f"/{mt.key}")
+
+
+def checked_key(key: str, what: str, path: str = "") -> str:
+    """The key itself. DataError CP413 for what is none."""
     if not 0 < len(key.encode()) <= 200 or "\0" in key:
-        raise DataError(
-            "CP413",
-            f"{mt.name}.{mt.key} is no key",
-            path=f"/{mt.key}",
-            expected="1 to 200 bytes",
-            got=key[:80],
-        )
+        raise DataError("CP413", f"{what} is no key", path=path, expected="1 to 200 bytes", got=key[:80])
     return key

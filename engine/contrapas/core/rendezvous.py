@@ -44,6 +44,8 @@ class Bind:
     """Id of the event under delivery, empty: none."""
     tries: int = 0
     next: int = 0
+    passed: list[str] = field(default_factory=empty(list[str]))
+    """Ids of events that were there before a wait for what is new: they stay for others."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +170,7 @@ def _until(at: int, until: int | None) -> int:
     return at + EARLY_TTL_MS if until is None else max(at, min(until, at + EARLY_TTL_MS))
 
 
-def bind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:
+def bind(r: Rendezvous, *, wait_id: str, instance: str, at: int, fresh: bool = False) -> Meeting:
     """An instance waits here. The same wait again gets the same answer."""
     for known in r.binds:
         if known.wait_id == wait_id:
@@ -179,7 +181,8 @@ def bind(r: Rendezvous, *, wait_id: str, instance: str, at: int) -> Meeting:
             return Meeting(
                 False, "refused", duties=(Bound(instance, wait_id, "refused", reason),), code="CP848"
             )
-    r.binds.append(Bind(wait_id=wait_id, instance=instance, since=at))
+    passed = [e.id for e in r.early] if fresh else []
+    r.binds.append(Bind(wait_id=wait_id, instance=instance, since=at, passed=passed))
     duties: tuple[Deliver | Bound, ...] = (Bound(instance, wait_id, "ok"), *_match(r, at))
     _touch(r, at)
     return Meeting(True, "bound", duties=duties)
@@ -223,6 +226,13 @@ def collect(r: Rendezvous, taken: frozenset[str] | set[str], *, at: int) -> bool
     return True
 
 
+def let_go(r: Rendezvous) -> int:
+    """Of a transient type: what is not under delivery is not kept. Gives how many."""
+    there = waiting(r)
+    r.early = [e for e in r.early if e not in there]
+    return len(there)
+
+
 def waiting(r: Rendezvous) -> list[Early]:
     """Early events that are not under delivery, oldest first."""
     busy = {b.event for b in r.binds if b.event}
@@ -259,8 +269,13 @@ def timer(r: Rendezvous, *, at: int) -> Meeting:
 
 def _match(r: Rendezvous, at: int) -> tuple[Deliver, ...]:
     free = [b for b in r.binds if not b.event]
+    there = waiting(r)
     out: list[Deliver] = []
-    for b, e in zip(free, waiting(r), strict=False):
+    for b in free:
+        e = next((e for e in there if e.id not in b.passed), None)
+        if e is None:
+            continue
+        there.remove(e)
         b.event, b.tries, b.next = e.id, 0, at + _FIRST_RESEND_MS
         out.append(Deliver(b.instance, b.wait_id, e))
     return tuple(out)

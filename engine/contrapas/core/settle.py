@@ -7,6 +7,7 @@ recorded no-op.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from contrapas.author.retry import Retry
 from contrapas.core import ends, items, unwind, waits
@@ -78,6 +79,12 @@ def outcome(work: Work, line: Line, pending: Pending, event: Input) -> bool:
         return _local(work, line, pending, event)
     if pending.kind == "child":
         return _child(work, line, pending, event)
+    if pending.kind == "cancel":
+        line.node.pending = None
+        body: dict[str, Any] = event.body if isinstance(event.body, dict) else {}
+        status: object = body.get("status")
+        work.resume(line, status if isinstance(status, str) else None)
+        return True
     if pending.kind == "map":
         return _map(work, line, pending)
     if pending.kind == "wait":
@@ -295,6 +302,8 @@ def _late(work: Work, event: Input, match: Callable[[UndoEntry], bool]) -> bool:
         for path, entry in walk(line.node.undo):
             if entry.status == "unknown" and match(entry):
                 verdict = _said(entry, event)
+                if verdict == "failed" and entry.undo_failed:
+                    verdict = "done"
                 if verdict:
                     entry = edit(line.node.undo, path)
                     entry.status = verdict

@@ -82,7 +82,7 @@ def _start(
                 continue
             stopped = parking.parked(_born(event, world, before), event, why, None)
             stopped.kept += behind or []
-            return _parked(stopped)
+            return _parked(stopped, event, world)
         made.collected = collected
         return made
     raise AssertionError
@@ -141,7 +141,7 @@ def _stepped_aside(record: InstanceRecord, event: Input, world: World, said: str
     except (*FATAL, Damaged):
         raise
     except Exception as why:  # noqa: BLE001  whatever it is, it parks this one instance
-        return _parked(parking.parked(next_record(record, event), event, why, record))
+        return _parked(parking.parked(next_record(record, event), event, why, record), event, world)
 
 
 def _asked_again(record: InstanceRecord, event: Input, world: World) -> Transition:
@@ -203,7 +203,7 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
             if isinstance(why, _Unappliable) and (stopped := _stop_at(record, event, world, why)) is not None:
                 return stopped
             why = why.why if isinstance(why, _Unappliable) else why
-            return _parked(parking.parked(next_record(record, event), event, why, record))
+            return _parked(parking.parked(next_record(record, event), event, why, record), event, world)
     raise AssertionError
 
 
@@ -235,6 +235,9 @@ def _event(work: Work, event: Input) -> str:
         return "applied"
     record = work.record
     late = bool(event.in_reply_to) or event.cause.kind == "result"
+    if passing(work.world, event):
+        work.note("no-op: nobody waits")
+        return "no-op"
     if not late and record.ended_at is None and waits.ahead(work.world, record, event.type):
         cause = keepable(event)
         if not waits.room(record, cause):
@@ -256,6 +259,12 @@ def _event(work: Work, event: Input) -> str:
         else "no-op: not awaited"
     )
     return "no-op" if ask is None else "declined"
+
+
+def passing(world: World, event: Input) -> bool:
+    """A transient event: it counts where somebody waits, and is never kept."""
+    mt = world.types.messages.get(event.type)
+    return mt is not None and mt.transient
 
 
 def _deliver(work: Work, before: InstanceRecord, event: Input) -> str:
@@ -324,8 +333,10 @@ def _refusal(record: InstanceRecord, verb: str) -> str:
 
 
 def _verb(work: Work, event: Input) -> str:
-    """What an operator says."""
+    """What an operator says, or another saga."""
     record = work.record
+    if event.ask is not None:
+        commands.heard(record, event.ask)
     match event.outcome:
         case "pause":
             record.paused = True
@@ -360,6 +371,8 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
         return Transition(record=None, verdict="no-op", reason="held; it will be delivered again")
     if record.ended_at is not None and not record.owed:
         return _nothing(record, event, world, "no-op: finished")
+    if passing(world, event):
+        return _nothing(record, event, world, "no-op: nobody waits")
     cause = keepable(event)
     if kind != "result" and not waits.room(record, cause):
         if event.ask is not None:
@@ -511,8 +524,10 @@ def _fitting(record: InstanceRecord) -> bytes:
     return value
 
 
-def _parked(stopped: InstanceRecord) -> Transition:
+def _parked(stopped: InstanceRecord, event: Input, world: World) -> Transition:
     """The record of an instance that stands still; it fits in any case."""
+    if stopped.talk is not None:
+        commands.report(Work(stopped, event, world))
     value = encode(parking.fitting(stopped))
     assert stopped.parked is not None
     code, reason = stopped.parked.code, stopped.parked.error

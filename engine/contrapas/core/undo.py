@@ -48,6 +48,7 @@ def register(
         kind="",
         name="",
         types=types,
+        undo_failed=op.undo_failed,
     )
     if op.kind == "local":
         entry.step = op.name
@@ -174,7 +175,7 @@ def settle(work: Work, number: int, status: str, *, reply: str = "", lost: bool 
         if entry.kind == "map":
             items.spread(work, entry)
             return
-        entry.status = status
+        entry.status = "done" if status == "failed" and entry.undo_failed else status
         if status == "done" and entry.needs_reply:
             entry.reply = reply
         if status == "unknown":

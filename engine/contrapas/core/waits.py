@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 
+from contrapas.core import commands
 from contrapas.core.copies import copy_pending
 from contrapas.core.envelope import Cause, InstanceRecord, Node, Pending
 from contrapas.core.plans import START
+from contrapas.core.reread import reread
 from contrapas.core.undo import lines
 from contrapas.core.work import Work
 from contrapas.core.world import Input, World
@@ -60,10 +62,24 @@ def take_kept(work: Work, types: tuple[str, ...]) -> Cause | None:
     return None
 
 
-def bind(work: Work, pending: Pending) -> None:
-    """Ask the rendezvous of every awaited type for events of a foreign key."""
+def drop_kept(work: Work, types: tuple[str, ...]) -> None:
+    """A wait for what is new: what the instance has kept of these types is let go."""
+    record = work.record
+    old = [c for c in record.kept if c.type in types and c.kind != "result"]
+    if not old:
+        return
+    record.kept = [c for c in record.kept if c not in old]
+    for cause in old:
+        ask = reread(cause, record, work.world, work.at).ask
+        if ask is not None:
+            commands.decline(work, ask, commands.CLOSED)
+        work.note(f"no-op: {cause.type} {cause.id} came before the wait")
+
+
+def bind(work: Work, pending: Pending, *, fresh: bool = False) -> None:
+    """Ask the rendezvous of every awaited type for events of a foreign key. fresh: for those that come from now on."""
     for name in pending.types:
-        _post(work, "bind", name, pending.correlate, pending.wait_id)
+        _post(work, "fresh" if fresh else "bind", name, pending.correlate, pending.wait_id)
 
 
 def leave(work: Work, pending: Pending, *, but: str = "") -> None:
@@ -108,7 +124,10 @@ def _send(work: Work, bound: Pending) -> None:
         "wait_id": bound.wait_id,
         "instance": work.record.instance,
     }
-    work.send_rendezvous(bound.kind, bound.correlate, json.dumps(body, ensure_ascii=False))
+    kind = bound.kind
+    if kind == "fresh":
+        kind, body["fresh"] = "bind", "yes"
+    work.send_rendezvous(kind, bound.correlate, json.dumps(body, ensure_ascii=False))
 
 
 def resend(work: Work, key: str) -> bool:
@@ -126,12 +145,12 @@ def resend(work: Work, key: str) -> bool:
 
 def acknowledged(work: Work, event: Input) -> None:
     """`bound` from a rendezvous. Refused: another instance waits there already, and this one parks (CP848)."""
-    kind = "unbind" if event.outcome == "gone" else "bind"
+    kinds = ("unbind",) if event.outcome == "gone" else ("bind", "fresh")
     record = work.record
     met = [
         b
         for b in record.binds
-        if b.wait_id == event.wait_id and b.kind == kind and event.type in ("", b.name)
+        if b.wait_id == event.wait_id and b.kind in kinds and event.type in ("", b.name)
     ]
     if not met:
         work.note("no-op: not asked")

@@ -30,6 +30,7 @@ KNOWN: Final = frozenset(
         "all",
         "first",
         "frame",
+        "cancel",
         "compensate",
         "unwind",
     }

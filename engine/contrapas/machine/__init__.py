@@ -45,6 +45,7 @@ KINDS: Final = (
     "next",  # s.next(a, b)
     "join",  # the end of a scope or function waits for what it began (made by the compiler)
     "compensate",  # s.compensate()
+    "cancel",  # s.cancel(other, key): another instance
     "unwind",  # a scope that failed takes back what was done in it (made by the compiler)
 )
 

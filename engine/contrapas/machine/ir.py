@@ -193,6 +193,10 @@ class Site:
     """Of an awaited handle: the expression that gives it, as written."""
     ignores: bool = False
     """Of `some`: what is still in flight at the end may go on."""
+    fresh: bool = False
+    """Of a wait: events that the instance has kept do not count."""
+    undo_failed: bool = False
+    """Undone after a definite failure too."""
 
     def takes(self) -> tuple[Any, ...]:
         """Event classes that are applied when the instance stands here."""

@@ -24,6 +24,7 @@ from contrapas.core.messages import reply_message
 from contrapas.core.parking import fitting, keeps_messages, parked, undeliverable
 from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import digest_of, parse_wait_key
+from contrapas.core.talk import STATUS
 from contrapas.core.timers import timers
 from contrapas.core.transition import transition
 from contrapas.core.work import next_record
@@ -306,9 +307,29 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
     if a.kind == "operate" and str(a.body.get("verb")) not in VERBS:
         bury_input(p, batch, a.record, "CP419", f"no such verb: {str(a.body.get('verb'))[:40]!r}", instance)
         return
-    account(
-        p, batch, a, instance, transition_of(p, batch, input_of(a, instance, a.kind, p.setting.world)), ()
+    event = input_of(a, instance, a.kind, p.setting.world)
+    change = transition_of(p, batch, event)
+    if event.ask is not None and a.kind == "operate" and change is not None and change.record is None:
+        _status(p, batch, instance, event.ask, record.status)
+    account(p, batch, a, instance, change, ())
+
+
+def watcher_of(a: Arrival) -> Asked | None:
+    """Of an operation that a saga asked for: who is to hear the status at the end."""
+    instance = a.headers.get("ce_correlationid", b"").decode(errors="replace")
+    if "/" not in instance or not a.id or "cp-parent" in a.headers or not a.reply_to:
+        return None
+    name = hashlib.sha256(f"{STATUS}\0{a.id}".encode()).hexdigest()[:16]
+    return Asked(name=name, id=a.id, type=STATUS, to="in", instance=instance[:600])
+
+
+def _status(p: Partition, batch: Batch, instance: str, ask: Asked, status: str | None) -> None:
+    """What a saga that cancels another one is told where no record of that one says it."""
+    done = Answered(
+        name=ask.name, id=ask.id, type="", body=json.dumps({"status": status}), good=True, asked=STATUS
     )
+    saga, _, key = instance.partition("/")
+    post(p, batch, saga, key, f"{ask.id}#status", ask, done)
 
 
 def account(
@@ -348,6 +369,8 @@ def _nobody(p: Partition, batch: Batch, a: Arrival, code: str) -> None:
     """No instance and no saga for it: said to a door, a dead letter otherwise."""
     said = Answer("", "", a.to, "absent", code, f"no instance {a.to or a.key}")
     tell(batch, a.headers, said)
+    if a.kind == "operate" and (ask := watcher_of(a)) is not None:
+        _status(p, batch, a.to, ask, None)
     if a.kind in ("query", "bound", "operate"):
         p.counts.ignored += 1
         return
@@ -424,6 +447,7 @@ def input_of(a: Arrival, instance: str, kind: str, world: World) -> Input:
     if kind == "start":
         event.parent = a.headers.get("cp-parent", b"").decode(errors="replace")
     elif kind == "operate":
+        event.ask = watcher_of(a)
         event.outcome, event.reason = str(a.body["verb"]), str(a.body.get("reason", ""))
     elif kind == "bound":
         body: dict[str, Any] = a.body

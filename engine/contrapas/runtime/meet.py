@@ -40,12 +40,15 @@ def event(p: Partition, batch: Batch, a: Arrival, key: str, *, until: int | None
     done = rv.event_arrives(
         meeting, cause, identity=f"{a.event_source}\0{a.id}", position=a.position, at=batch.at, until=until
     )
+    mt = p.setting.world.types.messages.get(a.type)
     match done.verdict:
         case "duplicate":
             p.counts.duplicates += 1
         case "dead":
             bury(p, batch, cause, done.code, f"{key}: {done.reason}", a.key)
             p.counts.dead += 1
+        case "parked" if mt is not None and mt.transient:
+            p.counts.noop += 1
         case _:
             p.counts.early += 1
     _follow(p, batch, meeting, done)
@@ -60,7 +63,8 @@ def message(p: Partition, batch: Batch, a: Arrival) -> None:
     meeting = p.load_wait(key) or wait_of(key)
     wait_id, instance = str(body.get("wait_id", "")), str(body.get("instance", ""))
     if a.kind == "bind":
-        done = rv.bind(meeting, wait_id=wait_id, instance=instance, at=batch.at)
+        fresh = body.get("fresh") == "yes"
+        done = rv.bind(meeting, wait_id=wait_id, instance=instance, at=batch.at, fresh=fresh)
     elif a.kind == "unbind":
         done = rv.unbind(meeting, wait_id=wait_id, instance=instance, at=batch.at)
     else:
@@ -155,6 +159,9 @@ def record_of(p: Partition, cause: Cause, key: str) -> Record:
 
 
 def _follow(p: Partition, batch: Batch, meeting: rv.Rendezvous, done: rv.Meeting) -> None:
+    mt = p.setting.world.types.messages.get(meeting.type)
+    if mt is not None and mt.transient:
+        rv.let_go(meeting)
     if done.changed:
         p.write_wait(batch, meeting)
     for number, duty in enumerate(done.duties):
