@@ -203,7 +203,8 @@ class App:
     def _use(self, use: Use) -> None:
         if not _is_saga(use.saga):
             raise DataError("CP850", f"{use.saga!r:.80} is no saga", fix="mark the function with @saga")
-        before = self._sagas.setdefault(use.saga.name, use)
+        name = f"{use.saga.name}@{use.saga.retired}" if use.saga.retired else use.saga.name
+        before = self._sagas.setdefault(name, use)
         if before is use:
             return
         if before.saga is not use.saga:

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -5,8 +6,12 @@ from typing import Annotated
 from pydantic import BaseModel
 
 from contrapas import Sensitive
+from contrapas.cli.machines import APP
 from contrapas.cli.mask import Masks
 from contrapas.cli.stepfail import failure
+from contrapas.core.lane import Draft
+from contrapas.log.sqlite import SqliteLog
+from contrapas.runtime import graphs
 
 Cli = Callable[..., tuple[int, str, str]]
 MASKS = Masks({"Paid": ["/card", "/lines/*/iban"], "Free": []}, ["card", "iban"])
@@ -37,9 +42,22 @@ def test_arguments_of_a_failed_step_are_masked() -> None:
     assert "4111" not in told.call and "•••" in told.call
 
 
+async def _noted(path: Path, note: str) -> None:
+    log = SqliteLog(path, "shop")
+    lease = await log.acquire(0, "host:1")
+    headers = (("cp-kind", b"graph"), ("cp-version", b"1"), ("cp-epoch", b"%d" % lease.epoch))
+    await lease.commit([Draft("", 0, APP, note.encode(), headers)], [], lease.control)
+    await lease.release()
+    await log.close()
+
+
+def test_the_note_has_one_key_and_only_one() -> None:
+    assert APP.decode() == graphs.APP
+
+
 def test_no_screen_shows_a_sensitive_field(shop: Path, cli: Cli) -> None:
-    note = '{"types":{},"sagas":{},"attempts":{},"graphs":[],"sensitive":{"types":{"OrderRejected":["/reason"],"ChargeCard":[]},"names":["sku","reason"]}}'
-    (shop / ".contrapas" / "shop.machines.json").write_text(note)
+    note = '{"types":{},"sagas":{},"attempts":{},"sensitive":{"types":{"OrderRejected":["/reason"],"ChargeCard":[]},"names":["sku","reason"]}}'
+    asyncio.run(_noted(shop / ".contrapas" / "shop.db", note))
     for args in (
         ["instance", "describe", "o-7"],
         ["instance", "describe", "o-7", "-o", "json"],

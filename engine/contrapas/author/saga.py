@@ -7,7 +7,7 @@ order, and becomes part of the transition that is being computed.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import update_wrapper
@@ -38,6 +38,9 @@ Ok = TypeVar("Ok", bound=Event)
 Fail = TypeVar("Fail", bound=Event)
 Undoing = Command[Any, Any] | Op[Any]
 """What takes a step back: a command, or a step call."""
+
+Migration = Mapping[str, str] | Callable[[str, dict[str, Any]], tuple[str, dict[str, Any]]]
+"""Old label -> new label; or a function of (old label, locals as JSON) that gives (new label, locals as JSON)."""
 
 LATE_REPLIES_MS: Final = 24 * 3600 * 1000
 RETENTION_MS: Final = 30 * 24 * 3600 * 1000
@@ -286,6 +289,8 @@ class SagaDef(Generic[P, R]):
         retention: Duration | None = None,
         again: Literal["refuse", "deliver", "restart", "skip"] = "refuse",
         show: type[BaseModel] | None = None,
+        migrate: Migration | None = None,
+        retired: str = "",
     ) -> None:
         if show is not None and not (isinstance(show, type) and issubclass(show, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DataError(
@@ -307,16 +312,25 @@ class SagaDef(Generic[P, R]):
         self.retention_ms: int = (
             RETENTION_MS if retention is None else duration_ms(retention, what="retention=")
         )
+        self.migrate: Migration | None = _migration(migrate)
+        self.retired: str = _fingerprint(retired, self.name)
+        """Version whose instances this definition is kept for; empty: it is the current one."""
         self.module: str = fn.__module__
         code = getattr(inspect.unwrap(fn), "__code__", None)
         self.file: str = code.co_filename if code is not None else ""
         update_wrapper(self, fn)
 
     def __call__(self, s: Saga, /, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
+        if self.retired:
+            raise DataError(
+                "CP313",
+                f"{self.name}@{self.retired} is kept for its instances",
+                fix="call the current definition",
+            )
         return Op("frame", self.name, (args, kwargs))
 
     def __repr__(self) -> str:
-        return f"<saga {self.name}>"
+        return f"<saga {self.name}@{self.retired}>" if self.retired else f"<saga {self.name}>"
 
 
 class SagaMaker:
@@ -340,6 +354,8 @@ def saga(
     retention: Duration | None = ...,
     again: Literal["refuse", "deliver", "restart", "skip"] = ...,
     show: type[BaseModel] | None = ...,
+    migrate: Migration | None = ...,
+    retired: str = ...,
 ) -> SagaMaker: ...
 def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make an `async def` with a first parameter `s: Saga` a saga. Nothing is compiled before the app is built.
@@ -347,8 +363,45 @@ def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     name: the registered name. deadline: of the whole saga. late_replies: how long a reply may still settle an owed
     undo, 24 h. retention: how long an ended instance is kept, 30 days. again: what any other start event does to a key that
     is taken: refuse it, deliver it to the running instance, restart the saga, or skip the event. show: the model of its view.
+    migrate: where instances of earlier versions go on: a mapping of labels, or a function from (label, locals) to
+    (label, locals), locals as JSON. retired: fingerprint of the earlier version that this definition is, kept for its
+    instances beside the current one.
     """
     return SagaMaker(options) if fn is None else SagaDef(fn, **options)
+
+
+def _migration(given: Any) -> Any:
+    """`migrate=` as given. DataError CP311 for what is neither a mapping of labels nor a function of two arguments."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        pairs: Mapping[Any, Any] = given  # pyright: ignore[reportUnknownVariableType]
+        if all(isinstance(k, str) and isinstance(v, str) for k, v in pairs.items()):
+            return dict(pairs)
+    elif callable(given) and not inspect.iscoroutinefunction(given):
+        try:
+            inspect.signature(given).bind("", {})
+        except (TypeError, ValueError):
+            pass
+        else:
+            return given
+    raise DataError(
+        "CP311",
+        f"migrate={given!r:.80}",
+        expected="a mapping of labels, or a plain function (label, locals) -> (label, locals)",
+        fix='migrate={"old label": "new label"}',
+    )
+
+
+def _fingerprint(given: Any, name: str) -> str:
+    if isinstance(given, str) and (not given or (given.isascii() and given.isalnum() and len(given) <= 40)):
+        return given
+    raise DataError(
+        "CP313",
+        f"retired={given!r:.80} of {name} is no fingerprint",
+        expected="letters and digits, as contrapas graph prints after the @",
+        fix='retired="k7Q2"',
+    )
 
 
 def _with(

@@ -77,7 +77,9 @@ class Report:
 def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit: int = LIMIT) -> Report:
     """Explore the sagas that the app runs; those that are only called are explored where they are called."""
     walkers = {name: Walker(program_of(machine)) for name, machine in machines.items()}
-    modes = {str(use.saga.name): str(use.mode) for use in definition.sagas}
+    modes = {
+        str(use.saga.name): str(use.mode) for use in definition.sagas if not getattr(use.saga, "retired", "")
+    }
     found: list[Finding] = []
     sizes: dict[str, int] = {}
     studies: list[Study] = []

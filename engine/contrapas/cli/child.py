@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from contrapas.cli import exits, fail, machines, screen, teller
+from contrapas.cli import exits, fail, screen, teller
 from contrapas.cli.program import Prepared, prepare
 from contrapas.cli.stepfail import Watch
 from contrapas.errors import ContrapasError
@@ -141,7 +141,6 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
         _leash(loop, stop)
     definition = ready.definition
     log = await open_log(plan.log, definition.namespace, partitions=definition.partitions)
-    machines.write(plan.log, definition.namespace, ready.world)
     watch = Watch()
     if plan.tell:
         watch.over(ready.world)

@@ -156,6 +156,16 @@ EXAMPLES: dict[str, Example] = {
         "names = list(e.names)\ntodo = names\nwhile todo:\n    await work(todo.pop())\n"
         "print(len(names))\nreturn Done(id=e.id)"
     ),
+    "CP311": Example(
+        '@saga(migrate={"pay": "work2"})\nasync def demo(s: Saga, e: Started) -> Done:\n'
+        "    await work(e.id)\n    return Done(id=e.id)\n"
+    ),
+    "CP313": Example(
+        '@saga(name="demo", retired="k7Q2")\nasync def demo_before(s: Saga, e: Started) -> Done:\n'
+        "    await work(e.id)\n    return Done(id=e.id)\n\n"
+        "@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    await work(e.id)\n    return Done(id=e.id)\n\n"
+        "app.orchestrate(demo, demo_before)\n"
+    ),
     "CP322": _saga(
         'await s.step(work(e.id), label="first")\nawait s.step(work(e.id), label="first")\nreturn Done(id=e.id)'
     ),

@@ -218,6 +218,14 @@ class LogFile:
         rows = self._all(sql, (partition, key))
         return _lane_record(rows[0]) if rows else None
 
+    def graphs(self) -> Iterator[Record]:
+        """Machine graphs, of every partition: one version may stand there several times."""
+        sql = "select l.i, l.key, l.value, l.headers, l.ts from latest n join lane_log l on l.i = n.i where n.p = ?"
+        sql += " and n.key > ? and n.key < ? order by l.i"
+        for partition in range(self.partitions):
+            for row in self._all(sql, (partition, b"$graph/", b"$graph0")):
+                yield _lane_record(row)
+
     def instances(self, key: str) -> list[Record]:
         """Newest records of the instances of a key (`o-9`) or of one instance (`place_order/o-9`)."""
         _, slash, rest = key.partition("/")

@@ -1,20 +1,19 @@
-"""A note beside the log of what its workers run: types with their key fields, sagas, graphs; plain data, no code.
+"""What the log says of what its workers run: types with their key fields, sagas, graphs; plain data, no code.
 
-`dev` and `worker` write it when they start, so that commands which only look, or send one event, need not import the
-user's module. It is a convenience: without it a command says what it cannot show.
+Workers write it as `$graph` records (`runtime.graphs`), so that commands which only look, or send one event, need not
+import the user's module. Where no worker has run yet a command says what it cannot show.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from contrapas.cli.lanes import file_of
-from contrapas.cli.mask import NONE, Masks, of_world
+from contrapas.cli.mask import NONE, Masks
 
 if TYPE_CHECKING:
+    from contrapas.cli.lanes import LogFile
     from contrapas.draw.graph import Graph
 
 
@@ -35,82 +34,57 @@ class Note(NamedTuple):
 
 
 EMPTY = Note({}, {}, {}, {}, {}, NONE)
+APP = b"$graph/app"
+"""As `runtime.graphs.APP`, which takes longer to import than a list may; a test compares."""
 
 
-def limits(file: str, namespace: str) -> Mapping[str, int]:
+def limits(log: LogFile) -> Mapping[str, int]:
     """Only the attempts that local steps make, for lists."""
-    path = os.path.join(os.path.dirname(file) or ".", f"{namespace}.machines.json")
     try:
-        with open(path, encoding="utf-8") as source:
-            found: dict[str, int] = json.load(source)["attempts"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return {str(name): int(number) for name, number in _app(log)["attempts"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    return found
 
 
-def path_of(url: str, namespace: str) -> str:
-    """Where the note lies."""
-    return os.path.join(os.path.dirname(file_of(url)) or ".", f"{namespace}.machines.json")
-
-
-def read(file: str, namespace: str) -> Note:
-    """The note beside a log file; an empty one when there is none, or it is not readable."""
-    path = os.path.join(os.path.dirname(file) or ".", f"{namespace}.machines.json")
+def read(log: LogFile) -> Note:
+    """What the log says of what its workers run; an empty note when none has run yet, or it is not readable."""
     try:
-        with open(path, encoding="utf-8") as source:
-            found: dict[str, Any] = json.load(source)
-        types: dict[str, Any] = found["types"]
-        sagas: dict[str, Any] = found["sagas"]
+        app = _app(log)
+        types: dict[str, Any] = app["types"]
+        sagas: dict[str, Any] = app["sagas"]
         return Note(
             {name: str(t["key"]) for name, t in types.items()},
             {name: str(t["topic"]) for name, t in types.items()},
             {name: tuple(str(s) for s in saga["starts"]) for name, saga in sagas.items()},
-            {str(g["graph"]): graph_from(g) for g in found["graphs"]},
-            {name: int(number) for name, number in found["attempts"].items()},
-            Masks(found["sensitive"]["types"], found["sensitive"]["names"]),
+            _graphs(log, [str(saga["graph"]) for saga in sagas.values()]),
+            {name: int(number) for name, number in app["attempts"].items()},
+            Masks(app["sensitive"]["types"], app["sensitive"]["names"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return EMPTY
 
 
-def write(url: str, namespace: str, world: Any) -> None:
-    """Write the note for a world, keeping the graphs of earlier versions; other logs than files get none."""
-    from contrapas.draw.data import data
-    from contrapas.draw.edges import graph_of
+def _app(log: LogFile) -> dict[str, Any]:
+    """The newest note of any partition: a rolling deploy writes them one by one."""
+    records = [r for p in range(log.partitions) if (r := log.newest_of(APP, p)) is not None and r.value]
+    if not records:
+        raise KeyError("app")
+    found: dict[str, Any] = json.loads(max(records, key=lambda r: r.timestamp_ms).value or b"")
+    return found
 
-    if not url.startswith("sqlite:"):
-        return
-    path = path_of(url, namespace)
-    known: dict[str, Any] = {}
-    try:
-        with open(path, encoding="utf-8") as source:
-            known = {g["graph"]: g for g in json.load(source)["graphs"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
-    for machine in world.machines.values():
-        known[machine.graph] = data(graph_of(machine))
-    note = {
-        "namespace": namespace,
-        "types": {
-            m.name: {"key": m.key, "topic": m.topic, "command": m.command}
-            for m in world.types.messages.values()
-        },
-        "sagas": {name: {"starts": list(m.starts)} for name, m in world.machines.items()},
-        "attempts": {
-            s.name: s.retry.attempts
-            for s in world.types.steps.values()
-            if s.retry is not None and s.retry.attempts
-        },
-        "sensitive": of_world(world),
-        "graphs": list(known.values()),
-    }
-    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-    fresh = f"{path}.{os.getpid()}"
-    with open(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
-    ) as out:
-        json.dump(note, out, ensure_ascii=False)
-    os.replace(fresh, path)
+
+def _graphs(log: LogFile, current: list[str]) -> dict[str, Graph]:
+    """Pictures by fingerprint, those of today's machines last."""
+    found: dict[str, Graph] = {}
+    for record in log.graphs():
+        name = record.key.decode(errors="replace").removeprefix("$graph/")
+        try:
+            picture = json.loads(record.value or b"")["picture"]
+            if name not in found and picture is not None:
+                found[name] = graph_from(picture)
+        except (ValueError, KeyError, TypeError):
+            continue  # one that cannot be read is not shown; the others are
+    return dict(sorted(found.items(), key=lambda item: item[0] in current))
 
 
 def graph_from(found: dict[str, Any]) -> Graph:

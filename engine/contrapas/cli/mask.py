@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
-from contrapas.author.sensitive import MASK, masked, sensitive_paths
+from contrapas.author.sensitive import MASK, masked
 
 
 class Masks:
@@ -45,33 +45,6 @@ class Masks:
 
 
 NONE = Masks({}, ())
-
-
-def of_world(world: Any) -> dict[str, Any]:
-    """What a note keeps: pointers of every registered message, names of every marked field that a step or message has."""
-    types: dict[str, list[str]] = {}
-    names: set[str] = set()
-    for message in world.types.messages.values():
-        types[message.name] = list(sensitive_paths(message.cls))
-    for step in world.types.steps.values():
-        for hint in _hints(step.fn):
-            types.setdefault(f"step {step.name}", []).extend(sensitive_paths(hint))
-    for paths in types.values():
-        names |= {part for path in paths for part in path.split("/")[-1:] if part != "*"}
-    return {"types": {name: paths for name, paths in types.items()}, "names": sorted(names)}
-
-
-def _hints(fn: Any) -> list[Any]:
-    from typing import get_args, get_type_hints
-
-    from pydantic import BaseModel
-
-    try:
-        found = list(get_type_hints(getattr(fn, "__wrapped__", fn)).values())
-    except (NameError, TypeError):
-        return []
-    flat = [part for hint in found for part in (hint, *get_args(hint))]
-    return [one for one in flat if isinstance(one, type) and issubclass(one, BaseModel)]
 
 
 def _dumped(value: object) -> str:

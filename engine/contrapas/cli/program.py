@@ -30,7 +30,9 @@ class Prepared:
 
     def updated(self) -> lock_file.LockFile:
         """The lock file as this build wants it."""
-        return (self.lock or lock_file.LockFile()).updated(self._programs())
+        return (self.lock or lock_file.LockFile()).updated(
+            self._programs(), [(program_of(m), m) for m in self.world.kept.values()]
+        )
 
     def stale(self) -> list[DataError]:
         """CP321 for each saga that the lock file does not match; without a file, one for all."""

@@ -25,7 +25,7 @@ class Teller:
         self.ends = [part.log_head for part in log.parts()]
         self.stories: dict[str, list[InstanceRecord]] = {}
         self.seen = -1
-        self.limits = machines.limits(log.path, log.namespace)
+        self.limits = machines.limits(log)
         self.marks: dict[str, tuple[str, ...]] = {}
         """Instance -> keys of operations that were answered while nobody was there."""
 

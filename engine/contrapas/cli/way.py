@@ -73,7 +73,7 @@ def laid(run: Run, id: str, at: str | None, saga: str | None, module: str | None
     with open_file(run.settings) as log:
         head = records.one(log, f"{saga}/{id}" if saga and "/" not in id else id)
         found = _until(_bodies(log, head), at, now_ms)
-        note = machines.read(log.path, log.namespace)
+        note = machines.read(log)
     past = [body for _, body in found]
     offset, body = found[-1]
     print_ = next((b.root.frames[0].graph for b in reversed(past) if b.root.frames), "")

@@ -80,9 +80,14 @@ class LockFile:
         """What is locked of a saga."""
         return self.sagas.get(name)
 
-    def updated(self, compiled: Iterable[tuple[Program, Machine]]) -> LockFile:
-        """The file after a build: names of today, everything that is gone retired."""
+    def updated(
+        self, compiled: Iterable[tuple[Program, Machine]], kept: Iterable[tuple[Program, Machine]] = ()
+    ) -> LockFile:
+        """The file after a build: names of today, everything that is gone retired. kept: earlier versions (`retired=`)."""
         sagas = dict(self.sagas)
+        for program, machine in kept:
+            name = f"{program.name}@{machine.graph}"
+            sagas[name] = locked(program, machine, None)
         for program, machine in compiled:
             sagas[program.name] = locked(program, machine, self.sagas.get(program.name))
         return LockFile(sagas, self.place)

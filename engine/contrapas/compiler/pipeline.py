@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.front import Front, outcomes, starts
 from contrapas.compiler.inflight import BEGIN
-from contrapas.compiler.lock import LockFile
+from contrapas.compiler.lock import LockFile, SagaLock
 from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
@@ -34,6 +35,8 @@ class Compiled:
     refusals: list[Refusal] = field(default_factory=list[Refusal])
     warnings: list[Refusal] = field(default_factory=list[Refusal])
     programs: dict[str, Program] = field(default_factory=dict[str, Program])
+    kept: dict[tuple[str, str], Machine] = field(default_factory=dict[tuple[str, str], Machine])
+    """(saga, fingerprint) -> an earlier version whose definition is kept (`retired=`)."""
 
 
 def compile_saga(
@@ -65,6 +68,9 @@ def compile_all(
     work = list(sagas)
     while work:
         saga = work.pop(0)
+        if saga.retired:
+            _keep(saga, done, seen, registry, lock, strict=strict, provided=provided)
+            continue
         known = seen.setdefault(saga.name, saga)
         if known is not saga:
             done.refusals.append(_same_name(saga))
@@ -81,6 +87,44 @@ def compile_all(
             done.machines[saga.name] = one.machine
     done.machines = _with_called(done.machines, done.programs)
     return done
+
+
+def _keep(
+    saga: SagaDef[..., Any],
+    done: Compiled,
+    seen: dict[str, SagaDef[..., Any]],
+    registry: Registry,
+    lock: LockFile | None,
+    *,
+    strict: bool,
+    provided: frozenset[Any],
+) -> None:
+    """An earlier version, under the names it had. CP313 when the code is not that version's."""
+    name = f"{saga.name}@{saga.retired}"
+    known = seen.setdefault(name, saga)
+    if known is not saga:
+        done.refusals.append(_same_name(saga))
+    if known is not saga or (saga.name, saga.retired) in done.kept:
+        return
+    one = _One(saga, registry, lock, strict=strict, provided=provided)
+    found = one.refusals.in_order()
+    done.refusals.extend(r for r in found if not r.warning)
+    if one.machine is None:
+        return
+    if one.machine.graph != saga.retired:
+        code = getattr(saga.fn, "__code__", None)
+        done.refusals.append(
+            Refusal(
+                code="CP313",
+                text=f"this definition of {saga.name} is @{one.machine.graph}, not @{saga.retired}",
+                fix=f"take its code from version control as it was, or retired={one.machine.graph!r}",
+                file=saga.file,
+                line=code.co_firstlineno if code is not None else 1,
+                column=1,
+            )
+        )
+        return
+    done.kept[(saga.name, saga.retired)] = one.machine
 
 
 def called(program: Program) -> list[SagaDef[..., Any]]:
@@ -129,7 +173,8 @@ class _One:
         self.summaries = summarise(program)
         facts = analyse(program, self.summaries)
         found = self.refusals.found
-        found.extend(labels.align(program, facts, None if lock is None else lock.saga(saga.name)))
+        found.extend(labels.align(program, facts, _locked(saga, lock)))
+        self._migration(program, _locked(saga, lock))
         _undo_labels(program)
         inferred = types.infer(program, registry)
         slots, refused = types.slots(program, facts, inferred, registry, strict=strict)
@@ -143,6 +188,26 @@ class _One:
             found.extend(refused)
         if not self.refusals.fatal:
             self._build(program, facts, slots, captures, front.flags)
+
+    def _migration(self, program: Program, locked: SagaLock | None) -> None:
+        """CP311: `migrate=` names a state that is not there, or one that never was."""
+        mapping = self.saga.migrate
+        if not isinstance(mapping, Mapping):
+            return
+        labels_now = {s.label for s in program.sites}
+        ever = labels_now if locked is None else {*(s.label for s in locked.states), *locked.retired}
+        for old, new in mapping.items():
+            if new not in labels_now:
+                near = difflib.get_close_matches(new, labels_now, 1, 0.4)
+                text = f"migrate= sends {old!r} to {new!r}, and {program.name} has no such state"
+                fix = f'migrate={{"{old}": "{near[0]}"}}' if near else "contrapas graph lists the states"
+                self.refusals.add(program.node, "CP311", text, fix)
+            elif locked is not None and old not in ever:
+                text = f"migrate= names {old!r}, a state that {program.name} never had"
+                near = difflib.get_close_matches(old, ever, 1, 0.4)
+                self.refusals.add(
+                    program.node, "CP311", text, f"did you mean {near[0]!r}?" if near else "take it out"
+                )
 
     def _build(
         self,
@@ -201,12 +266,25 @@ class _One:
             file=program.file,
             line=program.node.lineno,
             text=built.text,
+            migrate=saga.migrate,
             types=read,
             exits=portable.exits(program, _names(program)),
             positions=portable.positions(program, slots),
             again=saga.again,
             show=saga.show,
         )
+
+
+def _locked(saga: SagaDef[..., Any], lock: LockFile | None) -> SagaLock | None:
+    """What is locked of a saga; of a kept version what was locked of it while it was the current one."""
+    if lock is None:
+        return None
+    if not saga.retired:
+        return lock.saga(saga.name)
+    current = lock.saga(saga.name)
+    return lock.saga(f"{saga.name}@{saga.retired}") or (
+        current if current is not None and current.graph == saga.retired else None
+    )
 
 
 def analyse(program: Program, summaries: Mapping[int, Summary]) -> Facts:

@@ -57,6 +57,9 @@ def routes_of(world: World, commands: Collection[str] | None = None) -> Routes:
         for name in machine.starts:
             starts.setdefault(name, []).append(saga)
         taken = _taken(machine, world.machines, set())
+        for (name, _), kept in world.kept.items():
+            if name == saga or name not in world.modes:
+                taken |= _taken(kept, world.machines, set())
         if mode == "observe":  # whoever takes steps back out there answers in its own words
             taken |= replies
         early[saga] = tuple(sorted(taken))

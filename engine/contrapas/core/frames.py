@@ -16,7 +16,7 @@ from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
 from contrapas.codec.exceptions import relink
 from contrapas.core import begun as flying
-from contrapas.core import commands, ends, flight, issue, joins, limits, messages, settle, undo, unwind
+from contrapas.core import commands, ends, flight, issue, joins, limits, messages, moves, settle, undo, unwind
 from contrapas.core.copies import moved_frame
 from contrapas.core.envelope import Frame, Limit, Node
 from contrapas.core.outcomes import (
@@ -32,6 +32,7 @@ from contrapas.core.plans import START, Plan, StatePlan
 from contrapas.core.talk import talk_of
 from contrapas.core.work import FATAL, JOIN, LOOK, Line, SagaBug, Unfit, Work
 from contrapas.core.work import START as BEGIN
+from contrapas.core.world import World
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import AWAIT
 
@@ -94,7 +95,7 @@ def _stretch(
     else:
         at = plan.by_label.get(frame.label)
         if at is None or frame.graph != plan.graph:
-            at = _standing(frame, plan)
+            at = _standing(frame, plan, work.world)
         pc = at.index
         loaded = at.load(frame)
         for name in at.handling:
@@ -185,17 +186,13 @@ def _ambients(work: Work, plan: Plan) -> tuple[Any, ...]:
     return found
 
 
-def _standing(frame: Frame, plan: Plan) -> StatePlan:
-    """Where a frame stands in today's code; Unfit when there is no such place, or it needs what was not kept."""
+def _standing(frame: Frame, plan: Plan, world: World) -> StatePlan:
+    """Where a frame stands in the code here; Unfit when there is no such place, or it needs what was not kept."""
     state = plan.by_label.get(frame.label)
     if state is None:
         raise Unfit(f"{frame.saga} has no state {frame.label!r} here")
     if frame.graph != plan.graph:
-        missing = state.missing(frame)
-        if missing:
-            raise Unfit(
-                f"{frame.saga} at {frame.label!r} needs {', '.join(missing)}, which the record does not hold"
-            )
+        moves.standing(frame, world)
     return state
 
 

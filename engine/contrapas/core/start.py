@@ -8,6 +8,7 @@ from dataclasses import replace
 from contrapas.core.commands import asked_of, heard
 from contrapas.core.copies import copy_cause
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node
+from contrapas.core.moves import machine_of
 from contrapas.core.plans import START, plan_of
 from contrapas.core.talk import talk_of
 from contrapas.core.waits import KEPT_BYTES_MAX, KEPT_MAX, ahead_of_start
@@ -96,7 +97,7 @@ def _early(record: InstanceRecord, cause: Cause, digest: bytes, world: World) ->
 def begin(work: Work, event: Input) -> None:
     """Run the saga to its first await."""
     frame = work.record.root.frames[0]
-    machine = work.world.machines.get(frame.saga)
+    machine = machine_of(frame, work.world)
     if machine is None:
         raise Unfit(f"no saga {frame.saga!r} here")
     work.fresh[id(frame)] = plan_of(machine).bind((event.body,), {})

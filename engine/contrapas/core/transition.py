@@ -17,6 +17,7 @@ from contrapas.core import (
     commands,
     expire,
     frames,
+    moves,
     parking,
     settle,
     start,
@@ -27,16 +28,17 @@ from contrapas.core.copies import noted
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import encode
 from contrapas.core.fresh import fresh_transition
-from contrapas.core.plans import plan_of
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT
 from contrapas.core.status import status_of
 from contrapas.core.straight import straight
 from contrapas.core.talk import talk_of
-from contrapas.core.work import FATAL, Line, Work, next_record
+from contrapas.core.work import FATAL, Unfit, Work, next_record
 from contrapas.core.world import Input, StepCall, Transition, World
 from contrapas.errors import Damaged, DataError
 
+_WITHOUT_CODE = frozenset({"kill", "pause", "resume", "skip"})
+"""Verbs that run no line of the saga: they are for instances, too, that no code here can continue."""
 EVENTS = frozenset({"event", "command", "reply", "signal", "result"})
 
 
@@ -186,6 +188,8 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
                 new, call = made
                 return fresh_transition(new, [call], "applied", _fitting(new))
             work = made or Work(next_record(record, event), event, world)
+            if made is None and world.older and event.outcome not in _WITHOUT_CODE:
+                moves.lead_over(work)
             verdict = "applied" if made is not None else _apply(work, record, event)
             frames.run(work)
             if event.cause.kind == "operate":
@@ -205,6 +209,28 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
             why = why.why if isinstance(why, _Unappliable) else why
             return _parked(parking.parked(next_record(record, event), event, why, record), event, world)
     raise AssertionError
+
+
+def migrate(record: InstanceRecord, event: Input, world: World) -> Transition | None:
+    """The transition in which `migrate=` leads an instance of another version over; None: there is none to be made.
+
+    event: what touches the instance; it is applied after it. What cannot be led over stays, and parks with the event.
+    """
+    if not world.older or (parking.held(record) and not awaits_release(record, world)):
+        return None
+    alone = Input(  # the event is not applied yet: its position and id are for the record that applies it
+        cause=event.cause,
+        instance=record.instance,
+        at=event.at,
+        epoch=event.epoch,
+        writer=event.writer,
+        published=event.published,
+    )
+    try:
+        new = moves.migrated(record, alone, world)
+    except Unfit:
+        return None
+    return None if new is None else Transition(record=new, verdict="applied")
 
 
 def _apply(work: Work, before: InstanceRecord, event: Input) -> str:
@@ -323,6 +349,8 @@ def _refusal(record: InstanceRecord, verb: str) -> str:
         return ""
     if verb == "resume":
         return "" if record.paused else f"{record.instance} is {record.status}, not paused"
+    if verb == "version":  # said by a takeover, never by an operator
+        return "" if record.parked is None else f"{record.instance} is parked"
     if record.ended_at is not None:
         return f"{record.instance} already ended: {record.status}"
     if verb == "cancel" and record.pivoted:
@@ -348,6 +376,9 @@ def _verb(work: Work, event: Input) -> str:
             parking.retry(work)
         case "skip":
             parking.skip(work, event.reason)
+        case "version":
+            work.note("no-op: it fits")
+            return "no-op"
         case "cancel" if record.cancel and record.parked is None:
             if not cancel.ask(work, event.reason or "cancelled"):
                 work.note("cancelled already; recorded, and thrown again after the grace period")
@@ -422,20 +453,8 @@ def awaits_release(record: InstanceRecord, world: World) -> bool:
 
 def fits(record: InstanceRecord, world: World) -> bool:
     """Does this worker have code for every place where the instance stands? (CP312 ends by itself.)"""
-    for line in undo.lines(Line((record.root,))):
-        for frame in line.node.frames:
-            machine = world.machines.get(frame.saga)
-            if machine is None:
-                return False
-            plan = plan_of(machine)
-            if frame.label == "START":
-                continue
-            state = plan.by_label.get(frame.label)
-            if state is None or (frame.graph != machine.graph and state.missing(frame)):
-                return False
-            if any(b.label not in plan.by_label for b in frame.begun if b.given != "ignored"):
-                return False
-    return all(p.kind not in ("local", "map") or p.name in world.types.steps for p in record.operations())
+    here = all(p.kind not in ("local", "map") or p.name in world.types.steps for p in record.operations())
+    return here and not moves.unfit(record, world)
 
 
 class _Unappliable(Exception):

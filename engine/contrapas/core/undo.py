@@ -18,6 +18,7 @@ from contrapas.core.envelope import Node, UndoEntry
 from contrapas.core.outcomes import dump_body
 from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, Unfit, Work
+from contrapas.core.world import World
 from contrapas.errors import DataError
 from contrapas.machine import Undo
 
@@ -109,9 +110,9 @@ def make_ready(work: Work, entry: UndoEntry, undo: Any) -> None:
     entry.policy = policy_text(retry or UNDO_RETRY)
 
 
-def compiled_undo(work: Work, entry: UndoEntry) -> Undo:
-    """The compiled lambda of an entry; Unfit when today's code has none, or another one that needs more."""
-    machine = work.world.machines.get(entry.saga)
+def compiled_undo(world: World, entry: UndoEntry) -> Undo:
+    """The compiled lambda of an entry; Unfit when the code here has none, or another one that needs more."""
+    machine = world.kept.get((entry.saga, entry.graph)) or world.machines.get(entry.saga)
     found = machine.undos.get(entry.name) if machine is not None else None
     if found is None:
         raise Unfit(f"{entry.saga} has no {entry.name!r} here")

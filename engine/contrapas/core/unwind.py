@@ -156,7 +156,7 @@ def _evaluate(work: Work, entry: UndoEntry) -> bool:
     if entry.kind == "default":
         made = _run(work.types.steps[entry.name].undo, reply)
     else:
-        compiled = compiled_undo(work, entry)
+        compiled = compiled_undo(work.world, entry)
         captures = {
             s.name: s.codec.load(entry.captures[s.name])
             for s in compiled.captures

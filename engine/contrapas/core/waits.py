@@ -37,7 +37,7 @@ def ahead(world: World, record: InstanceRecord, type_name: str) -> bool:
 
 def _ahead(world: World, node: Node, type_name: str) -> bool:
     for frame in node.frames:
-        machine = world.machines.get(frame.saga)
+        machine = world.kept.get((frame.saga, frame.graph)) or world.machines.get(frame.saga)
         if machine is not None and type_name in machine.later.get(frame.label, ()):
             return True
         if any(_ahead(world, begun.node, type_name) for begun in frame.begun):

@@ -227,6 +227,8 @@ class Work:
 
     def plan(self, frame: Frame) -> Plan:
         """Code for a frame; Unfit if this worker has none."""
+        if self.world.kept and (frame.saga, frame.graph) in self.world.kept:
+            return plan_of(self.world.kept[(frame.saga, frame.graph)])
         machine = self.world.machines.get(frame.saga)
         plan = self.world.plans.get(frame.saga)
         if plan is None or plan.machine is not machine:

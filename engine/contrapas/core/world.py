@@ -62,6 +62,14 @@ class World:
         default_factory=empty(dict[str, StepPlan]), compare=False, repr=False
     )
     """`@step` -> the same."""
+    kept: Mapping[tuple[str, str], Machine] = field(default_factory=empty(dict[tuple[str, str], Machine]))
+    """(saga, fingerprint) -> code of an earlier version that is kept for its instances."""
+    older: dict[tuple[str, str], Mapping[str, Any]] = field(
+        default_factory=empty(dict[tuple[str, str], Mapping[str, Any]]), compare=False, repr=False
+    )
+    """(saga, fingerprint) of other versions that the log holds -> label -> `core.moves.Move`."""
+    judged: bool = False
+    """Every version that records may name is in `older`: one that is not there cannot be continued."""
 
 
 UNREAD: Final[Any] = object()

@@ -210,6 +210,8 @@ class Machine:
     """The model class that `s.show` takes; None: any."""
     adopt: Callable[[Any], Any] | None = None
     """Of an observed saga: the start event for a run of which this event is the first that is seen."""
+    migrate: Any = None
+    """`migrate=` of its definition: a mapping of labels, or a function; it stays with the code."""
 
     @property
     def generated(self) -> str:

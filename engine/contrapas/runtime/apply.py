@@ -26,7 +26,7 @@ from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import digest_of, parse_wait_key
 from contrapas.core.talk import STATUS
 from contrapas.core.timers import timers
-from contrapas.core.transition import transition
+from contrapas.core.transition import migrate, transition
 from contrapas.core.work import next_record
 from contrapas.core.world import Input, Transition, World
 from contrapas.errors import DataError
@@ -43,6 +43,8 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         event.published = p.published(event.instance, batch) and not keeps_messages(record)
     elif event.cause.kind != "start":
         return None
+    if record is not None and p.setting.world.older:
+        record = _led_over(p, batch, record, event)
     mapping = p.maps and items.concerns(p, event.instance, record)
     if mapping and record is not None:
         items.told(p, event, record)
@@ -102,6 +104,17 @@ def answer_of(record: InstanceRecord, ask: Asked, done: Answered) -> Answer:
 
 DECLINED = {CLOSED: "CP815", BUSY: "CP829", EXISTS: "CP412", ABSENT_: "CP414"}
 """Why the engine declined a command -> the code a door shows."""
+
+
+def _led_over(p: Partition, batch: Batch, record: InstanceRecord, event: Input) -> InstanceRecord:
+    """An instance of an earlier version, after the `migrate=` of today's definition, if there is one for it."""
+    change = migrate(record, event, p.setting.world)
+    if change is None or change.record is None:
+        return record
+    p.counts.transitions += 1
+    p.write(batch, change.record)
+    event.published = event.published and not change.record.out
+    return change.record
 
 
 def _unfit(record: InstanceRecord, event: Input) -> Transition:

@@ -99,6 +99,8 @@ class Batch:
     """What its item records share."""
     fence: bool = False
     """Steps begin without a record of their own: a commit shows that the partition is still ours."""
+    published: int = 0
+    """Machine graphs among its drafts."""
 
     @property
     def empty(self) -> bool:

@@ -56,9 +56,11 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         namespace=definition.namespace,
         machines=machines,
         types=registry,
-        modes={use.saga.name: (use.mode, use.on_late) for use in definition.sagas},
+        modes={use.saga.name: (use.mode, use.on_late) for use in definition.sagas if not use.saga.retired},
         ambient=_ambient(definition),
         log=_logger(definition.namespace),
+        kept=done.kept,
+        judged=True,
     )
     return Built(world=world, registry=registry, warnings=tuple(done.warnings))
 

@@ -91,6 +91,10 @@ class Partition:
         self.unsent_bytes = 0
         self.heal: list[Draft] = []
         """Owed: written first of all."""
+        self.graphs: dict[str, tuple[int, bytes]] = {}
+        """Machine graphs of this partition: record key -> version, value."""
+        self.publish: list[Draft] = []
+        """Graphs to be written, or let go, with the next commit."""
         self._heap: list[tuple[int, str]] = []
         self._cache: dict[str, InstanceRecord] = {}
         self._outgoing: deque[tuple[int, int, list[tuple[str, int]] | None, int]] = deque()
@@ -134,7 +138,7 @@ class Partition:
             return bool(self.results)
         if self.care is not None and (self.care.steps or self.care.parks_step):
             return True
-        if self.results or self.heal:
+        if self.results or self.heal or self.publish:
             return True
         if self.draining:
             return False
@@ -163,6 +167,9 @@ class Partition:
         batch = self.inflight = Batch(self.at, position=self.position, counts=self.counts.copy())
         if self.heal:
             batch.log.extend(self.heal)
+        if self.publish:
+            batch.log.extend(self.publish)
+            batch.published = len(self.publish)
         return batch
 
     def take(self, batch: Batch, elapsed_ms: Callable[[], float]) -> Iterator[Work]:
@@ -300,8 +307,27 @@ class Partition:
         headers = (("cp-kind", kind), ("cp-version", b"%d" % (version + 1)), ("cp-epoch", b"%d" % self.epoch))
         batch.log.append(Draft("", self.number, key.encode(), None, headers))
 
+    def graph_draft(self, key: str, value: bytes | None, *, above: int = 0, heal: bool = False) -> Draft:
+        """A record of a machine graph, one version above what is there; None: it is let go."""
+        version = max(above, self.graphs[key][0] if key in self.graphs else 0) + 1
+        headers: Headers = (
+            ("cp-kind", b"graph"),
+            ("cp-version", b"%d" % version),
+            ("cp-epoch", b"%d" % self.epoch),
+        )
+        if heal:
+            headers = (*headers, ("cp-cause", b"heal"))
+        if value is None:
+            self.graphs.pop(key, None)
+        else:
+            self.graphs[key] = (version, value)
+            headers = (*headers, ("cp-sum", checksum(value)))
+        return Draft("", self.number, key.encode(), value, headers)
+
     def healing(self, key: str, version: int) -> Draft:
         """Our own state of a key with a foreign record on top, one version above both; a tombstone if we have none."""
+        if is_graph(key):
+            return self.graph_draft(key, self.graphs.get(key, (0, None))[1], above=version, heal=True)
         entry = self.entries.get(key)
         if entry is None or key.startswith("$"):
             number = max(version, 0 if entry is None else entry.version) + 1
@@ -355,6 +381,7 @@ class Partition:
         self.counts.commits += 1
         self.counts.healed += len(self.heal)
         self.heal = []
+        del self.publish[: batch.published]
         self.position = batch.position
         for due in batch.armed:
             heapq.heappush(self._heap, (due.at, due.key))
@@ -470,6 +497,11 @@ def kind_of(key: str) -> bytes:
 def is_wait(key: str) -> bool:
     """The key of a rendezvous."""
     return key.startswith("$wait/")
+
+
+def is_graph(key: str) -> bool:
+    """The key of a machine graph."""
+    return key.startswith("$graph/")
 
 
 def wait_of(key: str) -> Rendezvous:

@@ -17,12 +17,13 @@ from contrapas.core.envelope_item import ItemRecord, decode_item
 from contrapas.core.fold import Fold, Verdict, damage, text_of
 from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
+from contrapas.core.moves import unfit
 from contrapas.core.resume import reissue
 from contrapas.core.transition import awaits_release
 from contrapas.core.world import Input, StepCall
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
-from contrapas.runtime import items
+from contrapas.runtime import graphs, items
 from contrapas.runtime.batch import Batch, Entry, Setting
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
 from contrapas.runtime.careful import Care
@@ -61,6 +62,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     out: list[Draft] = []
     alarms: list[str] = []
     found: dict[str, dict[str, list[ItemRecord]]] = {}
+    later: list[Record] = []
     newest = 0
     judge = Fold(f"{setting.namespace}.log", floor=end)
     async for records in log.latest(number, upto=end):
@@ -68,15 +70,20 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
             newest = max(newest, record.timestamp_ms)
             verdict = judge.judge(record)
             if verdict is Verdict.APPLIED:
-                _restore(p, setting, record, steps, out, found)
+                if _restore(p, setting, record, found):
+                    later.append(record)
             elif judge.error is not None:
                 raise judge.error
             elif verdict is Verdict.LOSER and not any(name == "cp-epoch" for name, _ in record.headers):
                 alarms.append(_stranger(record, setting.namespace))
+    p.restored()
+    alarms += graphs.learn(setting.world, [(key, value) for key, (_, value) in p.graphs.items()])
+    for record in later:  # once it is known which other versions they may stand in
+        _resume(p, setting, record, steps, out)
     items.restored(p, found)
     steps += items.reissued(p)
-    p.restored()
     p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
+    p.publish = graphs.owed(p)
     if lease.control.takeovers >= CAREFUL_FROM:
         p.care = Care(lease.control.trying, end_in)
         p.care.steps, steps = steps, []
@@ -90,6 +97,16 @@ def _retry(record: InstanceRecord) -> Input:
     return Input(cause=cause, instance=record.instance, at=0, outcome="retry", reason="a release that fits")
 
 
+def _look(record: InstanceRecord) -> Input:
+    """An instance at work that this release cannot continue: it parks before a step of it runs."""
+    cause = Cause(
+        kind="operate", type="version", source="local", id=f"{record.instance}@{record.version}:version"
+    )
+    return Input(
+        cause=cause, instance=record.instance, at=0, outcome="version", reason="a release that does not fit"
+    )
+
+
 def _stranger(record: Record, namespace: str) -> str:
     code, what = ("CP411", "an empty value") if record.value is None else ("CP509", "a record")
     place = f"{namespace}.log/{record.partition}@{record.offset}"
@@ -97,17 +114,15 @@ def _stranger(record: Record, namespace: str) -> str:
 
 
 def _restore(
-    p: Partition,
-    setting: Setting,
-    record: Record,
-    steps: list[StepCall],
-    out: list[Draft],
-    found: dict[str, dict[str, list[ItemRecord]]],
-) -> None:
+    p: Partition, setting: Setting, record: Record, found: dict[str, dict[str, list[ItemRecord]]]
+) -> bool:
+    """Put a record into the index; says whether there is more to do about it."""
     headers = dict(record.headers)
     kind = headers.get("cp-kind", b"")
+    if kind == b"graph" and record.value is not None and damage(record) is None:
+        p.graphs[record.key.decode()] = (int(headers.get("cp-version", b"0")), record.value)
     if record.value is None or kind not in (b"instance", b"rendezvous", b"item"):
-        return
+        return False
     if (bad := damage(record, f"{setting.namespace}.log")) is not None:
         raise bad
     key = record.key.decode()
@@ -126,9 +141,15 @@ def _restore(
         item = decode_item(record.value)
         p.entries[key] = p.entries[key]._replace(deadline=None)
         found.setdefault(item.instance, {}).setdefault(item.map, []).append(item)
-        return
-    if kind != b"instance":
-        return
+    unsent = record.offset >= p.control.relayed and "cp-out" in headers
+    return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)
+
+
+def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]) -> None:
+    """What the takeover of a partition owes an instance: its steps, its messages, another look at what it parked for."""
+    headers = dict(record.headers)
+    status = headers.get("cp-status", b"")
+    assert record.value is not None
     if status == b"parked" and awaits_release(body := decode(record.value), setting.world):
         p.results.append(_retry(body))
     pending = status in _AT_WORK
@@ -136,10 +157,12 @@ def _restore(
     if not pending and not unsent:
         return
     body = decode(record.value)
-    if pending:
+    if pending and setting.world.older and unfit(body, setting.world):
+        p.results.append(_look(body))
+    elif pending:
         steps += reissue(body, p.epoch, setting.world)
         if maps_of(body):
-            p.mapping.append(key)
+            p.mapping.append(record.key.decode())
     if unsent:
         batch = Batch(0)
         body.out = [*body.unsent, *body.out]

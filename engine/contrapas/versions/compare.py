@@ -180,9 +180,10 @@ class _Judge:
             elif target is None:
                 self._note("CP302", f"state '{self.to}' is gone", self._map_it())
             return self._made(ORPHANED, "")
-        self._slots(target, self.new)
+        if self.state.kind != "begin":  # in flight: its frame stands elsewhere, and is judged there
+            self._slots(target, self.new)
+            self._structure(target, self.new)
         self._operation(target, self.new)
-        self._structure(target, self.new)
         self._regions(target, self.new)
         self._calls(target)
         if self.found:

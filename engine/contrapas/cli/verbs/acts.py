@@ -76,7 +76,7 @@ def instance_start(
 ) -> int:
     """Accepted once the log has it; with --timeout once the owner has answered."""
     with open_file(run.settings) as log:
-        note = machines.read(log.path, log.namespace)
+        note = machines.read(log)
     chosen = _start_type(note, saga, kind)
     field = note.keys.get(chosen, "")
     value = body_of(fields, body, (field, key) if field and key else None)
@@ -134,7 +134,7 @@ def instance_signal(
     """ID is a key or an instance."""
     with open_file(run.settings) as log:
         head = records.one(log, id)
-        note = machines.read(log.path, log.namespace)
+        note = machines.read(log)
     if note.keys and event not in note.keys:
         near = text.nearest(event, list(note.keys))
         raise exits.Usage(
@@ -222,7 +222,7 @@ def instance_wait(run: Run, id: str, timeout: str) -> int:
                 )
             time.sleep(0.02)
         body = records.body_of(head.record)
-        masks = machines.read(log.path, log.namespace).masks
+        masks = machines.read(log).masks
     good = body.status == "done"
     if run.look.form in ("json", "jsonl"):
         row = records.row(head, body, time.time_ns() // 1_000_000) | {
@@ -300,7 +300,7 @@ def _operate(
         else:
             heads = [h for h in records.heads(log) if where.selected(selector, h.saga, h.key)]
         bodies = {h.instance: records.body_of(h.record) for h in heads}
-        note = machines.read(log.path, log.namespace)
+        note = machines.read(log)
     heads = [h for h in heads if where.holds(conditions, records.fields(h, bodies[h.instance], now))]
     wanted = [h for h in heads if _takes(verb, bodies[h.instance])]
     if not wanted:

@@ -39,7 +39,7 @@ def instance_describe(run: Run, id: str) -> int:
         head = records.one(log, id)
         body = records.body_of(head.record)
         past = records.history(log, head) or [body]
-        note = machines.read(log.path, log.namespace)
+        note = machines.read(log)
         items = records.items_of(log) if records.mapping(body) else None
         why = hint(log, head, body, note, now)
         places = sent_places(log, travel.stages(past))
@@ -317,7 +317,7 @@ def instance_trace(run: Run, id: str, follow: bool) -> int:
         stages = travel.stages(past)
         places = sent_places(log, stages)
         cut = past[0].version > 1
-        masks = machines.read(log.path, log.namespace).masks
+        masks = machines.read(log).masks
         floor = log.parts()[head.record.partition].horizon
     if run.look.form in ("json", "jsonl"):
         value = {

@@ -78,7 +78,8 @@ def of_module(run: Run, target: str | None) -> list[Graph]:
     from contrapas.draw.edges import graph_of
 
     ready = program.prepare(program.target_of(target, run.settings), run.settings)
-    return [graph_of(ready.world.machines[use.saga.name]) for use in ready.definition.sagas]
+    uses = [use for use in ready.definition.sagas if not use.saga.retired]
+    return [graph_of(ready.world.machines[use.saga.name]) for use in uses]
 
 
 def _is_name(target: str | None) -> bool:
@@ -107,7 +108,7 @@ def _known(run: Run, target: str) -> list[Graph] | None:
 
     try:
         with open_file(run.settings) as log:
-            note = machines.read(log.path, log.namespace)
+            note = machines.read(log)
     except ContrapasError:
         return None
     found = [one for one in note.graphs.values() if one.name == target]

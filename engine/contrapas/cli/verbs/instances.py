@@ -32,7 +32,7 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
     chosen = _chooser(selector, condition, now) if condition or selector else _all
     with open_file(run.settings) as log:
         found = chosen(records.heads(log))
-        limits = machines.limits(log.path, log.namespace)
+        limits = machines.limits(log)
         found.sort(key=lambda h: h.record.timestamp_ms, reverse=True)
         table = run.look.form in ("table", "wide")
         most = limit if limit is not None else (LIMIT if table else len(found))

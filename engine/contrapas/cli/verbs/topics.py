@@ -99,7 +99,7 @@ def topic_read(
     shown: list[dict[str, Any]] = []
     with open_file(run.settings) as log:
         info = log.topic(topic)
-        masks = machines.read(log.path, log.namespace).masks
+        masks = machines.read(log).masks
         count = 0
         for stored in _records(log, info, span, partition, follow):
             record = _masked(stored, info, masks)
