@@ -79,7 +79,7 @@ class Release:
 
     def graph(self, saga: str = "main") -> str:
         """Fingerprint of a saga."""
-        return self.world.machines[saga].graph
+        return str(self.world.machines[saga].graph)
 
     @asynccontextmanager
     async def running(self, path: Path, partitions: int = 1) -> AsyncGenerator[Engine]:

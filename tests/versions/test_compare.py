@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -236,3 +238,18 @@ def test_a_graph_that_is_not_as_written_is_refused_with_its_place(spoil: str) ->
     with pytest.raises(DataError) as caught:
         from_data(data)
     assert caught.value.code == "CP314"
+
+
+def test_every_field_of_a_state_an_edge_and_a_slot_is_written_or_stays_with_the_code_on_purpose() -> None:
+    from dataclasses import fields
+
+    from contrapas.machine import Edge, Slot, State
+    from contrapas.machine import data as form
+
+    written: list[tuple[Any, Mapping[str, Any]]] = [
+        (State, form._STATE),  # pyright: ignore[reportPrivateUsage]
+        (Edge, form._EDGE),  # pyright: ignore[reportPrivateUsage]
+        (Slot, form._SLOT),  # pyright: ignore[reportPrivateUsage]
+    ]
+    for cls, readers in written:
+        assert {f.name for f in fields(cls)} - set(readers) - {"codec"} == set(), cls
