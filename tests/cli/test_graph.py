@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from contrapas.cli import machines
+from contrapas.runtime import graphs
 from contrapas.runtime.build import build
 from contrapas.runtime.find import app as find_app
+from tests.cli.conftest import note
 from tests.cli.test_reading import fits, schema
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -23,10 +25,13 @@ ROOT = Path(__file__).parents[2]
 def noted(shop: Path) -> Path:
     """The shop's log with the note that a worker leaves beside it."""
     world = build(find_app(f"{ROOT}/sagas/order/saga.py:app").definition())
-    machines.write(f"sqlite:///{shop}/.contrapas/shop.db", "shop", world)
-    note = shop / ".contrapas" / "shop.machines.json"
-    graph = world.machines["place_order"].graph
-    note.write_text(note.read_text().replace(f'"{graph}"', '"k7Q2"'))
+    machine = world.machines["place_order"]
+    old, new = f'"{machine.graph}"'.encode(), b'"k7Q2"'
+    said = {
+        "$graph/k7Q2": graphs.body_of(machine).replace(old, new),
+        graphs.APP: graphs.app_of(world).replace(old, new),
+    }
+    asyncio.run(note(shop / ".contrapas" / "shop.db", said))
     return shop
 
 
@@ -75,7 +80,7 @@ def test_what_is_not_there_is_refused_with_what_to_do(noted: Path, shop: Path, c
     assert "CP814" in cli("graph", "--at", "5")[2]
     assert "CP814" in cli("graph", "--choreography", "--instance", "o-9")[2]
     assert "CP807" in cli("graph", "--instance", "o-9", "--at", "@2001-01-01")[2]
-    (shop / ".contrapas" / "shop.machines.json").unlink()
+    asyncio.run(note(shop / ".contrapas" / "shop.db", {"$graph/k7Q2": None}))
     code, _, err = cli("graph", "--instance", "o-9")
     assert code == 3 and "place_order@k7Q2" in err and "MODULE:APP" in err
 

@@ -9,9 +9,8 @@ from contrapas import Sensitive
 from contrapas.cli.machines import APP
 from contrapas.cli.mask import Masks
 from contrapas.cli.stepfail import failure
-from contrapas.core.lane import Draft
-from contrapas.log.sqlite import SqliteLog
 from contrapas.runtime import graphs
+from tests.cli.conftest import note
 
 Cli = Callable[..., tuple[int, str, str]]
 MASKS = Masks({"Paid": ["/card", "/lines/*/iban"], "Free": []}, ["card", "iban"])
@@ -42,22 +41,13 @@ def test_arguments_of_a_failed_step_are_masked() -> None:
     assert "4111" not in told.call and "•••" in told.call
 
 
-async def _noted(path: Path, note: str) -> None:
-    log = SqliteLog(path, "shop")
-    lease = await log.acquire(0, "host:1")
-    headers = (("cp-kind", b"graph"), ("cp-version", b"1"), ("cp-epoch", b"%d" % lease.epoch))
-    await lease.commit([Draft("", 0, APP, note.encode(), headers)], [], lease.control)
-    await lease.release()
-    await log.close()
-
-
 def test_the_note_has_one_key_and_only_one() -> None:
     assert APP.decode() == graphs.APP
 
 
 def test_no_screen_shows_a_sensitive_field(shop: Path, cli: Cli) -> None:
-    note = '{"types":{},"sagas":{},"attempts":{},"sensitive":{"types":{"OrderRejected":["/reason"],"ChargeCard":[]},"names":["sku","reason"]}}'
-    asyncio.run(_noted(shop / ".contrapas" / "shop.db", note))
+    said = '{"types":{},"sagas":{},"attempts":{},"sensitive":{"types":{"OrderRejected":["/reason"],"ChargeCard":[]},"names":["sku","reason"]}}'
+    asyncio.run(note(shop / ".contrapas" / "shop.db", {graphs.APP: said.encode()}))
     for args in (
         ["instance", "describe", "o-7"],
         ["instance", "describe", "o-7", "-o", "json"],
