@@ -58,7 +58,7 @@ async def test_a_saga_goes_on_though_its_process_is_replaced_after_every_transit
 
 async def test_two_processes_share_a_file_and_a_killed_one_is_replaced_at_once(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
-    under = Supervisor(TARGET, tmp_path, {"MARKS": str(marks)})
+    under = Supervisor(TARGET, tmp_path, {"MARKS": str(marks), "MARK_S": "0.05"})
     try:
         victim, heir = under.start(), under.start()
         async with under.outside() as engine:
