@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from contrapas.app import App
 from contrapas.author.event import Command, Event
@@ -104,6 +104,22 @@ async def quick(s: Saga, e: Wanted) -> Mapped:
     return Mapped(id=e.id, results=await s.map(instant, e.items, concurrency=3))
 
 
+KINDS: Final = {"work": work, "instant": instant}
+
+
+class Chosen(Event, topic="map.events", key="id"):
+    id: str
+    kinds: list[str]
+
+
+@saga
+async def choosing(s: Saga, e: Chosen) -> Mapped:
+    results: list[int] = []
+    for at, kind in enumerate(e.kinds):
+        results.append(await KINDS[kind](at))
+    return Mapped(id=e.id, results=results)
+
+
 @saga
 async def each(s: Saga, e: Wanted) -> Mapped:
     results = await s.map(work, e.items)
@@ -180,7 +196,7 @@ async def buggy(s: Saga, e: Wanted) -> Mapped:
 
 
 ALL: list[Any] = [
-    each, threads, few, slowly, collected, both, listened, made, hurried, limited, buggy, quick,
+    each, threads, few, slowly, collected, both, listened, made, hurried, limited, buggy, quick, choosing,
 ]  # fmt: skip
 app = App("m")
 app.orchestrate(*ALL)

@@ -18,7 +18,7 @@ from contrapas.errors import StepFailed
 from contrapas.runtime.build import build
 from contrapas.runtime.client import Client
 from tests.runtime import mapped
-from tests.runtime.mapped import BROKEN, GATES, MOST, RAN, UNDONE, Nudge, Wanted
+from tests.runtime.mapped import BROKEN, GATES, MOST, RAN, UNDONE, Chosen, Nudge, Wanted
 from tests.runtime.rig import Rig, kill_at, rig_of
 
 DEFINITION = mapped.app.definition()
@@ -337,6 +337,19 @@ async def test_a_bug_after_the_map_parks_and_a_retry_goes_on_with_the_results(di
         await ended(rig, "buggy/a")
         assert outcome(rig, "buggy/a")["results"] == [10, 20]
         assert len(RAN) == 2
+
+
+async def test_a_step_is_taken_from_a_mapping_by_name_and_an_unknown_name_parks() -> None:
+    async with stage() as (rig, client):
+        await client.start("choosing", Chosen(id="a", kinds=["work", "instant", "work"]))
+        await ended(rig, "choosing/a")
+        assert outcome(rig, "choosing/a")["results"] == [0, 10, 20]
+        bodies = [decode(r.value) for r in rig.records() if r.key == b"choosing/a"]
+        assert [p.name for b in bodies[:-1] for p in b.operations()] == ["work", "instant", "work"]
+        assert [b.state for b in bodies[:-1]] == ["KINDS[]"] * 3
+        await client.start("choosing", Chosen(id="b", kinds=["work", "play"]))
+        await ended(rig, "choosing/b", "parked")
+        assert "KeyError" in newest(rig, "choosing/b").parked.error
 
 
 @pytest.mark.parametrize("fault", ["lost-before", "lost-after", "late", "cut"])

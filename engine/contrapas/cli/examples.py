@@ -100,10 +100,18 @@ EXAMPLES: dict[str, Example] = {
     "CP117": _saga("work(e.id)\nreturn Done(id=e.id)"),
     "CP118": _saga('await s.step(Charge(id=e.id), undo="refund")\nreturn Done(id=e.id)'),
     "CP120": _saga("global total\ntotal = await work(e.id)\nreturn Done(id=e.id)", before='total = ""'),
+    "CP121": _saga(
+        "await STEPS[e.id](e.id)\nreturn Done(id=e.id)", before='STEPS = {"one": work, "two": work}'
+    ),
     "CP122": _saga("await work(e.id)\nprint(super())\nreturn Done(id=e.id)"),
     "CP123": _saga("other = s\nawait work(e.id)\nreturn Done(id=e.id)"),
     "CP124": _saga("await work(e.id)\nreturn Done(id=e.id)", head="async def demo(s: Saga, e) -> Done:"),
     "CP125": _saga("names = iter(e.names)\nfor n in names:\n    await work(n)\nreturn Done(id=e.id)"),
+    "CP126": Example(
+        "@saga\nasync def other(s: Saga, e: Started) -> Done:\n    await work(e.id)\n    return Done(id=e.id)\n\n"
+        "@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    return await s.child(other, e)\n\n"
+        "app.orchestrate(demo)\n"
+    ),
     "CP140": Example(
         "scope = dict(globals())\nexec('''\n@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    await work(e.id)\n"
         "    return Done(id=e.id)\n''', scope)\napp.orchestrate(scope['demo'])\n"

@@ -16,7 +16,7 @@ from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
 from contrapas.codec.registry import hints_of
-from contrapas.compiler import constants, conversation, inflight, manifold, scopes, trees
+from contrapas.compiler import constants, conversation, inflight, manifold, mapping, scopes, trees
 from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError, DataError
@@ -164,7 +164,7 @@ class Operations:
 
     def is_operation(self, node: ast.AST) -> bool:
         """Whether an expression builds an operation."""
-        if self.method(node) in OPERATIONS:
+        if self.method(node) in OPERATIONS or mapping.is_mapping(self, node):
             return True
         return isinstance(node, ast.Call) and isinstance(self.resolve(node.func), StepDef | SagaDef)
 
@@ -183,6 +183,8 @@ class Operations:
                 return getattr(self, f"_{method}")(node, path, at)  # type: ignore[no-any-return]
             if method in LATER:
                 return None  # said where the name stands (`accept`)
+        if isinstance(node, ast.Call) and mapping.is_mapping(self, node):
+            return mapping.chosen(self, node, path, at)
         if isinstance(node, ast.Call):
             target: Any = self.resolve(node.func)
             found: Any = target

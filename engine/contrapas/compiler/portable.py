@@ -75,6 +75,6 @@ def calls(site: Site) -> tuple[str, ...]:
 
 
 def _targets(site: Site) -> Iterator[Any]:
-    yield site.target
+    yield from site.choices or (site.target,)
     for child in site.children:
         yield from _targets(child)

@@ -147,6 +147,8 @@ def _check_operations(program: Program, registry: Registry, refusals: Refusals) 
                     if tp is not Any:
                         registry.add(tp)
                 target: Any = one.target
+                for choice in one.choices:
+                    registry.add_step(choice)
                 if one.kind in ("local", "map") and isinstance(one.target, StepDef):
                     registry.add_step(target)
             except DataError as why:

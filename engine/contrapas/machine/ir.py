@@ -187,6 +187,8 @@ class Site:
     """The command class or StepDef of `undo=`, where there is one."""
     correlated: Any = None
     """The expression of `correlate=`."""
+    choices: tuple[Any, ...] = ()
+    """Of a step taken from a mapping: every StepDef in it."""
     collects: bool = False
     """Of a map: failures are values."""
     operand: Any = None
