@@ -104,6 +104,18 @@ async def quick(s: Saga, e: Wanted) -> Mapped:
     return Mapped(id=e.id, results=await s.map(instant, e.items, concurrency=3))
 
 
+@saga
+async def beside(s: Saga, e: Wanted) -> Mapped:
+    many = s.begin(s.map(work, e.items, concurrency=2))
+    nudge = s.begin(s.wait(Nudge))
+    done = await s.next(many, nudge)
+    if done == nudge:
+        many.cancel()
+        return Mapped(id=e.id, results=[], failed=["nudged"])
+    nudge.cancel()
+    return Mapped(id=e.id, results=await many)
+
+
 KINDS: Final = {"work": work, "instant": instant}
 
 
@@ -196,7 +208,7 @@ async def buggy(s: Saga, e: Wanted) -> Mapped:
 
 
 ALL: list[Any] = [
-    each, threads, few, slowly, collected, both, listened, made, hurried, limited, buggy, quick, choosing,
+    each, threads, few, slowly, collected, both, listened, made, hurried, limited, buggy, quick, choosing, beside,
 ]  # fmt: skip
 app = App("m")
 app.orchestrate(*ALL)

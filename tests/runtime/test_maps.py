@@ -339,6 +339,36 @@ async def test_a_bug_after_the_map_parks_and_a_retry_goes_on_with_the_results(di
         assert len(RAN) == 2
 
 
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_map_in_flight_goes_on_beside_its_saga(dies: bool) -> None:
+    GATES[1] = asyncio.Event()
+    async with stage() as (rig, client):
+        await client.start("beside", Wanted(id="a", items=list(range(5))))
+        await rig.until(lambda: len(items(rig)) == 4)
+        if dies:
+            await rig.kill()
+            await rig.worker()
+        GATES[1].set()
+        await ended(rig, "beside/a")
+        assert outcome(rig, "beside/a")["results"] == [10 * x for x in range(5)]
+        assert len({key for _, key in RAN}) == 5 and len(RAN) == 5 + dies
+        await rig.turn(1, 50)
+        assert items(rig) == []
+
+
+async def test_a_map_in_flight_is_given_up() -> None:
+    GATES[1] = asyncio.Event()
+    async with stage() as (rig, client):
+        await client.start("beside", Wanted(id="a", items=list(range(5))))
+        await rig.until(lambda: len(items(rig)) == 4)
+        await client.signal("beside", "a", Nudge(id="a"))
+        await ended(rig, "beside/a")
+        assert outcome(rig, "beside/a")["failed"] == ["nudged"]
+        GATES[1].set()
+        await rig.turn(1, 50)
+        assert items(rig) == []
+
+
 async def test_a_step_is_taken_from_a_mapping_by_name_and_an_unknown_name_parks() -> None:
     async with stage() as (rig, client):
         await client.start("choosing", Chosen(id="a", kinds=["work", "instant", "work"]))

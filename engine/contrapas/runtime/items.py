@@ -33,9 +33,10 @@ def concerns(p: Partition, instance: str, record: InstanceRecord | None) -> bool
     if record is None or record.ended_at is not None:
         return False
     root = record.root
-    return (root.pending is not None and root.pending.kind == "map") or (
-        (root.join is not None or root.pending is None) and bool(items.maps_of(record))
-    )
+    if root.pending is not None and root.pending.kind == "map":
+        return True
+    deep = root.join is not None or root.pending is None or any([frame.begun for frame in root.frames])
+    return deep and bool(items.maps_of(record))
 
 
 def told(p: Partition, event: Input, record: InstanceRecord) -> None:
