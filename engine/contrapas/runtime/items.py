@@ -35,7 +35,7 @@ def concerns(p: Partition, instance: str, record: InstanceRecord | None) -> bool
     root = record.root
     if root.pending is not None and root.pending.kind == "map":
         return True
-    deep = root.join is not None or root.pending is None or any([frame.begun for frame in root.frames])
+    deep = root.join is not None or root.pending is None or any(frame.begun for frame in root.frames)
     return deep and bool(items.maps_of(record))
 
 
