@@ -69,7 +69,8 @@ class Exploration:
         return moves[::-1]
 
     def to_end(self, config: Config) -> list[Move]:
-        """A shortest way from a configuration to an end, on which nothing is cancelled; empty if there is none."""
+        """A shortest way from a configuration to an end, on which nothing is cancelled and every undo
+        succeeds; empty if there is none."""
         before: dict[Config, tuple[Config, Move] | None] = {config: None}
         queue = deque([config])
         while queue and len(before) < LIMIT // 20:
@@ -77,7 +78,8 @@ class Exploration:
             if current.end:
                 return _back(before, current)
             for move in self.model.moves(current):
-                if move.kind in _STORY and not move.bug and move.config not in before:
+                stuck = move.failure and move.label.startswith("undo(")
+                if move.kind in _STORY and not move.bug and not stuck and move.config not in before:
                     before[move.config] = (current, move)
                     queue.append(move.config)
         return []

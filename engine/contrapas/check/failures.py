@@ -14,9 +14,12 @@ from contrapas.machine.ir import Site
 
 
 def swallowed(study: Study) -> Iterator[Finding]:
-    """CP707: the saga returns normally after a failure, while effects of steps stand. CP706: some were taken back by hand."""
+    """CP707: the saga returns normally after a failure, while effects of steps stand. CP706: some were taken back by hand.
+
+    Of all ways to one `return` the one is told on which most effects stand for certain, and of these a shortest.
+    """
     clean = _clean_ends(study)
-    found: dict[tuple[str, int], Finding] = {}
+    found: dict[tuple[str, int], tuple[int, list[Move], list[Issued]]] = {}
     for source, move in study.explored.usual():
         after = move.config
         if not after.end.startswith("return") or after.cancelled or not after.failed:
@@ -27,12 +30,13 @@ def swallowed(study: Study) -> Iterator[Finding]:
         gone = {(e.machine, e.label) for e in after.byhand}
         forgotten = [e for e in standing if (e.machine, e.label) not in gone]
         code = "CP706" if after.byhand else "CP707"
-        if forgotten and (code, move.end_line) not in found:
-            path = [*study.explored.path(source), move]
-            found[(code, move.end_line)] = _standing(study, code, path, forgotten, after.byhand)
-    for (code, line), finding in found.items():
+        before = found.get((code, move.end_line))
+        sure = sum(e.status == "done" for e in forgotten)
+        if forgotten and (before is None or sure > before[0]):
+            found[(code, move.end_line)] = sure, [*study.explored.path(source), move], forgotten
+    for (code, line), (_, path, forgotten) in found.items():
         if code == "CP706" or ("CP706", line) not in found:
-            yield finding
+            yield _standing(study, code, path, forgotten, path[-1].config.byhand)
 
 
 def _standing(

@@ -129,16 +129,20 @@ def _equal(a: types.CodeType, b: types.CodeType) -> bool:
     return all(_equal_consts(x, y) for x, y in zip(a.co_consts, b.co_consts, strict=True))
 
 
-def _equal_consts(x: Any, y: Any) -> bool:
+def _equal_consts(x: object, y: object) -> bool:
     if isinstance(x, types.CodeType) and isinstance(y, types.CodeType):
         return _equal(x, y)
     if type(x) is not type(y):
         return False
     if isinstance(x, frozenset):  # its order is chosen anew by whoever loads it
-        return sorted(map(repr, x)) == sorted(map(repr, y))
+        return sorted(map(repr, _parts(x))) == sorted(map(repr, _parts(y)))
     if isinstance(x, tuple):
-        return len(x) == len(y) and all(map(_equal_consts, x, y))
+        return len(_parts(x)) == len(_parts(y)) and all(map(_equal_consts, _parts(x), _parts(y)))
     return repr(x) == repr(y)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    return tuple(value)
 
 
 def _equal_but_asserts(loaded: types.CodeType, fresh: types.CodeType) -> bool:

@@ -1,5 +1,6 @@
 """Approvals: people who answer, do not answer, and answer twice. `# CPnnn` marks a mistake."""
 
+# pyright: reportMatchNotExhaustive=false, reportPossiblyUnboundVariable=false
 from __future__ import annotations
 
 from typing import Annotated, assert_never

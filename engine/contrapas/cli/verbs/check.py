@@ -22,7 +22,11 @@ from contrapas.machine import Refusal
 @click.option("--frozen", is_flag=True, help="Fail when sagas.lock.json does not match (for CI).")
 @click.option("--update", is_flag=True, help="Write sagas.lock.json.")
 @click.option(
-    "--format", "form", type=click.Choice(("text", "json", "github")), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(("text", "json", "github", "sarif")),
+    default="text",
+    show_default=True,
 )
 @verb()
 def check(run: Run, target: str | None, strict: bool, frozen: bool, update: bool, form: str) -> int:
@@ -45,6 +49,8 @@ def check(run: Run, target: str | None, strict: bool, frozen: bool, update: bool
         ready.write_lock()
     if form == "json":
         screen.document(_data(report, ready.warnings, stale))
+    elif form == "sarif":
+        screen.document(_sarif((*report.findings, *report.allowed), ready.warnings, stale))
     elif form == "github":
         for one in report.findings:
             screen.line(run.look, _github(one.severity, one.file, one.line, one.column, one.code, one.text))
@@ -88,7 +94,9 @@ def near(path: str) -> str:
 
 
 def _refused(run: Run, form: str, refusals: tuple[Refusal, ...]) -> int:
-    if form == "json":
+    if form == "sarif":
+        screen.document(_sarif((), refusals, []))
+    elif form == "json":
         screen.document({"sagas": [], "findings": [_refusal(one) for one in refusals], "allowed": []})
     elif form == "github":
         for one in refusals:
@@ -101,6 +109,14 @@ def _refused(run: Run, form: str, refusals: tuple[Refusal, ...]) -> int:
     else:
         screen.lines(run.look, fail.refusals(refusals))
     return exits.FINDINGS
+
+
+def _sarif(findings: Any, refusals: tuple[Refusal, ...], stale: list[Any]) -> dict[str, Any]:
+    from contrapas import __version__
+    from contrapas.check.sarif import sarif
+
+    old = [Refusal(code=e.code, text=e.text, fix=e.fix, file=e.place, line=1, column=1) for e in stale]
+    return sarif(findings, [*refusals, *old], version=__version__, show=near)
 
 
 def _refusal(one: Refusal) -> dict[str, Any]:
