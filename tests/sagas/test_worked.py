@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from contrapas.draw.edges import graph_of
+from contrapas.draw.svg import svg
 from contrapas.draw.text import text
 from contrapas.testing import Sagas
 from sagas.index import saga as index
@@ -43,6 +44,7 @@ def golden(request: pytest.FixtureRequest, file: Path, content: str) -> None:
 async def test_the_machine_and_the_recorded_run_are_the_committed_ones(
     name: str, request: pytest.FixtureRequest
 ) -> None:
+    main: Any = None
     lines: list[str] = []
     machines: dict[str, str] = {}
     for story in STORIES[name]:
@@ -51,16 +53,18 @@ async def test_the_machine_and_the_recorded_run_are_the_committed_ones(
         lines += [json.dumps(line_of(record), ensure_ascii=False) for record in sagas.history]
         for machine in sagas.bench.world.machines.values():
             machines[machine.name] = text(graph_of(machine)).rstrip("\n") + "\n"
+        main = sagas.bench.world.machines[next(iter(sagas.bench.world.modes))]
         sagas.close()
     folder = ROOT / "sagas" / name
     golden(request, folder / "machine.txt", "\n".join(machines[n] for n in sorted(machines)))
+    golden(request, folder / "machine.svg", svg(graph_of(main)))
     golden(request, folder / "history.jsonl", "\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize("name", STORIES)
 def test_the_page_names_its_files_and_its_stories(name: str) -> None:
     page = (ROOT / "sagas" / name / "README.md").read_text()
-    for file in ("saga.py", "machine.txt", "history.jsonl"):
+    for file in ("saga.py", "machine.txt", "machine.svg", "history.jsonl"):
         assert f"]({file})" in page
     for story in STORIES[name]:
         assert story.__name__.replace("_", " ") in page
