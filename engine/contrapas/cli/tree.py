@@ -13,6 +13,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dev": ("dev", "server and worker for one app, reload on save"),
     "worker": ("worker", "worker for production"),
     "check": ("check", "explore every machine of an app before it runs"),
+    "diff": ("diff", "two versions of an app, state by state"),
     "graph": ("graph", "print or draw the machine of a saga"),
     "explain": ("explain", "the long form of an error or finding"),
     "doctor": ("doctor", "environment, log settings, topics, clock, versions"),

@@ -250,6 +250,8 @@ class _Part(_Form):
     def _text(self, text: str) -> str:
         if text.startswith("@undo") and text[5:].isdigit():
             return next((u.label for u in self.program.undos if u.index == int(text[5:])), text)
+        if text.startswith("@begin") and text[6:].isdigit():
+            return next((s.label for s in self.program.sites if s.index == int(text[6:])), text)
         return super()._text(text)
 
 
