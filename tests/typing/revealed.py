@@ -39,6 +39,16 @@ from sagas.order.saga import (
     StockReserved,
     place_order,
 )
+from tests.runtime.cart import (
+    AddItem,
+    CartChanged,
+    CartClosed,
+    CartOpened,
+    CartView,
+    CheckedOutAck,
+    CheckOut,
+    cart,
+)
 
 
 class Marked(Event, topic="people.events", key="id", name="people.marked"):
@@ -215,3 +225,21 @@ app.orchestrate(place_order, every_form)
 app.observe(place_order, on_late="alert")
 app.serve(payments)
 app.provide(Cheques, cheques)
+
+
+@saga(again="deliver", show=CartView)
+async def talks(s: Saga, first: CartOpened | AddItem) -> None:
+    if isinstance(first, AddItem):
+        s.reply(first, CartChanged(cart_id=s.key, items=()))
+        s.reply(first, CartClosed(cart_id=s.key))
+    assert_type(await s.wait(AddItem, CheckOut, within="30m", fresh=True), AddItem | CheckOut | Timeout)
+    assert_type(await s.cancel(cart, "1", reason="no more"), str | None)
+    s.show(CartView(items=1))
+    s.note("one line")
+    s.tell(RefundCard(order_id="1", charge_id="2"), after="10m")
+    await s.step(RefundCard(order_id="1", charge_id="2"), undo=None, undo_failed=True)
+
+
+async def asks(app: App) -> None:
+    assert_type(await app.ask(AddItem(cart_id="1", sku="mug"), timeout="5s"), CartChanged | CartClosed)
+    assert_type(await app.ask(CheckOut(cart_id="1")), CheckedOutAck)

@@ -45,12 +45,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One delivery to a service, for a parameter of that type."""
+    """One delivery to a service, or one attempt of a `@step`, for a parameter of that type.
 
-    key: str
-    topic: str
-    partition: int
-    offset: int
+    In a `@step` write it last and with a default, `d: Delivery = Delivery()`: callers leave it out, our workers fill it
+    in with the saga's key, the attempt and the step's idempotency key.
+    """
+
+    key: str = ""
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
     attempt: int = 1
     """From 1."""
     headers: Mapping[str, bytes] = field(default_factory=dict[str, bytes])

@@ -5,18 +5,37 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, overload
+from typing import Any, Generic, ParamSpec, get_type_hints, overload
 
 from typing_extensions import TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import STEP_RETRY, STEP_TIMEOUT_MS, Retry
+from contrapas.author.service import Delivery
 from contrapas.errors import DataError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 N = TypeVar("N", default=Any)
+
+
+def delivery_of(fn: Callable[..., Any]) -> str:
+    """Name of the parameter that takes the `Delivery`; empty: none. DataError CP205: another one follows by position."""
+    try:
+        hints = get_type_hints(fn)
+    except Exception:  # noqa: BLE001  what cannot be resolved is said where the annotations are looked at
+        return ""
+    found = next((name for name, hint in hints.items() if hint is Delivery and name != "return"), "")
+    behind = list(inspect.signature(fn).parameters.values())
+    behind = behind[[p.name for p in behind].index(found) + 1 :] if found else []
+    if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in behind):
+        raise DataError(
+            "CP205",
+            f"@step {fn.__name__}: {found}: Delivery stands before another parameter",
+            fix=f"write it last: {found}: Delivery = Delivery()",
+        )
+    return found
 
 
 class StepDef(Generic[P, R, N]):

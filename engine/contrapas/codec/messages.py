@@ -42,3 +42,5 @@ class StepType:
     """Codec of the result."""
     observe: bool = False
     """Runs under `observe` too."""
+    delivery: str = ""
+    """The parameter that takes the `Delivery`; it is no argument."""

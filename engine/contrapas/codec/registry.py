@@ -16,6 +16,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from contrapas.author.annotations import annotations_of
 from contrapas.author.event import Command, Event, message_spec
+from contrapas.author.step import delivery_of
 from contrapas.author.timeout import Failed, Timeout
 from contrapas.codec.builder import Builder, NoShape, type_text
 from contrapas.codec.exceptions import NEVER, Raised, standard
@@ -223,6 +224,11 @@ class Registry:
                 raise _twice(step.name, known.fn, step.fn)
             return known
         signature, hints = inspect.signature(step.fn), hints_of(step.fn)
+        delivery = delivery_of(step.fn)
+        if delivery:
+            hints.pop(delivery)
+            rest = [p for p in signature.parameters.values() if p.name != delivery]
+            signature = signature.replace(parameters=rest)
         for name, hint in hints.items():
             try:
                 self.add(hint)
@@ -239,6 +245,7 @@ class Registry:
             args=Codec(Arguments(step.name, signature, hints, self), code="CP205"),
             result=self.codec(result, code="CP843"),
             observe=step.observe,
+            delivery=delivery,
         )
         self.steps[step.name] = entry
         return entry

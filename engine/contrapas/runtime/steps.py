@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final
 
+from contrapas.author.service import Delivery
 from contrapas.codec.quick import Dump, dump_of, exact_codec
 from contrapas.core.envelope import Cause
 from contrapas.core.fresh import fresh_result
@@ -31,6 +32,12 @@ _GOES_ON: Final = object()
 _FAILURES: Final = (Exception, asyncio.CancelledError, Cancelled)
 """What a step raises is its outcome; anything else ends the process."""
 _CALL: ContextVar[StepCall | None] = ContextVar("contrapas_step", default=None)
+
+
+def delivery_to(call: StepCall, partition: int) -> Delivery:
+    """What a step's `Delivery` parameter is filled with."""
+    key = call.instance.partition("/")[2]
+    return Delivery(key=key, partition=partition, attempt=call.attempt, idempotency_key=call.key)
 
 
 def idempotency_key() -> str:
@@ -95,6 +102,8 @@ class StepRunner:
         except Exception as why:  # noqa: BLE001  what was stored does not fit today's step: that attempt failed
             self._deliver(partition, epoch, self._failed(call, why))
             return
+        if step.delivery:
+            kwargs = {**kwargs, step.delivery: delivery_to(call, partition)}
         if step.is_async:
             self._drive(partition, epoch, call, step, args, kwargs)
         else:

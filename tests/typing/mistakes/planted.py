@@ -21,6 +21,15 @@ from sagas.order.saga import (
     StockReserved,
     place_order,
 )
+from tests.runtime.cart import (
+    AddItem,
+    CartChanged,
+    CartOpened,
+    CheckedOut,
+    CheckedOutAck,
+    CheckOut,
+    cart,
+)
 
 
 @step
@@ -184,3 +193,31 @@ async def wrong_answers_in_a_test(sagas: Sagas) -> None:
     print(seen.command.currency)  # error: both
     print(run.outcome.parcel)  # error: both
     await sagas.start(place_order, Shipped(order_id="o-1", tracking="t"))  # error: both
+
+
+@saga(again="twice")  # error: both
+async def wrong_again(s: Saga, e: OrderPlaced) -> None:
+    return None
+
+
+@saga(show=int)  # error: both
+async def wrong_talk(s: Saga, first: CartOpened | AddItem) -> CheckedOut:
+    if isinstance(first, AddItem):
+        s.reply(first, CheckedOutAck(cart_id=s.key))  # error: both
+    got = await s.wait(AddItem, CheckOut, fresh="yes")  # error: both
+    if isinstance(got, CheckOut):
+        s.reply(got, CartChanged(cart_id=s.key, items=()))  # error: both
+    s.reply(CartOpened(cart_id="1"), CheckedOutAck(cart_id="1"))  # error: both
+    s.show("three")  # error: both
+    s.note(3)  # error: both
+    s.tell(CartOpened(cart_id="1"))  # error: both
+    gone: str = await s.cancel(cart, s.key)  # error: both
+    await s.cancel("cart", gone)  # error: both
+    return CheckedOut(cart_id=s.key, items=())
+
+
+async def wrong_questions() -> None:
+    ack = await app.ask(CheckOut(cart_id="1"))
+    print(ack.items)  # error: both
+    changed: CartChanged = await app.ask(CheckOut(cart_id="1"))  # error: both
+    await app.ask(CartOpened(cart_id=changed.cart_id))  # error: both
