@@ -28,9 +28,9 @@ from contrapas.machine import AWAIT
 _KNOWN: Final = {
     InstanceRecord: "instance saga key version epoch writer run mode on_late status root cause at started_at ended_at "
     "deadline pivoted cancel outcome outcome_body error unwound undone paused retain_until late_replies_ms undo_count "
-    "start_id start_digest positions seen kept out unsent owed binds parked talk head memory",
-    Node: "frames pending join unwinding undo result error cancel",
-    Frame: "saga graph label slots scopes undo",
+    "start_id start_digest positions seen kept out unsent owed binds parked talk parent parent_ops cancelled_at again head memory",
+    Node: "frames pending join unwinding undo result error cancel limit",
+    Frame: "saga graph label slots scopes undo begun limits",
     Pending: "key label visit kind name types attempt deadline retry_at policy body correlate wait_id undo since error "
     "each_at target undoes",
 }
@@ -88,7 +88,9 @@ def straight(
     if event.cause.kind != "result" or (number >= 0 and not (root.undo and root.undo[-1].number == number)):
         return None
     frame = root.frames[0]
-    if record.talk is not None or (_CHANGES and _strange(record, pending)):
+    if record.talk is not None or record.parent or record.again or record.cancelled_at is not None:
+        return None
+    if root.limit is not None or frame.begun or frame.limits or (_CHANGES and _strange(record, pending)):
         return None
     plan = world.plans.get(frame.saga)
     if (
