@@ -44,6 +44,7 @@ def copy_pending(old: Pending) -> Pending:
     new.each_at = old.each_at
     new.target = old.target
     new.undoes = old.undoes
+    new.raw = b""
     return new
 
 
@@ -186,7 +187,7 @@ def _frames(old: list[Frame]) -> list[Frame]:
 def copy_node(old: Node) -> Node:
     """A node that may be changed, and the nodes below it."""
     new: Node = _new(Node)
-    new.frames = _frames(old.frames)
+    new.frames = _frames(old.frames) if old.frames else []
     new.limit = None if old.limit is None else copy_limit(old.limit)
     new.pending = old.pending
     new.join = None if old.join is None else copy_join(old.join)

@@ -123,6 +123,8 @@ class Pending:
     """Key under which a command travels."""
     undoes: str = ""
     """Of an undo: idempotency key of the step it takes back."""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    """Its Avro bytes, once written in a join: an operation that stands in a record does not change any more."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -446,7 +448,11 @@ def _operations(node: Node, found: list[Pending]) -> None:
         found.append(node.pending)
     if node.join is not None:
         for child in node.join.children:
-            _operations(child, found)
+            if child.join is None and not child.frames and not child.undo:
+                if child.pending is not None:
+                    found.append(child.pending)
+            else:
+                _operations(child, found)
     for frame in node.frames:
         for begun in frame.begun:
             _operations(begun.node, found)

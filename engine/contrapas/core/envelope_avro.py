@@ -476,6 +476,14 @@ def _pending(p: Pending, parts: Parts) -> None:
         )
 
 
+def _kept_pending(p: Pending) -> bytes:
+    """An operation of a join, with the byte that says that there is one, for the records that follow."""
+    parts: Parts = [_SOME]
+    _pending(p, parts)
+    p.raw = b"".join(parts)
+    return p.raw
+
+
 def _entries(entries: Sequence[UndoEntry], parts: Parts) -> None:
     if entries:
         parts.append(_LONG[len(entries)])
@@ -523,7 +531,11 @@ def _join(j: Join | None, parts: Parts) -> None:
     if j.children:
         parts.append(_LONG[len(j.children)])
         for child in j.children:
-            _node(child, parts)
+            p = child.pending
+            if p is None or child.frames or child.undo or _more_of_node(child):
+                _node(child, parts)
+            else:  # one of many operations that wait side by side, each written once
+                parts += (_EMPTY, p.raw or _kept_pending(p), _EMPTY, _NO_MORE_OF_NODE)
     parts.append(_EMPTY)
     _longs(j.done_order, parts)
     parts += (_LONG[j.winner], _text(j.thrown), _BOOL[j.listed], _long(j.need), _BOOL[j.ignore])

@@ -43,6 +43,10 @@ def _by_key(work: Work, event: Input) -> bool:
     first = work.record.root.pending
     if first is not None and first.key == key:
         return outcome(work, work.root, first, event)
+    join = work.record.root.join
+    for position, child in enumerate(join.children if join is not None else ()):
+        if child.pending is not None and child.pending.key == key:
+            return outcome(work, work.root.child(position), child.pending, event)
     for line in lines(work.root):
         pending = line.node.pending
         if pending is not None and pending.key == key:

@@ -41,4 +41,9 @@ def _end(record: InstanceRecord) -> str:
 def _unwinding(node: Node) -> bool:
     if node.unwinding is not None:
         return True
-    return node.join is not None and any(_unwinding(child) for child in node.join.children)
+    if node.join is None:
+        return False
+    return any(
+        child.unwinding is not None or (child.join is not None and _unwinding(child))
+        for child in node.join.children
+    )
