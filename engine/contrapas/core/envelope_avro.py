@@ -11,6 +11,20 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
+from contrapas.core.avro_words import BOOL as _BOOL
+from contrapas.core.avro_words import EMPTY as _EMPTY
+from contrapas.core.avro_words import LONG as _LONG
+from contrapas.core.avro_words import NONE as _NONE
+from contrapas.core.avro_words import SOME as _SOME
+from contrapas.core.avro_words import WORD as _WORD
+from contrapas.core.avro_words import foreign as _foreign
+from contrapas.core.avro_words import learn as _learn
+from contrapas.core.avro_words import long as _long
+from contrapas.core.avro_words import maybe as _maybe
+from contrapas.core.avro_words import raw as _bytes
+from contrapas.core.avro_words import text as _text
+from contrapas.core.avro_words import time as _time
+from contrapas.core.avro_words import varint as _varint
 from contrapas.core.envelope import (
     Begun,
     Cause,
@@ -29,86 +43,6 @@ from contrapas.core.envelope_talk import write_talk
 from contrapas.errors import Damaged
 
 Parts = list[bytes]
-_KEPT_MAX: Final = 20_000
-_BOOL: Final = (b"\x00", b"\x01")
-_NONE: Final = b"\x00"
-_SOME: Final = b"\x02"
-_EMPTY: Final = b"\x00"
-
-
-def _varint(n: int) -> bytes:
-    n = (n << 1) ^ (n >> 63)
-    if 127 < n < 1 << 14:
-        return bytes((n & 127 | 128, n >> 7))
-    out = bytearray()
-    while n > 127:
-        out.append((n & 127) | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-_LONG: Final = {n: _varint(n) for n in range(-1, 512)}
-"""Numbers that recur (lengths, versions, counts), encoded once."""
-_WORD: Final[dict[str, bytes]] = {}
-"""Words of ours that recur (labels, kinds, names of types and slots), encoded once."""
-_TIMES: Final[dict[int, bytes]] = {}
-_FOREIGN: Final[dict[str, bytes]] = {}
-"""Words of others that recur: names of headers and sources."""
-
-
-def _learn(unknown: object) -> None:
-    """Take in a number or word that `encode` did not find. KeyError where it was there: that is no miss but a defect."""
-    if isinstance(unknown, int) and unknown not in _LONG:
-        if len(_LONG) >= _KEPT_MAX:
-            _LONG.clear()
-        _LONG[unknown] = _varint(unknown)
-    elif isinstance(unknown, str) and unknown not in _WORD:
-        if len(_WORD) >= _KEPT_MAX:
-            _WORD.clear()
-        _WORD[unknown] = _text(unknown)
-    else:
-        raise KeyError(unknown)
-
-
-def _long(n: int) -> bytes:
-    """A number that may be large or new each time."""
-    return _LONG.get(n) or _varint(n)
-
-
-def _time(ms: int) -> bytes:
-    """A moment: the transitions of one batch share theirs."""
-    found = _TIMES.get(ms)
-    if found is None:
-        if len(_TIMES) >= 64:
-            _TIMES.clear()
-        found = _TIMES[ms] = _varint(ms)
-    return found
-
-
-def _maybe(n: int | None) -> bytes:
-    return _NONE if n is None else _SOME + _long(n)
-
-
-def _bytes(value: bytes) -> bytes:
-    return _long(len(value)) + value
-
-
-def _text(value: str) -> bytes:
-    if not value:
-        return _EMPTY
-    raw = value.encode()
-    return _long(len(raw)) + raw
-
-
-def _foreign(word: str) -> bytes:
-    """A word of others; there is no end to them."""
-    found = _FOREIGN.get(word)
-    if found is None:
-        if len(_FOREIGN) >= _KEPT_MAX:
-            _FOREIGN.clear()
-        found = _FOREIGN[word] = _text(word)
-    return found
 
 
 @cache

@@ -41,8 +41,8 @@ TRY_AGAIN = 64
 """Every so many commits one is timed without the thread, where two threads in turn make it look slower than it is."""
 SHY_S = 0.05
 """... and for so long after another process was found with the lock."""
-LOOK_S = (0.002, 0.04)
-"""How often another process's commits are looked for while somebody waits: just after one, and after two quiet seconds."""
+LOOK_S = (0.002, 0.06)
+"""How often another process's commits are looked for while somebody waits: just after one, and after three quiet seconds."""
 BEAT_S = 1.0
 ACQUIRE_S = 2.0
 """How long `acquire` waits for a holder that is on its way out."""
