@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -179,6 +180,67 @@ async def framed(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     return OrderConfirmed(order_id=order.order_id, note=" ".join(notes))
 
 
+@saga
+async def owing(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """A charge that never answers in time."""
+    note = "in time"
+    try:
+        async with s.scope(within="10m"):
+            await s.step(
+                ChargeCard(order_id=order.order_id),
+                undo=lambda ok: RefundCard(order_id=order.order_id, charge_id=ok.charge_id),
+            )
+    except StepFailed as why:
+        note = f"{why.reason}/{why.unknown}"
+    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=note)
+
+
+@saga
+async def nested(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """A limit of five minutes within one of ten; the body cleans up."""
+    note = "in time"
+    try:
+        async with s.scope(within="10m"):
+            try:
+                async with s.scope(within="5m"):
+                    if order.cents:
+                        await s.step(
+                            ReserveStock(order_id=order.order_id), undo=ReleaseStock(order_id=order.order_id)
+                        )
+                    try:
+                        await s.sleep("9h")
+                    finally:
+                        await price("clean")
+            except StepFailed as why:
+                note = f"inner {why.reason}"
+    except StepFailed as why:
+        note = f"outer {why.reason}"
+    await s.step(ShipOrder(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=note)
+
+
+@saga
+async def pivoting(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    async with s.scope(within="10m"):
+        s.point_of_no_return()
+        await s.step(ShipOrder(order_id=order.order_id))
+    return OrderConfirmed(order_id=order.order_id)
+
+
+@saga
+async def stubborn(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """It swallows two cancels."""
+    try:
+        await s.sleep("9h")
+    except Cancelled:
+        try:
+            await s.wait(Approved)
+        except Cancelled:
+            await s.wait(Rejected)
+    return OrderConfirmed(order_id=order.order_id)
+
+
 def stage(fn: SagaDef[[OrderPlaced], Any], cents: int = 0, **more: str) -> Stage:
     """The saga has started."""
     registry = build_registry(
@@ -192,3 +254,28 @@ def stage(fn: SagaDef[[OrderPlaced], Any], cents: int = 0, **more: str) -> Stage
     made = Stage(*machines, registry=registry, **more)
     made.start(OrderPlaced(order_id=K, cents=cents))
     return made
+
+
+def note(st: Stage) -> str:
+    """What the saga says at its end."""
+    return str(json.loads(st.record.outcome_body)["note"])
+
+
+def run_on(st: Stage) -> None:
+    """Local steps succeed, commands get their success, until nothing is left to answer."""
+    values = {"take_seat": "seat", "price": 1, "free_seat": None}
+    replies = {
+        "RefundCard": shop.CardRefunded(order_id=K),
+        "ReleaseStock": shop.StockReleased(order_id=K),
+        "ReserveStock": shop.StockReserved(order_id=K),
+        "ShipOrder": shop.Shipped(order_id=K),
+        "ChargeCard": shop.CardCharged(order_id=K, charge_id="ch-1"),
+    }
+    for _ in range(30):
+        found = next((p for p in st.record.operations() if p.name in values or p.name in replies), None)
+        if found is None or st.record.parked is not None:
+            return
+        if found.name in replies:
+            st.reply(replies[found.name], key=found.key)
+        else:
+            st.answer(found, values[found.name])

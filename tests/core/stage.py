@@ -144,6 +144,13 @@ class Stage:
         event.cause.headers = ()
         return self.feed(event)
 
+    def answer(self, pending: Pending, value: Any) -> Transition:
+        """The good result of one local step in flight."""
+        dumped = self.world.types.steps[pending.name].result.dump(value)
+        event = self._input("result", body=dumped, in_reply_to=pending.key)
+        event.position, event.digest = "", b""
+        return self.feed(event)
+
     def fails(self, why: BaseException, label: str = "", *, attempt: int = 0) -> Transition:
         """A local step's exception."""
         pending = self.pending(label)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import pytest
 
 from contrapas.errors import StepFailed
 from tests.core import flights
-from tests.core.flights import K, stage
+from tests.core.flights import K, note, run_on, stage
 from tests.core.shop import (
     Approved,
     CardCharged,
@@ -21,39 +20,8 @@ from tests.core.shop import (
     StockReleased,
     StockReserved,
 )
-from tests.core.stage import Stage
 
 CHARGED = CardCharged(order_id=K, charge_id="ch-1")
-
-
-def note(st: Stage) -> str:
-    return str(json.loads(st.record.outcome_body)["note"])
-
-
-def run_on(st: Stage) -> None:
-    """Local steps succeed, commands get their success, until nothing is left to answer."""
-    values = {"take_seat": "seat", "price": 1, "free_seat": None}
-    replies = {
-        "RefundCard": CardRefunded(order_id=K),
-        "ReleaseStock": StockReleased(order_id=K),
-        "ReserveStock": StockReserved(order_id=K),
-        "ShipOrder": Shipped(order_id=K),
-        "ChargeCard": CHARGED,
-    }
-    for _ in range(30):
-        found = next((p for p in st.record.operations() if p.name in values or p.name in replies), None)
-        if found is None or st.record.parked is not None:
-            return
-        if found.name in replies:
-            st.reply(replies[found.name], key=found.key)
-        else:
-            event = st._input(
-                "result",
-                body=st.world.types.steps[found.name].result.dump(values[found.name]),
-                in_reply_to=found.key,
-            )
-            event.position, event.digest = "", b""
-            st.feed(event)
 
 
 def test_what_is_begun_is_issued_with_the_await_after_it_and_answered_by_its_key() -> None:
