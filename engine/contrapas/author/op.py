@@ -23,6 +23,7 @@ context variable names.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator
 from contextvars import ContextVar
 from datetime import datetime
@@ -127,6 +128,15 @@ class Op(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"<Op {self.kind} {self.name}>"
+
+
+def copied(op: Op[Any]) -> Op[Any]:
+    """An operation that shares nothing with who made it: what is begun is issued a little later."""
+    new = copy.copy(op)
+    new.value = copy.deepcopy(op.value)
+    new.undo = op.undo if op.undo is MISSING else copy.deepcopy(op.undo)
+    new.children = tuple([copied(child) for child in op.children])
+    return new
 
 
 class NativeRunner(Protocol):

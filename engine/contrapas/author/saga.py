@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, overload
@@ -190,21 +190,28 @@ class Saga(Joins, Multitude, Flying, Talk):
         """Take back now what is registered, then go on; usually to choose the outcome."""
         return Op("compensate", "compensate", label=label)
 
-    @asynccontextmanager
-    async def scope(
+    def scope(
         self, *, within: Duration | None = None, until: datetime | None = None
-    ) -> AsyncGenerator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """`async with s.scope():` a failure inside takes back only what was done inside.
 
         within, until: the block is limited: when the time is over it is left, taken back, and raises `StepFailed` with
         the reason `timeout after 10m`.
         """
-        self._enter("scope", within=within, until=until)
+        return self._block(lambda: self._enter("scope", within=within, until=until))
+
+    def limited(self, op: Op[Any], /) -> AbstractAsyncContextManager[None]:
+        """Natively, the scope around a called saga or a join with a limit; nothing to write in a saga."""
+        return self._block(lambda: self._limited(op))
+
+    @asynccontextmanager
+    async def _block(self, enter: Callable[[], None]) -> AsyncGenerator[None]:
+        enter()
         try:
             try:
                 yield
             except BaseException as why:
-                if self._activation.joins():
+                if not isinstance(why, GeneratorExit) and self._activation.joins():
                     await Op[None]("join", "join", why)
                 raise
             else:

@@ -77,7 +77,7 @@ def result(ops: Operations, node: ast.expr, path: str, at: ast.AST) -> Found | N
         root = root.value
     if not isinstance(node, ast.Name | ast.Attribute | ast.Subscript) or not isinstance(root, ast.Name):
         return None
-    if root.id not in ops.own or root.id == ops.saga:
+    if root.id == ops.saga:
         return None
     site = ops.site(at, path, "result", "result", "result")
     site.operand = node

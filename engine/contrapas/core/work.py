@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from contrapas.author.flight import Pending as Handle
-from contrapas.author.op import Op
+from contrapas.author.op import Op, copied
 from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
 from contrapas.core.copies import copy_cause, copy_frame, copy_record
@@ -128,7 +128,7 @@ class Stretch(Activation):
         """Issue an operation when the stretch in hand is over."""
         assert self.work is not None
         handle: Handle[Any] = Handle(op.label, self.work.visit(op.label, self.suffix))
-        self.effects.append(("begin", handle, op))
+        self.effects.append(("begin", handle, copied(op)))
         return handle
 
     def cancel(self, pending: Handle[Any], /) -> None:

@@ -11,20 +11,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contrapas.author.flight import FLIGHT
 from contrapas.author.op import Op, UndoRef
 from contrapas.author.saga import Activation, Saga, SagaDef
 from contrapas.codec.exceptions import relink
 from contrapas.codec.registry import Registry, hints_of
 from contrapas.codec.slots import dump_slots, load_slots
 from contrapas.compiler import compile_all
-from contrapas.errors import Cancelled, CompileError
+from contrapas.errors import CompileError
 from contrapas.machine import AWAIT, Machine, State
 from contrapas.testing.differential_values import picture
+from contrapas.testing.flights import Answer, Effects, Flyer
 from contrapas.testing.native import (
     Clock,
     CutOff,
     Join,
-    Line,
     Path,
     Run,
     Script,
@@ -33,6 +34,7 @@ from contrapas.testing.native import (
     logging_to,
     run_native,
 )
+from contrapas.testing.native_lines import Ends
 
 __all__ = ["Difference", "Pair", "Report", "compare", "log", "pair_of", "run_compiled"]
 
@@ -65,44 +67,29 @@ class Frame:
     """While a stretch is running: what was decoded of it."""
 
 
-class Compiled(Line):
+class Compiled(Flyer):
     """A line of execution made of frames."""
 
-    def __init__(self, driver: Driver, path: Path, parent: Join | None, place: int) -> None:
-        super().__init__(path, parent, place)
+    def __init__(
+        self, driver: Driver, path: Path, parent: Ends | None, place: int, op: Op[Any] | None = None
+    ) -> None:
+        super().__init__(driver, path, parent, place, op)
         self.driver = driver
         self.frames: list[Frame] = []
-        self.waits: Join | None = None
-        self.started = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.op: Op[Any] | None = None
 
-    def due(self, time: int, value: Any, error: BaseException | None) -> None:
-        """Go on then, unless what it waits for was given up."""
-        generation = self.generation
+    def spawn(self, path: Path, parent: Ends, op: Op[Any]) -> Flyer:
+        """A line beside this one."""
+        return Compiled(self.driver, path, parent, 0, op)
 
-        def act() -> None:
-            if generation == self.generation and not self.ended:
-                self.go(value, error)
-
-        self.driver.clock.at(time, self.path, act)
-
-    def begin(self, op: Op[Any]) -> None:
-        """A branch: one operation."""
-        self.op = op
-        self.driver.clock.at(self.driver.clock.now, self.path, self.start)
-
-    def start(self) -> None:
-        """The first stretch, unless it was given up before."""
-        if self.started or self.ended:
-            return
-        self.started = True
+    def first(self) -> None:
+        """The first stretch, of one operation."""
         op = self.op
         assert op is not None
         if op.kind == "frame":
             try:
-                self.frames.append(self.driver.frame(op.name, *op.value))
+                self.push(op)
             except BaseException as why:  # noqa: BLE001  whatever the author's code raises
                 self.finish(None, why)
                 return
@@ -110,39 +97,49 @@ class Compiled(Line):
         else:
             self.issue(op)
 
-    def cancel(self) -> None:
-        """As `testing.native` does it."""
-        if not self.started:
-            self.end(None, Cancelled("given up"))
-            return
-        if self.waits is not None and not self.waits.closed:
-            self.waits.given_up = True
-            for line in self.waits.lines:
-                if not line.ended:
-                    line.cancel()
-            return
-        self.generation += 1
-        self.due(self.driver.clock.now, None, Cancelled("given up"))
+    def above(self) -> list[Frame]:
+        """The frames whose code wrote what this line does now."""
+        line: Any = self
+        while not line.frames:
+            line = line.parent.owner
+        found: list[Frame] = line.frames
+        return found
 
-    def issue(self, op: Op[Any]) -> None:
-        """An operation: when and how it ends is the script's."""
+    def push(self, op: Op[Any]) -> None:
+        """Call a saga."""
+        self.frames.append(self.driver.frame(op.name, *op.value))
+        self.enter()
+
+    def pop(self) -> None:
+        """It returned or raised."""
+        self.frames.pop()
+        self.leave()
+
+    def issue(self, op: Op[Any]) -> Answer | None:
+        """An operation: when and how it ends is the script's. What is known at once is given."""
         driver = self.driver
-        if op.kind == "join":
-            self.due(driver.clock.now, None, None)
-            return
-        number = issued(driver.run, self, op, driver.undone(self.frames), driver.script)
-        if op.kind in ("all", "first"):
-            if not op.children:
-                self.due(driver.clock.now, [] if op.listed else (), None)
-                return
-            join = self.waits = Join(op, lambda value, error: self.due(driver.clock.now, value, error))
+        undoing = driver.undone(self.above())
+        if op.kind in ("result", "next", "join"):
+            return self.flight(op, undoing)
+        number = issued(driver.run, self, op, undoing, driver.script)
+        if op.kind in ("all", "first", "some"):
+            if not op.children or op.value == (0, "cancel"):
+                nothing: Any = [] if op.listed or op.kind == "some" else ()
+                self.due(driver.clock.now, nothing, None)
+                return None
+            join = self.waits = Join(op, lambda value, error: self.due(driver.clock.now, value, error), self)
             for place, child in enumerate(op.children):
-                branch = Compiled(driver, (*self.path, number, place), join, place)
+                branch = Compiled(driver, (*self.path, number, place), join, place, child)
                 join.lines.append(branch)
-                branch.begin(child)
-            return
+                driver.clock.at(driver.clock.now, branch.path, branch.start)
+            if op.kind == "some":
+                join.enough()
+            return None
+        if op.kind in ("compensate", "unwind"):
+            self.unwinds(op)
         ending = driver.script(self.path, number, op)
         self.due(driver.clock.now + ending.delay, ending.value, ending.error)
+        return None
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """The line ends; what a branch gives goes to its parent as text."""
@@ -153,21 +150,26 @@ class Compiled(Line):
 
     def go(self, value: Any, error: BaseException | None) -> None:
         """One transition: stretches of code until an operation is issued or the line ends; then all is text again."""
-        self.generation += 1
-        self.waits = None
+        value, error = self.resumed(value, error)
         self.driver.run.transitions += 1
+        before, self.driver.line = self.driver.line, self
+        try:
+            self._go(value, error)
+        finally:
+            self.driver.line = before
+
+    def _go(self, value: Any, error: BaseException | None) -> None:
         if not self.frames:
             self.finish(value, error)
             return
-        op: Op[Any] | None = None
-        while op is None:
+        while True:
             frame = self.frames[-1]
             try:
                 answer = self.driver.stretch(self.frames, value, error)
             except CutOff:
                 raise
             except BaseException as why:  # noqa: BLE001  whatever the author's code raises
-                self.frames.pop()
+                self.pop()
                 value, error = None, why
                 if not self.frames:
                     self.finish(None, why)
@@ -175,7 +177,7 @@ class Compiled(Line):
                 continue
             value = error = None
             if answer[0] != AWAIT:
-                self.frames.pop()
+                self.pop()
                 value = answer[1]
                 if not self.frames:
                     self.finish(value, None)
@@ -184,16 +186,33 @@ class Compiled(Line):
                 continue
             self.driver.keep(frame, answer[1], answer[3])
             awaited: Op[Any] = answer[2]
-            if awaited.kind != "frame":
-                op = awaited
+            if awaited.kind == "frame":
+                try:
+                    self.push(awaited)
+                except BaseException as why:  # noqa: BLE001  whatever the author's code raises
+                    error = why
                 continue
-            try:
-                self.frames.append(self.driver.frame(awaited.name, *awaited.value))
-            except BaseException as why:  # noqa: BLE001  whatever the author's code raises
-                error = why
+            known = self.issue(awaited)
+            if known is None:
+                break
+            value, error = known
         for frame in self.frames:
             frame.loaded = None
-        self.issue(op)
+
+
+class _Told(Activation):
+    """Tells the line that runs what the saga begins and gives up."""
+
+    __slots__ = ("driver",)
+    driver: Driver
+
+    def begin(self, op: Op[Any], /) -> Any:
+        assert self.driver.line is not None
+        return self.driver.line.begin(op)
+
+    def cancel(self, pending: Any, /) -> None:
+        assert self.driver.line is not None
+        self.driver.line.hand_back(pending)
 
 
 class Driver:
@@ -205,7 +224,10 @@ class Driver:
         self.script = script
         self.run = run
         self.clock = Clock()
-        self.activation = Activation("k", "saga/k")
+        self.line: Compiled | None = None
+        self.activation = _Told("k", "saga/k")
+        self.activation.driver = self
+        self.activation.effects = Effects(lambda: self.line)
 
     def frame(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Frame:
         """A new frame; TypeError for wrong arguments. Its parameters go through text."""
@@ -337,8 +359,8 @@ def run_compiled(pair: Pair, arguments: tuple[Any, ...], script: Script) -> Run:
     """The compiled form."""
     run = Run()
     driver = Driver(pair.machines, pair.registry, script, run)
-    root = Compiled(driver, (), None, 0)
-    root.op = Op("frame", pair.saga.name, (arguments, {}))
+    root = Compiled(driver, (), None, 0, Op("frame", pair.saga.name, (arguments, {})))
+    token = FLIGHT.set(driver.activation)
     try:
         with logging_to(run):
             root.start()
@@ -347,7 +369,9 @@ def run_compiled(pair: Pair, arguments: tuple[Any, ...], script: Script) -> Run:
         run.error = None if root.error is None else picture(root.error)
     except CutOff:
         run.cut = True
-    run.effects = picture(driver.activation.effects)
+    finally:
+        FLIGHT.reset(token)
+    run.effects = picture(list(driver.activation.effects))
     return run
 
 

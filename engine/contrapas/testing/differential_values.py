@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from contrapas.author.event import Event
+from contrapas.author.flight import Pending
 from contrapas.author.op import MISSING, Op, UndoRef
 from contrapas.codec.exceptions import OWN
 
@@ -39,6 +40,8 @@ def picture(value: Any, seen: dict[int, int] | None = None) -> Any:
         return ("named", getattr(value, "__name__", "?"))
     if _is(value, Op):
         return told(value, None, None)
+    if _is(value, Pending):
+        return ("Pending",)  # what it says is different in the two forms
     if _is(value, list, dict, set, BaseModel) or _is_dataclass(value):
         frozen = _is(value, BaseModel) and bool(value.model_config.get("frozen"))
         if not frozen and id(value) in seen:

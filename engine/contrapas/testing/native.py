@@ -7,23 +7,34 @@ and `first` are coroutines of their own, as tasks are under asyncio: they do not
 from __future__ import annotations
 
 import copy
-import heapq
 import sys
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from contrapas.author.event import MessageSpec, message_spec
+from contrapas.author.flight import FLIGHT
 from contrapas.author.op import NATIVE, Op
 from contrapas.author.saga import Activation, Saga
 from contrapas.author.timeout import Failed, Timeout
 from contrapas.errors import Cancelled, StepFailed
-from contrapas.testing.differential_values import Chance, make, picture, told
+from contrapas.testing.differential_values import Chance, make, picture
+from contrapas.testing.flights import LIMITED, Effects, Flyer, closed
+from contrapas.testing.native_lines import Clock, CutOff, Ends, Join, Line, Path, Run, issued
 
-Path = tuple[int, ...]
-"""Which line of execution: the root is (), the i-th branch of its n-th operation (n, i), and so on."""
-STEPS_MAX = 400
-"""A run with more operations is cut off, in both forms alike."""
+__all__ = [
+    "Clock",
+    "CutOff",
+    "Join",
+    "Line",
+    "Path",
+    "Run",
+    "Script",
+    "issued",
+    "log",
+    "logging_to",
+    "run_native",
+]
 
 
 @dataclass(slots=True)
@@ -94,6 +105,21 @@ class Script:
             values.append(Failed(reason=why.reason, unknown=why.unknown))
         return Ending(values, delay=delay)
 
+    def interrupt(self, path: Path, number: int, op: Op[Any]) -> Ending | None:
+        """What comes before a line has what it waits for in flight: a cancel, or the end of `within=`."""
+        chance = Chance(self.seed, path, number, op.kind, op.name)
+        delay = 1 + chance.below(20)
+        if chance.share(self.cancels):
+            return Ending(error=Cancelled(f"cancel {number}"), delay=delay)
+        if op.kind == "next" and op.within_ms is not None and chance.share(0.4):
+            return Ending(Timeout(), delay=delay)
+        return None
+
+    def expiry(self, path: Path, number: int) -> int | None:
+        """When the n-th limited scope of a line expires; None: in time."""
+        chance = Chance(self.seed, path, number, "limit", "")
+        return 1 + chance.below(30) if chance.share(0.4) else None
+
     def success(self, op: Op[Any], chance: Chance) -> Any:
         """A value that the operation can give."""
         if op.kind in ("command", "ask"):
@@ -122,21 +148,6 @@ class Script:
         if op.kind == "local" and (self.raw or chance.share(0.4)):
             failed.__cause__ = ValueError("from the step", number)
         return failed
-
-
-@dataclass(slots=True)
-class Run:
-    """What a run did, in order, and how it ended."""
-
-    told: list[Any] = field(default_factory=list[Any])
-    """`("issue", path, number, operation)`, `("log", arguments, exception being handled)`."""
-    value: Any = None
-    error: Any = None
-    effects: Any = None
-    operations: int = 0
-    transitions: int = 0
-    states: list[str] = field(default_factory=list[str])
-    cut: bool = False
 
 
 _LOGS: list[Run] = []
@@ -196,97 +207,6 @@ def _with_handled(error: BaseException) -> BaseException | None:
     return own
 
 
-class CutOff(BaseException):
-    """The run was too long; it ends here in both forms."""
-
-
-class Clock:
-    """Virtual time: what is due, by time and line of execution."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self._due: list[tuple[int, Path, int, Callable[[], None]]] = []
-        self._count = 0
-
-    def at(self, time: int, path: Path, act: Callable[[], None]) -> None:
-        """Run `act` then."""
-        self._count += 1
-        heapq.heappush(self._due, (time, path, self._count, act))
-
-    def run(self) -> None:
-        """Until nothing is due."""
-        while self._due:
-            self.now, _, _, act = heapq.heappop(self._due)
-            act()
-
-
-class Line:
-    """One line of execution: counts its operations, ends once."""
-
-    def __init__(self, path: Path, parent: Join | None, place: int) -> None:
-        self.path = path
-        self.parent = parent
-        self.place = place
-        self.issued = 0
-        self.ended = False
-        self.generation: int = 0
-        """Grows when what it waits for is given up, so that a late ending finds nobody."""
-
-    def cancel(self) -> None:
-        """Throw `Cancelled` at its await."""
-        raise NotImplementedError
-
-    def end(self, value: Any, error: BaseException | None) -> None:
-        """Tell the join."""
-        self.ended = True
-        if self.parent is not None:
-            self.parent.ended(self.place, value, error)
-
-
-class Join:
-    """Waiting for `all` or `first`: the same rules natively and compiled."""
-
-    def __init__(self, op: Op[Any], resume: Callable[[Any, BaseException | None], None]) -> None:
-        self.op = op
-        self.resume = resume
-        self.lines: list[Line] = []
-        self.values: list[Any] = [None] * len(op.children)
-        self.errors: dict[int, BaseException] = {}
-        self.order: list[int] = []
-        self.given_up = False
-        self.closed = False
-
-    def ended(self, place: int, value: Any, error: BaseException | None) -> None:
-        """One branch ended."""
-        self.order.append(place)
-        self.values[place] = value
-        if error is not None:
-            self.errors[place] = error
-        early = self.op.kind == "first" or (self.op.fail_fast and error is not None)
-        if early and not self.given_up:
-            self.given_up = True
-            for line in self.lines:
-                if not line.ended:
-                    line.cancel()
-        self.settle()
-
-    def settle(self) -> None:
-        """Resume the parent when every branch has ended."""
-        if len(self.order) < len(self.lines) or len(self.lines) < len(self.op.children) or self.closed:
-            return
-        self.closed = True
-        if self.op.kind == "first":
-            winner = self.order[0]
-            self.resume(self.values[winner], self.errors.get(winner))
-            return
-        if self.errors:
-            given = [p for p in self.order if p in self.errors]
-            place = given[0] if self.op.fail_fast else min(given)
-            self.resume(None, self.errors[place])
-            return
-        self.resume(list(self.values) if self.op.listed else tuple(self.values), None)
-
-
 class NativeRunner:
     """Performs the operations of coroutines (`author.op.NativeRunner`)."""
 
@@ -297,94 +217,116 @@ class NativeRunner:
         self.s = s
         self.clock = Clock()
         self.line: _Coroutine | None = None
+        self.dead: list[Coroutine[Any, Any, Any]] = []
+        """Coroutines that were killed: never resumed."""
 
     async def perform(self, op: Op[Any]) -> Any:
         """The result of an operation, or its exception."""
         line = self.line
         assert line is not None
+        if op.kind in LIMITED and op.within_ms is not None and line.spots:
+            async with self.s.limited(op):
+                return await self.perform(op)
         if op.kind == "frame":
             # What an operation is given shares nothing with the caller's locals, nor one argument with another.
             args = [copy.deepcopy(a) for a in op.value[0]]
             kwargs = {name: copy.deepcopy(a) for name, a in op.value[1].items()}
-            return await self.sagas[op.name].fn(self.s, *args, **kwargs)
-        if op.kind == "join":
-            return None
+            return await self.function(line, self.sagas[op.name].fn(self.s, *args, **kwargs))
+        if op.kind in ("result", "next", "join"):
+            answer = line.flight(op, _plainly)
+            return await (_Park() if answer is None else _Answer(*answer))
         number = issued(self.run, line, op, _plainly, self.script)
-        if op.kind in ("all", "first"):
+        if op.kind in ("all", "first", "some"):
             return await self._join(op, line, number)
+        if op.kind in ("compensate", "unwind"):
+            line.unwinds(op)
         ending = self.script(line.path, number, op)
         line.due(self.clock.now + ending.delay, ending.value, ending.error)
         return await _Park()
 
+    async def function(self, line: _Coroutine, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """A saga from its first line to the end of what it began."""
+        line.enter()
+        try:
+            try:
+                value = await coroutine
+            except (GeneratorExit, CutOff):
+                raise
+            except BaseException as why:
+                if line.joins():
+                    await Op[None]("join", "join", why)
+                raise
+            if line.joins():
+                await Op[None]("join", "join", None)
+            return value
+        finally:
+            line.leave()
+
     async def _join(self, op: Op[Any], line: _Coroutine, number: int) -> Any:
-        if not op.children:
-            return [] if op.listed else ()
-        join = Join(op, lambda value, error: line.due(self.clock.now, value, error))
+        if not op.children or op.value == (0, "cancel"):
+            return [] if op.listed or op.kind == "some" else ()
+        join = Join(op, lambda value, error: line.due(self.clock.now, value, error), line)
         line.waits = join
         for place, child in enumerate(op.children):
-            branch = _Coroutine(self, (*line.path, number, place), join, place, self._branch(child))
+            branch = _Coroutine(self, (*line.path, number, place), join, place, child)
             join.lines.append(branch)
             self.clock.at(self.clock.now, branch.path, branch.start)
+        if op.kind == "some":
+            join.enough()
         return await _Park()
 
-    async def _branch(self, op: Op[Any]) -> Any:
-        return await op
+
+class _Answer(_Park):
+    """What was known at once."""
+
+    def __init__(self, value: Any, error: BaseException | None) -> None:
+        self.value = value
+        self.error = error
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        if self.error is None:
+            return self.value
+        yield from ()
+        own = _with_handled(self.error)
+        try:
+            raise self.error
+        finally:
+            if own is not None:
+                self.error.__context__ = own
 
 
-class _Coroutine(Line):
+class _Coroutine(Flyer):
     """A line of execution that is a coroutine."""
 
     def __init__(
-        self,
-        runner: NativeRunner,
-        path: Path,
-        parent: Join | None,
-        place: int,
-        coroutine: Coroutine[Any, Any, Any],
+        self, runner: NativeRunner, path: Path, parent: Ends | None, place: int, op: Op[Any] | None
     ) -> None:
-        super().__init__(path, parent, place)
+        super().__init__(runner, path, parent, place, op)
         self.runner = runner
-        self.coroutine = coroutine
-        self.waits: Join | None = None
+        self.coroutine: Coroutine[Any, Any, Any] = _awaiting(op)
         self.result: Any = None
         self.error: BaseException | None = None
-        self.started = False
         self.begun = False
 
-    def due(self, time: int, value: Any, error: BaseException | None) -> None:
-        generation = self.generation
+    def spawn(self, path: Path, parent: Ends, op: Op[Any]) -> Flyer:
+        """A line beside this one."""
+        return _Coroutine(self.runner, path, parent, 0, op)
 
-        def act() -> None:
-            if generation == self.generation and not self.ended:
-                self.go(value, error)
+    def first(self) -> None:
+        """The first stretch."""
+        self.go(None, None)
 
-        self.runner.clock.at(time, self.path, act)
+    def never(self) -> None:
+        """It was given up before it began."""
+        self.coroutine.close()
 
-    def start(self) -> None:
-        """The first stretch, unless it was given up before."""
-        if not self.started and not self.ended:
-            self.started = True
-            self.go(None, None)
-
-    def cancel(self) -> None:
-        """A branch that has not begun never does; what a join waits for is cancelled from the inside."""
-        if not self.started:
-            self.coroutine.close()
-            self.end(None, Cancelled("given up"))
-            return
-        if self.waits is not None and not self.waits.closed:
-            self.waits.given_up = True
-            for line in self.waits.lines:
-                if not line.ended:
-                    line.cancel()
-            return
-        self.generation += 1
-        self.due(self.runner.clock.now, None, Cancelled("given up"))
+    def die(self) -> None:
+        """It is never resumed."""
+        self.runner.dead.append(self.coroutine)
 
     def go(self, value: Any, error: BaseException | None) -> None:
         """One stretch."""
-        self.generation += 1
-        self.waits = None
+        value, error = self.resumed(value, error)
         first, self.begun = not self.begun, True
         before, self.runner.line = self.runner.line, self
         try:
@@ -401,33 +343,46 @@ class _Coroutine(Line):
             self.runner.line = before
 
 
+async def _awaiting(op: Op[Any] | None) -> Any:
+    return None if op is None else await op
+
+
 def _plainly(undo: Any, reply: Any) -> Any:
     return undo(reply)
 
 
-def issued(run: Run, line: Line, op: Op[Any], undoing: Any, script: Script) -> int:
-    """Note an operation; its number on its line of execution."""
-    line.issued += 1
-    run.operations += 1
-    if run.operations > STEPS_MAX:
-        raise CutOff
-    run.told.append(("issue", line.path, line.issued, told(op, undoing, script.sample)))
-    return line.issued
+class _Native(Activation):
+    """Tells the line that runs what the saga begins and gives up."""
+
+    __slots__ = ("runner",)
+    runner: NativeRunner
+
+    def begin(self, op: Op[Any], /) -> Any:
+        assert self.runner.line is not None
+        return self.runner.line.begin(op)
+
+    def cancel(self, pending: Any, /) -> None:
+        assert self.runner.line is not None
+        self.runner.line.hand_back(pending)
+
+    def joins(self) -> bool:
+        assert self.runner.line is not None
+        return self.runner.line.joins()
 
 
 def run_native(saga: Any, arguments: tuple[Any, ...], script: Script, sagas: Mapping[str, Any]) -> Run:
     """Run a `@saga` as a coroutine. sagas: by name, those that it calls."""
     run = Run()
-    activation = Activation("k", f"{saga.name}/k")
+    activation = _Native("k", f"{saga.name}/k")
     s = Saga(activation)
-    runner = NativeRunner(script, sagas, run, s)
-    token = NATIVE.set(runner)
-    coroutine: Coroutine[Any, Any, Any] | None = None
+    activation.runner = runner = NativeRunner(script, sagas, run, s)
+    activation.effects = effects = Effects(lambda: runner.line)
+    token, flight = NATIVE.set(runner), FLIGHT.set(activation)
+    root = _Coroutine(runner, (), None, 0, None)
+    root.coroutine.close()
+    root.coroutine = runner.function(root, saga.fn(s, *arguments))
     try:
         with logging_to(run):
-            main: Coroutine[Any, Any, Any] = saga.fn(s, *arguments)
-            coroutine = main
-            root = _Coroutine(runner, (), None, 0, main)
             root.start()
             runner.clock.run()
         run.value = picture(root.result)
@@ -435,15 +390,10 @@ def run_native(saga: Any, arguments: tuple[Any, ...], script: Script, sagas: Map
     except CutOff:
         run.cut = True
     finally:
+        run.effects = picture(list(effects))
         NATIVE.reset(token)
-        if coroutine is not None and run.cut:
-            _closed(coroutine)
-    run.effects = picture(activation.effects)
+        FLIGHT.reset(flight)
+        runner.line = root
+        for coroutine in (*runner.dead, *([root.coroutine] if run.cut else [])):
+            closed(coroutine)
     return run
-
-
-def _closed(coroutine: Coroutine[Any, Any, Any]) -> None:
-    try:
-        coroutine.close()
-    except BaseException:  # noqa: BLE001  whatever the author's code raises
-        return

@@ -49,6 +49,7 @@ from tests.compiler.differential.cases_called import (
     recursion,
     scopes,
 )
+from tests.compiler.differential.cases_flight import FLIGHTS
 from tests.compiler.differential.cases_many import MANY
 
 
@@ -481,5 +482,6 @@ ALL: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
     (joins, (depth,)),
     (joined_in_a_handler, (failing_branch,)),
     *MANY,
+    *FLIGHTS,
 )
 """(saga, those that it calls)"""
