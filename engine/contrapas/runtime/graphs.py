@@ -17,12 +17,9 @@ from contrapas.author.sensitive import sensitive_paths
 from contrapas.core.lane import Draft
 from contrapas.core.moves import Move
 from contrapas.core.world import World
-from contrapas.draw.data import data as picture_of
-from contrapas.draw.edges import graph_of
 from contrapas.errors import ContrapasError
 from contrapas.machine import Machine
 from contrapas.machine.data import LIMIT, from_data, to_data
-from contrapas.versions.moves import moves_of
 
 if TYPE_CHECKING:
     from contrapas.runtime.partition import Partition
@@ -39,6 +36,9 @@ def key_of(graph: str) -> str:
 
 def body_of(machine: Machine) -> bytes:
     """What is stored of a machine."""
+    from contrapas.draw.data import data as picture_of  # here: a worker that finds its graphs on the log draws none
+    from contrapas.draw.edges import graph_of
+
     picture: Any = None
     if machine.program is not None:
         drawn = graph_of(machine)
@@ -142,6 +142,8 @@ def learn(world: World, stored: Iterable[tuple[str, bytes]]) -> list[str]:
 
 def judged(old: Machine, world: World) -> Mapping[str, Move]:
     """What becomes of each state of another version here."""
+    from contrapas.versions.moves import moves_of  # here: where all records are of today's code nothing is judged
+
     return moves_of(old, world.machines.get(old.name))
 
 
