@@ -36,7 +36,8 @@ def key_of(graph: str) -> str:
 
 def body_of(machine: Machine) -> bytes:
     """What is stored of a machine."""
-    from contrapas.draw.data import data as picture_of  # here: a worker that finds its graphs on the log draws none
+    # here, and not at the top: a worker that finds its graphs on the log draws none, and is to start quickly
+    from contrapas.draw.data import data as picture_of
     from contrapas.draw.edges import graph_of
 
     picture: Any = None
@@ -142,7 +143,8 @@ def learn(world: World, stored: Iterable[tuple[str, bytes]]) -> list[str]:
 
 def judged(old: Machine, world: World) -> Mapping[str, Move]:
     """What becomes of each state of another version here."""
-    from contrapas.versions.moves import moves_of  # here: where all records are of today's code nothing is judged
+    # here, and not at the top: where all records are of today's code nothing is judged
+    from contrapas.versions.moves import moves_of
 
     return moves_of(old, world.machines.get(old.name))
 
