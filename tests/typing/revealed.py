@@ -14,6 +14,7 @@ from contrapas import (
     Event,
     Failed,
     Op,
+    Pending,
     Retry,
     Saga,
     Sensitive,
@@ -243,3 +244,25 @@ async def talks(s: Saga, first: CartOpened | AddItem) -> None:
 async def asks(app: App) -> None:
     assert_type(await app.ask(AddItem(cart_id="1", sku="mug"), timeout="5s"), CartChanged | CartClosed)
     assert_type(await app.ask(CheckOut(cart_id="1")), CheckedOutAck)
+
+
+@saga
+async def flies(s: Saga, e: OrderPlaced) -> None:
+    charge = s.begin(
+        ChargeCard(order_id="1", cents=1), undo=lambda ok: RefundCard(order_id="1", charge_id=ok.charge_id)
+    )
+    assert_type(charge, Pending[CardCharged])
+    paper: Pending[CardCharged | Shipped] = charge  # a handle is covariant
+    answer = s.begin(s.wait(CardCharged, CardDeclined, until=datetime(2030, 1, 1, tzinfo=UTC)))
+    assert_type(await answer, CardCharged | CardDeclined | Timeout)
+    assert_type(await charge, CardCharged)
+    both = await s.next(charge, answer)
+    assert_type(both, Pending[CardCharged] | Pending[CardCharged | CardDeclined | Timeout])
+    assert_type(await s.next(charge, within="1h"), Pending[CardCharged] | Timeout)
+    assert_type(await s.next(*[charge, charge]), Pending[CardCharged])
+    assert_type(await s.some(1, s.sleep("1s"), s.sleep("2s"), rest="ignore"), list[tuple[int, None]])
+    assert_type(len({paper, charge}), int)
+    async with s.scope(within=timedelta(minutes=10)):
+        assert_type(charge.cancel(), None)
+    async with s.scope(until=datetime(2030, 1, 1, tzinfo=UTC)):
+        await s.step(ChargeCard(order_id="1", cents=1), undo=None, until=datetime(2030, 1, 1, tzinfo=UTC))

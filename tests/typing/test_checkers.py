@@ -13,7 +13,13 @@ from tempfile import TemporaryDirectory
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GOOD = ("tests/typing/revealed.py", "tests/runtime/cart.py", "sagas/order/saga.py", "sagas/order/observed.py")
+GOOD = (
+    "tests/typing/revealed.py",
+    "tests/runtime/cart.py",
+    "tests/runtime/hauling.py",
+    "sagas/order/saga.py",
+    "sagas/order/observed.py",
+)
 PLANTED = "tests/typing/mistakes/planted.py"
 
 Report = dict[tuple[str, int], str]

@@ -200,7 +200,7 @@ class Flying:
         if not pendings:
             raise ValueError("next() needs at least one operation in flight")
         for handle in pendings:
-            if not isinstance(handle, Pending):
+            if not isinstance(handle, Pending):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"next() takes handles of operations begun, not {type(handle).__name__}")
         return limited(
             Op("next", "next", tuple(dict.fromkeys(pendings)), label=label), within, until, "within="

@@ -134,7 +134,8 @@ def called(program: Program) -> list[SagaDef[..., Any]]:
 
 def _sagas(site: Site) -> list[SagaDef[..., Any]]:
     """Sagas called by an operation, or by those within it."""
-    own: list[SagaDef[..., Any]] = [site.target] if isinstance(site.target, SagaDef) else []
+    target: Any = site.target
+    own: list[SagaDef[..., Any]] = [target] if target.__class__ is SagaDef else []
     return [*own, *(saga for child in site.children for saga in _sagas(child))]
 
 

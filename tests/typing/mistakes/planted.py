@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from contrapas import App, Command, Saga, Service, Timeout, saga, step
+from contrapas import App, Command, Pending, Saga, Service, Timeout, saga, step
 from contrapas.testing import Sagas
 from sagas.order.saga import (
     CardCharged,
@@ -221,3 +221,22 @@ async def wrong_questions() -> None:
     print(ack.items)  # error: both
     changed: CartChanged = await app.ask(CheckOut(cart_id="1"))  # error: both
     await app.ask(CartOpened(cart_id=changed.cart_id))  # error: both
+
+
+@saga
+async def wrong_flights(s: Saga, e: OrderPlaced) -> None:
+    pay = ChargeCard(order_id="1", cents=1)
+    charge = s.begin(pay, undo=lambda ok: RefundCard(order_id="1", charge_id=ok.number))  # error: both
+    wrong: Pending[Shipped] = charge  # error: both
+    answer: Shipped = await charge  # error: both
+    done = await s.next(charge, within="1h")
+    await done  # error: both
+    await s.next(answer)  # error: both
+    await s.some("2", s.sleep("1s"))  # error: both
+    await s.some(1, s.sleep("1s"), rest="drop")  # error: both
+    got = await s.some(1, s.step(ShipOrder(order_id="1")))
+    print(got[0].tracking)  # error: both
+    charge.cancelled()  # error: both
+    s.begin(OrderPlaced(order_id="1", sku="mug", cents=1))  # error: both
+    async with s.scope("10m"):  # error: both
+        print(wrong)
