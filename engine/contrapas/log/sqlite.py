@@ -39,6 +39,8 @@ QUICK_S = 0.0015
 threads that need it at the same time cost twice as much as one."""
 TRY_AGAIN = 64
 """Every so many commits one is timed without the thread, where two threads in turn make it look slower than it is."""
+ALONE = 16
+"""After so many transactions with one job each the next ones are not held back for others to join."""
 SHY_S = 0.05
 """... and for so long after another process was found with the lock."""
 LOOK_S = (0.002, 0.06)
@@ -81,6 +83,8 @@ class SqliteLog:
         self._flushing = False
         self._mean_s = 0.0
         self._flushes = 0
+        self._alone = 0
+        """So many transactions in a row had one job."""
         self._shy_until = 0.0
         self._writer: Writer | None = None
         self._waiting: dict[tuple[Lane, int], dict[asyncio.Future[bool], int]] = {}
@@ -94,19 +98,35 @@ class SqliteLog:
 
     async def submit(self, job: Job) -> object:
         """Have a job done in the next transaction; its result, or what it raised."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        self._queue.append((job, future))
-        if not self._flushing:
-            self._flushing = True
-            loop.call_soon(self._flush, loop)
-        await future
+        if self._alone < ALONE or self._alone % 8 == 0 or not self._at_once(job):
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            self._queue.append((job, future))
+            if not self._flushing:
+                self._flushing = True
+                loop.call_soon(self._flush, loop)
+            await future
         if job.error is not None:
             raise job.error
         return job.result
 
+    def _at_once(self, job: Job) -> bool:
+        """A transaction of its own, in place: nobody else had anything to write lately, so there is nobody to wait for.
+        Every eighth waits all the same, which lets others run, and shows whether there is company again."""
+        if self._flushing or self._mean_s >= QUICK_S or time.perf_counter() < self._shy_until:
+            return False
+        if not self.store.run([job], wait=False):
+            return False
+        self._alone += 1
+        self._mean_s += (self.store.synced_s - self._mean_s) / 16
+        if self._waiting:
+            for place, end in job.grown.items():
+                self._wake(place, end)
+        return True
+
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._queue = self._queue, []
+        self._alone = self._alone + 1 if len(batch) == 1 else 0
         jobs = [job for job, _ in batch]
         tx: Transaction | bool = False
         if time.perf_counter() >= self._shy_until:
