@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from contrapas.check import failures, flow, loops, properties, reach, undos
+from contrapas.check import failures, flow, loops, properties, reach, replies, undos
 from contrapas.check.finding import Finding
 from contrapas.check.study import Property, Study
 
@@ -32,7 +32,9 @@ PROPERTIES: tuple[Property, ...] = (
     loops.grows,  # CP720
     properties.hidden_effect,  # CP721
     flow.exposed,  # CP722
+    replies.replies,  # CP725, CP730
     flow.published_twice,  # CP726
+    loops.stale,  # CP727
     undos.strays,  # CP728
 )
 

@@ -51,6 +51,7 @@ def choreography(services: Sequence[Any], studies: Sequence[Study]) -> Iterator[
     """Everything that is wrong between the parts of an app."""
     parts = Parts.of(services)
     yield from _shared(parts)
+    yield from _owners(parts, studies)
     yield from _rings(parts)
     yield from _unheard(parts, studies)
     if parts.reactions:
@@ -69,6 +70,29 @@ def _shared(parts: Parts) -> Iterator[Finding]:
                 reactions[1], "CP605", "error", f"{type_name(command)} is answered by {names}",
                 "one owner for each command: remove it from the others", "which answer counts is left to chance",
             )  # fmt: skip
+
+
+def _owners(parts: Parts, studies: Sequence[Study]) -> Iterator[Finding]:
+    """CP605: a command that a saga takes has one owner: that saga, and no service beside it."""
+    owner: dict[Any, str] = {reactions[0].message: reactions[0].name for reactions in parts.answered.values()}
+    for study in studies:
+        if study.mode == "observe":
+            continue
+        own: dict[Any, tuple[str, int]] = {cls: (study.name, study.machine.line) for cls in _started(study)}
+        for machine, top, _ in study.stood():
+            for site in flat(top):
+                for cls in site.replies if site.kind == "wait" else ():
+                    own.setdefault(cls, (machine, site.line))
+        for cls, (machine, line) in own.items():
+            if not _is_command(cls):
+                continue
+            other = owner.setdefault(cls, study.name)
+            if other != study.name:
+                yield study.find(
+                    "CP605", "error", f"{type_name(cls)} is answered by {other} and by {study.name}",
+                    "one owner for each command: let the other take an event", line, machine=machine,
+                    hint="which of them it reaches is left to chance",
+                )  # fmt: skip
 
 
 def _rings(parts: Parts) -> Iterator[Finding]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
+from contrapas.author.event import message_spec
+from contrapas.author.step import StepDef
 from contrapas.check.finding import Finding
 from contrapas.check.study import Study, flat
 from contrapas.draw.model import Config
@@ -429,3 +431,88 @@ def _walk(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, _INNER):
             todo.extend(list(ast.iter_child_nodes(node))[::-1])
+
+
+def stale(study: Study) -> Iterator[Finding]:
+    """CP727: a wait in a loop that asks something else each round, and an answer to an earlier round would do as well."""
+    for machine in study.machines():
+        program = study.program(machine)
+        met: set[int] = set()
+        for loop in reversed(loops(program)):
+            asked = _asked(loop, program)
+            for site in within(program, loop):
+                for one in flat(site):
+                    if one.kind != "wait" or one.fresh or one.correlate or one.line in met:
+                        continue
+                    gives_way = one.has_within or site.kind in ("first", "some", "next")
+                    if not gives_way or asked is None or asked > one.line or _compared(loop, one):
+                        continue
+                    met.add(one.line)
+                    yield study.find(
+                        "CP727",
+                        "warning",
+                        f"{one.label or one.text} may be ended by an answer to an earlier round",
+                        "fresh=True, or correlate= on a number that each round has",
+                        one.line,
+                        column=one.column,
+                        machine=machine,
+                        hint="the round before may have ended without its answer, which comes now",
+                    )
+
+
+def _asked(loop: Loop, program: Program) -> int | None:
+    """The line on which each round asks something of its own: a call that a name bound by the loop goes into."""
+    saga = program.saga_name
+    changed = {
+        n.id
+        for part in ((loop.target, *loop.body) if isinstance(loop, ast.For) else loop.body)
+        for n in ast.walk(part)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    }
+    lines: list[int] = []
+    for node in _walk(loop.body):
+        if not isinstance(node, ast.Call) or _is_wait(node, saga):
+            continue
+        asks = isinstance(node.func, ast.Attribute) and node.func.attr in (
+            "emit",
+            "tell",
+            "link",
+            "step",
+            "ask",
+        )
+        step = isinstance(node.func, ast.Name) and isinstance(program.namespace.get(node.func.id), StepDef)
+        names = {
+            n.id for part in (*node.args, *node.keywords) for n in ast.walk(part) if isinstance(n, ast.Name)
+        }
+        if (asks or step) and names & changed:
+            lines.append(node.lineno)
+    return min(lines, default=None)
+
+
+def _is_wait(node: ast.Call, saga: str) -> bool:
+    func = node.func
+    return (
+        isinstance(func, ast.Attribute)
+        and isinstance(func.value, ast.Name)
+        and func.value.id == saga
+        and (func.attr in ("wait", "sleep", "reply", "show", "note"))
+    )
+
+
+def _compared(loop: Loop, site: Site) -> bool:
+    """Whether the saga looks at what the answer says about its round: a field of it is compared."""
+    given = {
+        t.id
+        for n in _walk(loop.body)
+        if isinstance(n, ast.Assign) and n.lineno <= site.line <= (n.end_lineno or n.lineno)
+        for t in n.targets
+        if isinstance(t, ast.Name)
+    }
+    if any(message_spec(cls).command for cls in site.replies):
+        return True  # its asker waits for the answer to this very command
+    return any(
+        isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in given
+        for n in _walk(loop.body)
+        if isinstance(n, ast.Compare)
+        for part in ast.walk(n)
+    )

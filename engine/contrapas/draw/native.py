@@ -164,6 +164,9 @@ class Native:
 
     def _simple(self, node: ast.stmt, way: Fall) -> Fall:
         env, marks = way.env, way.marks
+        for cls in _handed(node, env, self.saga):
+            said: tuple[Any, ...] = ("handed", cls, node.lineno)
+            marks = marks if said in marks else (*marks, said)
         for call in _calls(node):
             if isinstance(call.func, ast.Attribute) and _is(call.func.value, self.saga):
                 mark = _CALLS.get(call.func.attr)
@@ -173,6 +176,11 @@ class Native:
                         self.emits.setdefault(made[1])
                     if made is not None and made[0] == "c" and made[1] in self.outcomes:
                         marks = (*marks, ("emit", type_name(made[1])))
+                elif call.func.attr == "reply" and call.args:
+                    to = self.value(call.args[0], env)
+                    said = ("reply", to[1] if to is not None and to[0] == "c" else None, call.lineno)
+                    if marks.count(said) < 2:  # a loop without an await says it for ever
+                        marks = (*marks, said)
                 elif mark in ("enter", "leave"):
                     first = call.args[0] if call.args else None
                     marks = (*marks, (mark, str(first.value) if isinstance(first, ast.Constant) else ""))
@@ -309,6 +317,39 @@ def _catches(handler: type, held: tuple[Any, ...]) -> bool | None:
     return None if issubclass(handler, raised) else False
 
 
+def _handed(node: ast.stmt, env: Env, saga: str) -> Iterator[Any]:
+    """Classes of received commands that a statement puts into a container or hands to a call: who answers is not seen."""
+    held = {
+        n: v[1] for n, v in env if v is not None and v[0] == "c" and getattr(v[1], "__contrapas_replies__", 0)
+    }
+    if not held:
+        return
+    for inner in ast.walk(node):
+        parts: list[ast.expr] = []
+        if isinstance(inner, ast.Call) and not (_replies(inner, saga) or _is(inner.func, "isinstance")):
+            parts = [*inner.args, *[k.value for k in inner.keywords]]
+        elif isinstance(inner, ast.List | ast.Tuple | ast.Set):
+            parts = list(inner.elts)
+        elif isinstance(inner, ast.Dict):
+            parts = list(inner.values)
+        elif isinstance(inner, ast.Assign) and not all(isinstance(t, ast.Name) for t in inner.targets):
+            parts = [inner.value]
+        for part in parts:
+            if isinstance(part, ast.Name) and part.id in held:
+                yield held[part.id]
+
+
+def _replies(node: ast.Call, saga: str) -> bool:
+    """`s.reply(command, …)`: whose command it is decides what is answered."""
+    func = node.func
+    return (
+        isinstance(func, ast.Attribute)
+        and func.attr == "reply"
+        and _is(func.value, saga)
+        and len(node.args) > 0
+    )
+
+
 def _tracked(program: Program) -> frozenset[str]:
     """Locals whose class can decide where control goes, and what they are copied from."""
     names: set[str] = set()
@@ -322,7 +363,13 @@ def _tracked(program: Program) -> frozenset[str]:
         elif isinstance(term, Return) and term.value is not None:
             names |= {n.id for n in ast.walk(term.value) if isinstance(n, ast.Name)}
     for node in (inner for root in roots for inner in ast.walk(root)):
-        if isinstance(node, ast.Call) and _is(node.func, "isinstance") and node.args:
+        if (
+            isinstance(node, ast.Call)
+            and _is(node.func, "isinstance")
+            and node.args
+            or isinstance(node, ast.Call)
+            and _replies(node, program.saga_name)
+        ):
             names |= {n.id for n in ast.walk(node.args[0]) if isinstance(n, ast.Name)}
         elif isinstance(node, ast.Attribute) and node.attr == "unknown" and isinstance(node.value, ast.Name):
             names.add(node.value.id)

@@ -61,7 +61,7 @@ async def ticket_of(refund_id: str) -> str:
 async def climbs_a_ladder(s: Saga, e: Requested) -> Granted | Denied:
     for person in e.approvers:
         await ask_by_mail(person, e.refund_id)
-        answer = await s.wait(Approved, Refused, within="9h")
+        answer = await s.wait(Approved, Refused, within="9h", fresh=True)
         match answer:
             case Approved():
                 return Granted(refund_id=e.refund_id)
