@@ -149,7 +149,9 @@ class Operations:
         found: set[Any] = set()
         for value, annotation in self.assigned.get(name, ()):
             made = self.resolve(annotation) if annotation is not None else UNRESOLVED
-            if made is UNRESOLVED and value is not None and not _mentions(value, name):
+            if is_kind(made, base):
+                return made  # what is annotated once holds for every assignment
+            if value is not None and (isinstance(value, ast.Call) or not _mentions(value, name)):
                 made = self.class_of(value, base)
             found.add(made)
         made = found.pop() if len(found) == 1 else UNRESOLVED

@@ -49,6 +49,7 @@ from tests.compiler.differential.cases_called import (
     recursion,
     scopes,
 )
+from tests.compiler.differential.cases_corners import CORNERS
 from tests.compiler.differential.cases_flight import FLIGHTS
 from tests.compiler.differential.cases_many import MANY
 
@@ -483,5 +484,6 @@ ALL: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
     (joined_in_a_handler, (failing_branch,)),
     *MANY,
     *FLIGHTS,
+    *CORNERS,
 )
 """(saga, those that it calls)"""
