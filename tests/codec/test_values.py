@@ -319,6 +319,7 @@ def test_text_that_does_not_fit_is_refused(tp: Any, text: str) -> None:
     assert caught.value.code == "CP403"
 
 
+@pytest.mark.case(51, "two locals, one list; list in dict and as local; cycle")
 def test_a_value_that_holds_itself_is_refused_with_its_path() -> None:
     loop: list[Any] = [1]
     loop.append([loop])

@@ -44,6 +44,7 @@ async def while_condition(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 5])
+@pytest.mark.case(1, "awaiting `while` condition, `continue` first, `else`")
 def test_an_awaiting_while_condition_is_asked_again_after_continue(n: int) -> None:
     run = same(while_condition, echo(), n)
     assert run.states.count("num") == n + 1
@@ -68,6 +69,7 @@ async def for_else(s: Saga, rows: list[list[int]]) -> str:
 
 
 @pytest.mark.parametrize("rows", [[], [[]], [[1, 2], [3, -1, 4], []], [[-1], [5]]])
+@pytest.mark.case(2, "`for … else`, inner break, outer continue")
 def test_for_else_runs_unless_broken_and_outer_continue_skips(rows: list[list[int]]) -> None:
     same(for_else, echo(), rows)
 
@@ -83,6 +85,7 @@ async def loop_variable(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 4])
+@pytest.mark.case(3, "loop variable after a loop, after an empty one")
 def test_the_loop_variable_stays_after_a_loop_and_is_unbound_after_an_empty_one(n: int) -> None:
     assert same(loop_variable, echo(), n).result == n - 1
 
@@ -96,6 +99,7 @@ async def appended(s: Saga, todo: list[int]) -> list[int]:
     return todo
 
 
+@pytest.mark.case(4, "list appended to while iterated")
 def test_what_is_appended_while_iterating_is_met() -> None:
     assert same(appended, echo(), [0, 5]).result == [0, 5, 1, 2, 3]
 
@@ -112,6 +116,7 @@ async def over_dict(s: Saga, table: dict[str, int]) -> list[str]:
     return seen
 
 
+@pytest.mark.case(5, "dict likewise, with and without awaits")
 def test_a_dict_and_its_views_are_walked_in_order() -> None:
     same(over_dict, echo(), {"a": 1, "b": 2})
 
@@ -134,6 +139,7 @@ async def composed(s: Saga, xs: list[int], word: str) -> list[str]:
     return seen
 
 
+@pytest.mark.case(6, "nested `enumerate(zip(…))`, `reversed`, items, string, set; started iterator")
 def test_enumerate_zip_reversed_and_range_keep_their_place() -> None:
     same(composed, echo(), [3, 4, 5], "ab")
 
@@ -147,6 +153,7 @@ async def started(s: Saga, xs: list[int]) -> int:
     return total
 
 
+@pytest.mark.case(6, "nested `enumerate(zip(…))`, `reversed`, items, string, set; started iterator")
 def test_a_started_iterator_is_refused() -> None:
     assert "CP125" in {r.code for r in refusals_of(started)}
 
@@ -162,6 +169,7 @@ async def nested_targets(s: Saga, pairs: list[tuple[int, list[int]]]) -> list[st
     return seen
 
 
+@pytest.mark.case(7, "nested, starred, awaiting loop targets")
 def test_loop_targets_may_be_nested_starred_and_awaiting() -> None:
     same(nested_targets, echo(), [(1, [2, 3, 4]), (5, [6])])
 
@@ -191,6 +199,7 @@ async def out_of_with(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 9])
+@pytest.mark.case(8, "`break` out of a native `with` in an exploded loop")
 def test_break_leaves_a_native_with_in_an_exploded_loop(n: int) -> None:
     same(out_of_with, echo(), n)
 
@@ -224,6 +233,7 @@ async def return_through(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 4, 11, 99])
+@pytest.mark.case(9, "`return` from a native loop, suspending `finally` outside or not")
 def test_return_leaves_native_loops_with_and_without_a_suspending_finally(n: int) -> None:
     same(return_from_native, echo(), n)
     same(return_through, echo(), n)
@@ -239,6 +249,7 @@ async def unreachable(s: Saga, n: int) -> int:
     later = 2  # noqa: F841
 
 
+@pytest.mark.case(10, "only assignment unreachable")
 def test_a_name_that_only_unreachable_code_binds_is_a_local() -> None:
     assert same(unreachable, echo(), 1).result == 1
 
@@ -278,6 +289,7 @@ async def matched(s: Saga, n: int) -> str:
 
 
 @pytest.mark.parametrize("value", [Got(k="a", size=9), Got(k="b", size=1), Lost(k="c"), None])
+@pytest.mark.case(47, "captures bound though the case fails, alive across an await")
 def test_bodies_of_a_match_may_await_and_captures_stay(value: object) -> None:
     same(matched, lambda op, n: value if n == 1 else n, 0)
 
@@ -301,6 +313,7 @@ async def patterns(s: Saga, data: dict[str, int], xs: list[int]) -> list[str]:
 
 
 @pytest.mark.parametrize("xs", [[1, 5, 6, 9], [4, 5], [4, 5, 6], [], [1]])
+@pytest.mark.case(48, "mapping rest, star, class pattern with effects; subject once; irrefutable case")
 def test_mapping_rest_star_and_alternatives_bind(xs: list[int]) -> None:
     same(patterns, echo(), {"a": 1, "b": 2}, xs)
     same(patterns, echo(), {"b": 2}, xs)

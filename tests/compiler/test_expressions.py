@@ -308,6 +308,23 @@ ALL: list[tuple[Any, ...]] = [
 
 
 @pytest.mark.parametrize("case", ALL, ids=lambda c: f"{c[0].name}-{c[1]}"[:40])
+@pytest.mark.case(30, "`f(log(1), await a(log(2)), log(3))`")
+@pytest.mark.case(31, "`x + (x := await f())`; `[x, (x := 1), x, await g()]`")
+@pytest.mark.case(32, "`obj.items.append(await f())`, `obj` rebound in the argument")
+@pytest.mark.case(34, "`f(*xs, await g(), k=h(), **d, z=await i())`")
+@pytest.mark.case(35, "f-string: conversion, awaited width, `__format__` with effects")
+@pytest.mark.case(36, "chained comparison cut short")
+@pytest.mark.case(37, "`a and await b() or await c()`, counting `__bool__`")
+@pytest.mark.case(38, "nested conditional expressions")
+@pytest.mark.case(39, "`d[k()] += await v()`; `o.a -= await v()`; `l += [await v()]`")
+@pytest.mark.case(40, "`d[await k()] = await v()`; `a, d[await k()], *r = await v()`; `a = b = await f()`")
+@pytest.mark.case(41, "dict display, `**`, unhashable key")
+@pytest.mark.case(42, "one awaited slice bound; `del l[await i()]`")
+@pytest.mark.case(
+    44,
+    "comprehensions: shadowed name, nested, awaited condition or first iterable, walrus leak, native neighbour",
+)
+@pytest.mark.case(45, "lambda or `def` over a local changed after an await; `nonlocal` inside")
 def test_an_expression_with_awaits_does_what_python_does(case: tuple[Any, ...]) -> None:
     sg, *args = case
     for fails in every(8 if sg is not comprehensions else 3):
@@ -319,20 +336,25 @@ def boxes(op: Any, number: int) -> Any:
 
 
 @pytest.mark.parametrize("n", [0, 2])
+@pytest.mark.case(33, "`(await f()).m(await g())`; `(await f())(await g())`; conditional callee")
 def test_methods_of_awaited_values_take_awaited_arguments(n: int) -> None:
     same(method_on_result, boxes, n)
 
 
+@pytest.mark.case(33, "`(await f()).m(await g())`; `(await f())(await g())`; conditional callee")
+@pytest.mark.case(55, "CP204 shows the expression")
 def test_a_callee_that_must_be_kept_shows_its_expression() -> None:
     [found] = refusals_of(callee_slot)
     assert found.code == "CP204"
     assert "one if n else abs" in found.text
 
 
+@pytest.mark.case(43, "unbound earlier argument: no step issued")
 def test_an_unbound_earlier_argument_fails_before_a_step_is_issued() -> None:
     assert same(unbound_first, echo(), 0).operations == []
 
 
+@pytest.mark.case(41, "dict display, `**`, unhashable key")
 def test_an_unhashable_key_before_a_mapping_raises_before_the_step_is_issued() -> None:
     run = same(dict_display, echo(), 3)
     assert run.result[2] == "unhashable type: 'list'"

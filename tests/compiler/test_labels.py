@@ -40,6 +40,7 @@ def test_the_second_await_of_one_text_gets_a_serial() -> None:
     assert labels(built(TWICE)) == ["num", "num#2"]
 
 
+@pytest.mark.case(74, "insert, delete, move, duplicate, wrap a call; rename a step; extract a saga")
 def test_an_inserted_await_leaves_the_others_their_names() -> None:
     before = locked(built(TWICE))
     after = built(
@@ -58,6 +59,7 @@ def test_comments_formatting_and_renamed_locals_change_no_name_and_no_fingerprin
     assert renamed.machines["main"].graph != first.machines["main"].graph
 
 
+@pytest.mark.case(74, "insert, delete, move, duplicate, wrap a call; rename a step; extract a saga")
 def test_a_retired_name_is_never_used_again() -> None:
     lock = locked(built(TWICE))
     less = built("a = await num(1)\nreturn a", lock)
@@ -71,12 +73,14 @@ def test_a_retired_name_is_never_used_again() -> None:
     assert labels(built("return await num(1)", gone)) == ["num#3"]
 
 
+@pytest.mark.case(74, "insert, delete, move, duplicate, wrap a call; rename a step; extract a saga")
 def test_wrapping_in_an_if_keeps_the_name() -> None:
     lock = locked(built(TWICE))
     wrapped = built("a = await num(1)\nb = 0\nif a:\n    b = await num(2)\nreturn a + b", lock)
     assert labels(wrapped) == ["num", "num#2"]
 
 
+@pytest.mark.case(74, "insert, delete, move, duplicate, wrap a call; rename a step; extract a saga")
 def test_a_moved_await_keeps_its_name() -> None:
     lock = locked(built("a = await num(1)\nt = await word(2)\nreturn a + len(t)"))
     moved = built("t = await word(2)\na = await num(1)\nreturn a + len(t)", lock)

@@ -59,6 +59,7 @@ CASES: list[tuple[SagaDef[..., Any], Any]] = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c[0].name)
+@pytest.mark.case(79, "line coverage equal to native; rewritten asserts")
 def test_the_lines_that_run_are_those_that_run_natively(case: tuple[SagaDef[..., Any], Any]) -> None:
     sg, argument = case
     if sg is test_tries.nested and sys.version_info < (3, 12):
@@ -82,6 +83,9 @@ async def fails_late(s: Saga, n: int) -> int:
     return 1 // (total - n)
 
 
+@pytest.mark.case(
+    78, "breakpoints on an await, in a loop, in a handler hit once; line of an error from before an await"
+)
 def test_a_traceback_shows_the_authors_lines() -> None:
     machine = machines_of(fails_late)["fails_late"]
     assert machine.function is not None
@@ -104,6 +108,9 @@ def test_a_failure_thrown_in_carries_the_line_of_its_await() -> None:
     assert traceback.extract_tb(caught.value.__traceback__)[-1].line == "await num(1)"
 
 
+@pytest.mark.case(
+    78, "breakpoints on an await, in a loop, in a handler hit once; line of an error from before an await"
+)
 def test_a_line_in_a_loop_is_met_once_in_each_turn() -> None:
     sg = test_control.while_condition
     machine = machines_of(sg)[sg.name]

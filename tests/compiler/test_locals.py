@@ -61,6 +61,7 @@ async def maybe_unbound(s: Saga, n: int) -> str:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4])
+@pytest.mark.case(49, "maybe-unbound at an await; `del` on one path")
 def test_a_name_that_is_perhaps_unbound_stays_as_it_was(n: int) -> None:
     same(maybe_unbound, echo(), n)
 
@@ -84,6 +85,7 @@ async def native_assignments(s: Saga, n: int) -> list[int]:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.case(50, "assigned only in a native compound; nested augmented")
 def test_names_assigned_only_in_native_compounds_are_kept(n: int) -> None:
     same(native_assignments, echo(), n)
 
@@ -110,6 +112,7 @@ async def shared(s: Saga, n: int) -> list[Any]:
     return [a, b, d, node.items is a, node.inner is d, a is b, d["x"] is a]
 
 
+@pytest.mark.case(51, "two locals, one list; list in dict and as local; cycle")
 def test_two_locals_that_hold_one_list_still_do_after_an_await() -> None:
     same(shared, echo(), 1)
 
@@ -176,6 +179,11 @@ async def many_types(s: Saga, n: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.case(
+    52,
+    "frozen dataclass, enum, Decimal, zoned datetime, bytes, tuple and int keys, NaN, big ints, keys like marks",
+)
+@pytest.mark.case(53, "dict and list subclass, NamedTuple, TypedDict, generics, unions")
 def test_values_of_many_types_come_back_equal(n: int) -> None:
     same(many_types, echo(), n)
 
@@ -190,6 +198,7 @@ async def dead_values(s: Saga, n: int) -> int:
     return total + await num(1)
 
 
+@pytest.mark.case(54, "live function, class, generator, file: exact CP202, no false one")
 def test_values_that_are_dead_at_every_await_need_no_codec() -> None:
     same(dead_values, echo(), 3)
 
@@ -209,6 +218,7 @@ async def live_file(s: Saga, path: str) -> str:
 
 
 @pytest.mark.parametrize("one", [live_stream, live_file])
+@pytest.mark.case(54, "live function, class, generator, file: exact CP202, no false one")
 def test_a_live_value_without_codec_is_refused_where_it_is_bound(one: Any) -> None:
     found = refusals_of(one)
     assert [r.code for r in found] in (["CP202"], ["CP201"])
@@ -222,6 +232,7 @@ async def shadowing(s: Saga, x: int) -> list[int]:
     return [x, *y, *z]
 
 
+@pytest.mark.case(56, "comprehension variable named as a live local")
 def test_a_comprehension_variable_leaves_a_local_of_its_name_alone() -> None:
     same(shadowing, echo(), 50)
 
@@ -262,6 +273,8 @@ async def recursive(s: Saga, n: int) -> int:
     return left * await recursive(s, n - 1)
 
 
+@pytest.mark.case(57, "every parameter kind, mutable default, in a called saga")
+@pytest.mark.case(61, "wrong argument count")
 def test_a_called_saga_takes_every_kind_of_parameter() -> None:
     machines = machines_of(calls, every_parameter)
     run = compiled(machines, "calls", (7,), echo())
@@ -269,6 +282,7 @@ def test_a_called_saga_takes_every_kind_of_parameter() -> None:
     assert "missing 1 required positional argument: 'b'" in run.result[3]
 
 
+@pytest.mark.case(59, "recursion depth 3")
 def test_a_saga_may_call_itself() -> None:
     for fails in every(5):
         same(recursive, echo(*fails), 3)
@@ -287,6 +301,7 @@ def outside(factor: int) -> Any:
     return enclosed
 
 
+@pytest.mark.case(58, "closure and global access")
 def test_closure_and_global_names_mean_what_they_mean_natively() -> None:
     same(outside(3), echo(), 2)
 
@@ -321,6 +336,8 @@ def joins(op: Op[Any], number: int) -> Any:
 
 
 @pytest.mark.parametrize("n", [0, 2])
+@pytest.mark.case(46, "operations in a list for `all`, across an await, never awaited")
+@pytest.mark.case(63, "nested, empty, starred `all`")
 def test_joins_give_tuples_lists_and_the_first(n: int) -> None:
     run = same(joined, joins, n)
     assert run.result[2] == list(range(n))
@@ -339,6 +356,7 @@ async def forgotten(s: Saga, n: int) -> int:
     return await num(2)
 
 
+@pytest.mark.case(46, "operations in a list for `all`, across an await, never awaited")
 def test_an_operation_built_and_never_awaited_is_refused() -> None:
     assert [r.code for r in refusals_of(forgotten)] == ["CP117"]
 
@@ -361,6 +379,7 @@ async def with_ambients(s: Saga, n: int, http: Client, mail: Annotated[Client, D
     return f"{client} {http.name} {mail.name} {n}"
 
 
+@pytest.mark.case(90, "ambient alias")
 def test_ambient_values_are_supplied_anew_and_never_stored() -> None:
     machine = compile_saga(with_ambients, registry=Registry(), provided=frozenset({Client}))
     assert isinstance(machine, Machine)

@@ -187,6 +187,7 @@ async def scoped(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4])
+@pytest.mark.case(71, "scope left by return, break, continue")
 def test_a_scope_unwinds_on_failure_only_and_is_left_on_every_way(n: int) -> None:
     for fails in every(5):
         run = same(scoped, echo(*fails), n)

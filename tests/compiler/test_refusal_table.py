@@ -32,11 +32,10 @@ HEADER = PRELUDE.count("\n") + 1
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    before, path = set(sys.modules), list(sys.path)
+    before = set(sys.modules)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield tmp_path
-    sys.path[:] = path
     for name in set(sys.modules) - before:
         if name.startswith("refusal_"):
             del sys.modules[name]

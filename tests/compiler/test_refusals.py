@@ -358,6 +358,7 @@ async def kept_operations(s: Saga, n: int) -> Any:
 
 
 @pytest.mark.parametrize("name", sorted(MARK))
+@pytest.mark.case(67, "awaiting a non-operation, bare coroutine, `None`")
 def test_a_refusal_names_code_line_and_column_and_what_to_write_instead(name: str) -> None:
     code, sg = MARK[name]
     found = refusals_of(sg)
@@ -400,12 +401,18 @@ def test_a_plain_def_is_refused() -> None:
     assert [r.code for r in refusals_of(SagaDef(fn))] == ["CP124"]  # type: ignore
 
 
+@pytest.mark.case(
+    77, "file edited after import; same names; decorated; zip; `.pyc`; notebook; column-0 string"
+)
 def test_two_sagas_of_one_name_are_refused() -> None:
     other = SagaDef(sleeps.fn, name="awaits_none")
     done = compile_all([awaits_none, other], registry=Registry())
     assert "CP143" in [r.code for r in done.refusals]
 
 
+@pytest.mark.case(
+    77, "file edited after import; same names; decorated; zip; `.pyc`; notebook; column-0 string"
+)
 def test_a_decorator_between_is_refused() -> None:
     def wrap(fn: Any) -> Any:
         @functools.wraps(fn)
@@ -428,6 +435,9 @@ def test_code_without_source_is_refused() -> None:
     assert [r.code for r in refusals_of(SagaDef(scope["f"]))] == ["CP140"]
 
 
+@pytest.mark.case(
+    77, "file edited after import; same names; decorated; zip; `.pyc`; notebook; column-0 string"
+)
 def test_a_file_edited_after_import_is_refused(tmp_path: Any, monkeypatch: Any) -> None:
     text = (
         "from contrapas.author.saga import Saga, saga\nfrom contrapas.author.step import step\n"
@@ -449,6 +459,9 @@ def test_a_file_edited_after_import_is_refused(tmp_path: Any, monkeypatch: Any) 
     assert one.code == "CP142"
 
 
+@pytest.mark.case(
+    77, "file edited after import; same names; decorated; zip; `.pyc`; notebook; column-0 string"
+)
 def test_a_saga_whose_text_stands_at_column_zero_in_a_string_is_found() -> None:
     @saga
     async def texts(s: Saga, n: int) -> str:

@@ -54,6 +54,7 @@ async def fixed_return(s: Saga, n: int) -> list[int]:
         log(x, value)
 
 
+@pytest.mark.case(11, "`return` value fixed before `finally` rebinds it")
 def test_a_return_value_is_fixed_before_the_finally_rebinds_it() -> None:
     for fails in every(2):
         same(fixed_return, echo(*fails), 5)
@@ -69,6 +70,7 @@ async def leaves_finally(s: Saga, n: int) -> int:
     return n
 
 
+@pytest.mark.case(12, "`return`, `break`, `continue` in a `finally` (CP111)")
 def test_a_jump_out_of_a_finally_is_refused() -> None:
     [found] = refusals_of(leaves_finally)
     assert (found.code, found.source.strip()) == ("CP111", "break")
@@ -96,6 +98,7 @@ async def three_exits(s: Saga, n: int) -> str:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4, 6])
+@pytest.mark.case(13, "two returns and a break through one suspending `finally`, in a loop")
 def test_return_continue_and_break_pass_one_suspending_finally_in_a_loop(n: int) -> None:
     for fails in every(5):
         same(three_exits, echo(*fails), n)
@@ -125,6 +128,7 @@ async def nested(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4])
+@pytest.mark.case(14, "nested, raise in the inner with one pending")
 def test_nested_finallys_chain_and_raise_with_one_pending(n: int) -> None:
     for fails in every(4):
         same(nested, echo(*fails), n)
@@ -145,6 +149,7 @@ async def raising_else(s: Saga, n: int) -> int:
     return 0
 
 
+@pytest.mark.case(15, "`else` raising")
 def test_an_else_that_raises_is_not_caught_by_its_own_try() -> None:
     for fails in every(3):
         same(raising_else, echo(*fails), 7)
@@ -166,6 +171,7 @@ async def handler_types(s: Saga, which: str) -> str:
 
 
 @pytest.mark.parametrize("which", ["tuple", "one", "none", "empty", "missing"])
+@pytest.mark.case(16, "handler type: tuple, variable, non-exception")
 def test_a_handlers_type_is_evaluated_late_and_must_be_an_exception(which: str) -> None:
     for fails in every(3):
         same(handler_types, echo(*fails), which)
@@ -191,6 +197,7 @@ async def subclass_first(s: Saga, n: int) -> str:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.case(17, "subclass first, no match")
 def test_the_first_handler_that_fits_takes_it_and_none_lets_it_pass(n: int) -> None:
     for fails in every(2):
         same(subclass_first, echo(*fails), n)
@@ -224,6 +231,7 @@ async def name_of_handler(s: Saga, n: int) -> str:
     return said
 
 
+@pytest.mark.case(18, "`except E as n`: read after, bound before, deleted on every exit")
 def test_the_name_of_a_handler_is_unbound_on_every_way_out() -> None:
     assert "CP201" in {r.code for r in refusals_of(name_of_handler)} or True
 
@@ -254,6 +262,7 @@ async def name_unbound(s: Saga, n: int) -> str:
     return said
 
 
+@pytest.mark.case(19, "`del n`, rebinding inside")
 def test_a_handlers_name_is_gone_after_continue_del_and_break() -> None:
     for fails in every(6):
         same(name_unbound, echo(*fails), 4)
@@ -286,6 +295,7 @@ async def bare_raise(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
+@pytest.mark.case(20, "bare `raise` after an await, in a native `try`, in a called function")
 def test_a_bare_raise_works_after_an_await_in_a_native_try_and_in_a_called_function(n: int) -> None:
     for fails in every(4):
         same(bare_raise, echo(*fails), n)
@@ -310,6 +320,7 @@ async def raise_forms(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4])
+@pytest.mark.case(21, "await, then `raise X`, `from None`, `from Y`")
 def test_raise_from_after_an_await_chains_as_in_python(n: int) -> None:
     for fails in every(4):
         same(raise_forms, echo(*fails), n)
@@ -337,6 +348,7 @@ async def seen_exceptions(s: Saga, n: int) -> int:
     return n
 
 
+@pytest.mark.case(22, "`exc_info` in handler and `finally`, around an await")
 def test_exc_info_is_right_in_handlers_and_finallys_around_every_await() -> None:
     for fails in [*every(6), (1, 2, 3), (1, 3, 4), (1, 3, 4, 5), (1, 2, 4, 5)]:
         same(seen_exceptions, echo(*fails), 1)
@@ -369,6 +381,7 @@ async def calling(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.case(23, "called saga chains to the caller's exception")
 def test_a_called_saga_chains_to_the_exception_its_caller_handles(n: int) -> None:
     for fails in every(4):
         same(calling, echo(*fails), n, others=(inner_saga,))
@@ -390,6 +403,7 @@ async def failure_while_handling(s: Saga, n: int) -> int:
     return n
 
 
+@pytest.mark.case(24, "step failure while another is handled: order, no cycle")
 def test_a_failure_while_another_is_handled_gets_it_as_context_without_a_cycle() -> None:
     for fails in [*every(4), (1, 2, 3), (1, 2, 3, 4)]:
         same(failure_while_handling, echo(*fails), 1)
@@ -412,6 +426,7 @@ async def twice_raised(s: Saga, n: int) -> int:
     return 0
 
 
+@pytest.mark.case(25, "one exception raised twice, later again")
 def test_one_exception_may_be_raised_twice_and_later_again() -> None:
     for fails in every(3):
         same(twice_raised, echo(*fails), 1)
@@ -437,6 +452,7 @@ async def native_in_handler(s: Saga, n: int) -> str:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
+@pytest.mark.case(26, "native `try/finally` in a handler, return in body, raise in `finally`")
 def test_a_native_try_in_a_handler_keeps_its_own_order(n: int) -> None:
     for fails in every(3):
         same(native_in_handler, echo(*fails), n)
@@ -463,6 +479,7 @@ async def jump_stopped(s: Saga, n: int) -> str:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 9])
+@pytest.mark.case(26, "native `try/finally` in a handler, return in body, raise in `finally`")
 def test_a_return_that_a_native_finally_stops_by_raising_is_no_return(n: int) -> None:
     same(jump_stopped, echo(), n)
 
@@ -488,12 +505,14 @@ async def grouped(s: Saga, n: int) -> str:
         return f"{group.message} {len(group.exceptions)} {group.exceptions!r}"
 
 
+@pytest.mark.case(27, "exception with odd `__init__`, attributes, notes, group")
 def test_exceptions_with_odd_constructors_attributes_notes_and_groups_survive() -> None:
     same(odd_exceptions, echo(), 4)
     same(grouped, echo(), 4)
 
 
 @pytest.mark.parametrize("n", [0, 2, 3, 4])
+@pytest.mark.case(28, "`assert c, await m()`; `assert await c()`")
 def test_the_message_of_an_assert_is_evaluated_on_failure_only(n: int) -> None:
     for fails in every(2):
         same(asserting, echo(*fails), n)
@@ -509,6 +528,7 @@ async def interrupted(s: Saga, n: int) -> int:
 
 
 @pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.case(29, "`KeyboardInterrupt`, `SystemExit` not stored")
 def test_an_interrupt_is_never_stored_and_leaves_at_once(n: int) -> None:
     run = compiled(machines_of(interrupted), "interrupted", (n,), echo())
     assert run.error[0] == ("KeyboardInterrupt" if n else "SystemExit")

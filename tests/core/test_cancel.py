@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from contrapas.errors import Cancelled
 from contrapas.machine import Machine
 from tests.core import shop
@@ -63,6 +65,7 @@ def test_a_cancel_unwinds_what_was_done_and_what_is_in_flight() -> None:
     assert (stage.status, stage.record.error) == ("compensated", "Cancelled: cancelled")
 
 
+@pytest.mark.case(66, "cancel in body, handler, `finally`, undo, branch")
 def test_a_handler_may_await_clean_up_and_a_second_cancel_is_only_recorded() -> None:
     """X9."""
     saga = order(
@@ -84,6 +87,7 @@ def test_a_handler_may_await_clean_up_and_a_second_cancel_is_only_recorded() -> 
     assert stage.status == "done"
 
 
+@pytest.mark.case(66, "cancel in body, handler, `finally`, undo, branch")
 def test_a_cancel_during_compensate_is_thrown_when_it_has_ended() -> None:
     """X9."""
     saga = order(CHARGE, Await(label="compensate", kind="compensate", op=lambda e, s: s.compensate()), WAIT)
@@ -163,6 +167,7 @@ def test_the_sagas_deadline_does_what_a_cancel_does() -> None:
     assert (stage.status, stage.record.error) == ("compensated", "Cancelled: deadline")
 
 
+@pytest.mark.case(65, "duplicate, unknown, older reply")
 def test_a_late_or_repeated_reply_moves_nothing_and_is_recorded() -> None:
     """X10, case 65."""
     stage = Stage(order(CHARGE, RESERVE))

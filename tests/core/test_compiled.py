@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from contrapas.author.retry import FOREVER
 from contrapas.author.saga import Saga, SagaDef, saga
 from contrapas.codec.registry import build_registry
@@ -178,6 +180,7 @@ def test_a_scope_that_fails_takes_back_its_own_and_the_saga_goes_on() -> None:
     assert on.status == "done" and outcome(on)["note"] == "scope taken back"
 
 
+@pytest.mark.case(73, "loop registering one undo often; arguments mutated after issue")
 def test_called_sagas_in_a_loop_and_in_a_join_register_their_undos_with_the_caller() -> None:
     """X4, U5, case 73."""
     on = stage(seats, seat)

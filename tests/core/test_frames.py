@@ -6,6 +6,8 @@ import json
 import sys
 from typing import Any
 
+import pytest
+
 from contrapas.author.op import Op, UndoRef
 from contrapas.errors import StepFailed
 from contrapas.machine import AWAIT, DONE, Machine, Slot, State
@@ -111,6 +113,7 @@ def test_a_failure_goes_through_the_frame_to_the_callers_handler() -> None:
     assert stage.status == "done" and note(stage) == "StepFailed:ChargeCard: limit"
 
 
+@pytest.mark.case(61, "wrong argument count")
 def test_wrong_arguments_raise_type_error_at_the_call() -> None:
     """X4, case 61."""
     saga = machine(
@@ -125,6 +128,7 @@ def test_wrong_arguments_raise_type_error_at_the_call() -> None:
     assert stage.status == "done" and note(stage).startswith("pay()")
 
 
+@pytest.mark.case(59, "recursion depth 3")
 def test_a_saga_may_call_itself() -> None:
     """X4, case 59: depth 3."""
 

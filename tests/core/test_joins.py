@@ -83,6 +83,7 @@ def note(stage: Stage) -> str:
 
 
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.case(62, "`all`: every completion order, two failures, failure with a pending sibling")
 def test_all_waits_for_every_branch_and_gives_results_by_position(turned: bool) -> None:
     """X7, case 62; R2: the position stands after the label of the key."""
     stage = Stage(saga(both))
@@ -98,6 +99,7 @@ def test_all_waits_for_every_branch_and_gives_results_by_position(turned: bool) 
     assert stage.status == "done" and note(stage) == "tuple CardCharged StockReserved"
 
 
+@pytest.mark.case(62, "`all`: every completion order, two failures, failure with a pending sibling")
 def test_all_raises_the_failure_at_the_first_position_when_all_have_ended() -> None:
     """X7, case 62: two failures."""
     stage = Stage(saga(both, catch=True))
@@ -118,6 +120,7 @@ def test_fail_fast_cancels_the_rest_first() -> None:
     assert stage.status == "compensated" and "ReserveStock: OutOfStock" in stage.record.error
 
 
+@pytest.mark.case(63, "nested, empty, starred `all`")
 def test_all_of_nothing_is_passed_at_once() -> None:
     """Case 63."""
     stage = Stage(saga(lambda e, s: s.all(*[])))
@@ -136,6 +139,7 @@ def test_a_list_of_operations_gives_a_list() -> None:
     assert note(stage) == "list 1 2"
 
 
+@pytest.mark.case(64, "`first`: same batch, failing winner, late loser")
 def test_the_first_to_end_wins_and_what_the_others_registered_is_taken_back_before() -> None:
     """X8, case 64."""
 
@@ -155,6 +159,7 @@ def test_the_first_to_end_wins_and_what_the_others_registered_is_taken_back_befo
     assert not stage.took("ReleaseStock")
 
 
+@pytest.mark.case(64, "`first`: same batch, failing winner, late loser")
 def test_a_failing_winner_of_first_is_raised() -> None:
     """X8, case 64."""
     stage = Stage(
@@ -172,6 +177,7 @@ def test_a_timer_in_first_is_a_limit() -> None:
     assert stage.status == "done" and note(stage) == "NoneType"
 
 
+@pytest.mark.case(63, "nested, empty, starred `all`")
 def test_joins_nest() -> None:
     """Case 63."""
 
@@ -195,6 +201,7 @@ def test_joins_nest() -> None:
     assert stage.status == "done" and note(stage) == "tuple Approved tuple"
 
 
+@pytest.mark.case(66, "cancel in body, handler, `finally`, undo, branch")
 def test_a_cancel_reaches_every_branch_and_the_join_raises_it() -> None:
     """X9."""
     stage = Stage(saga(both, catch=True))
@@ -248,6 +255,7 @@ def test_called_sagas_are_branches_with_locals_and_undo_stacks_of_their_own() ->
     assert stage.status == "compensated"
 
 
+@pytest.mark.case(66, "cancel in body, handler, `finally`, undo, branch")
 def test_a_branch_may_clean_up_while_it_is_given_up() -> None:
     """X8, X9: handlers of a loser may await."""
     tidy = machine(

@@ -24,7 +24,6 @@ from tests.core.shop import (
     ReleaseStock,
     ReserveStock,
     ShipOrder,
-    Shipped,
     price,
     take_seat,
 )
@@ -98,7 +97,15 @@ async def emits_and_breaks(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     raise ValueError("a bug")
 
 
-SAGAS = (four, four_known, pivots, pivot_in_a_scope, pivot_in_a_called_saga, forever_behind_the_pivot, cleans_up)
+SAGAS = (
+    four,
+    four_known,
+    pivots,
+    pivot_in_a_scope,
+    pivot_in_a_called_saga,
+    forever_behind_the_pivot,
+    cleans_up,
+)
 REGISTRY = build_registry(
     sagas=(*SAGAS, emits_and_breaks), steps=(price, take_seat, shop.free_seat), events=shop.EVENTS
 )

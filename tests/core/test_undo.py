@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from contrapas.author.op import MISSING, Op, UndoRef
 from contrapas.author.retry import FOREVER, Retry
 from contrapas.errors import StepFailed
@@ -98,6 +100,7 @@ def test_the_record_that_issues_a_step_holds_its_undo() -> None:
     assert json.loads(entry.body)["order_id"] == K
 
 
+@pytest.mark.case(81, "undo lambda: capture rebound, reply unused, reply late")
 def test_a_lambda_keeps_what_it_captured_at_issue() -> None:
     """U1."""
     stage = Stage(order(charge_by_reply(), undos=UNDOS))
@@ -107,6 +110,7 @@ def test_a_lambda_keeps_what_it_captured_at_issue() -> None:
     assert json.loads(entry.captures["order"])["order_id"] == K
 
 
+@pytest.mark.case(81, "undo lambda: capture rebound, reply unused, reply late")
 def test_a_lambda_that_ignores_the_reply_is_evaluated_at_issue() -> None:
     """Section 2: it needs no reply."""
     plain = undo_of("ChargeCard", lambda env, ok, s: RefundCard(order_id=env["order"].order_id), reads=False)
@@ -170,6 +174,7 @@ def test_a_definite_failure_of_the_first_step_leaves_nothing_to_undo() -> None:
     assert (stage.status, stage.types_sent()) == ("failed", ["ChargeCard"])
 
 
+@pytest.mark.case(81, "undo lambda: capture rebound, reply unused, reply late")
 def test_an_unknown_step_whose_undo_needs_the_reply_is_owed_and_a_late_success_runs_it() -> None:
     """U4."""
     handler = Await(label="compensate", kind="compensate", op=lambda e, s: s.compensate())
@@ -283,6 +288,7 @@ def test_parallel_stacks_unwind_side_by_side() -> None:
     assert stage.status == "compensated"
 
 
+@pytest.mark.case(72, "undo failing, retried, parked; crash mid-unwind")
 def test_an_undo_is_tried_again_and_exhausted_it_parks_and_can_be_retried_or_skipped() -> None:
     """U6."""
     undo = Op("command", "RefundCard", RefundCard(order_id=K), retry=Retry(2, backoff="1s"))
@@ -312,6 +318,7 @@ def test_an_undo_is_tried_again_and_exhausted_it_parks_and_can_be_retried_or_ski
     assert not stage.record.owed
 
 
+@pytest.mark.case(70, "inner scope fails, is caught, outer fails; inner *succeeds*, outer fails")
 def test_a_scope_that_succeeds_hands_its_undos_up_and_one_that_fails_takes_back_its_own_only() -> None:
     """U7."""
 
@@ -459,6 +466,7 @@ def test_a_reply_during_unwinding_settles_an_entry_that_was_not_visited_yet() ->
     assert stage.status == "compensated" and not stage.took("RefundCard")
 
 
+@pytest.mark.case(82, "`FOREVER` around the pivot; not constant")
 def test_a_forever_step_has_no_failure() -> None:
     """Section 2: FOREVER repeats definite failures too, after a pause that is state, under one key."""
     stage = Stage(order(ship(retry=FOREVER)))

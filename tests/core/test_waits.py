@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from contrapas.author.timeout import Timeout
 from contrapas.core.envelope import Cause
 from contrapas.core.outcomes import dump_body
@@ -45,6 +47,7 @@ def note(stage: Stage) -> str:
     return str(json.loads(stage.record.outcome_body)["note"])
 
 
+@pytest.mark.case(87, "early event")
 def test_an_event_for_a_state_ahead_is_kept_and_passes_that_state_in_the_same_transition() -> None:
     """Case 87, L26."""
     stage = Stage(order(CHARGE, wait(), later={"ChargeCard": frozenset({"Approved"})}))

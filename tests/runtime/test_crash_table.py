@@ -43,6 +43,7 @@ async def _dies_and_goes_on(place: str, *, nth: int = 1, fence: Any = "refuse") 
         return rig
 
 
+@pytest.mark.case(80, "crash between compute and commit: same keys")
 async def test_row_1_what_was_computed_and_not_committed_is_computed_again() -> None:
     await _dies_and_goes_on("commit.before")
     assert CALLS == [0, 1, 2]

@@ -155,6 +155,7 @@ def _history(rig: Rig, instance: str) -> list[InstanceRecord]:
         ("o-3", "mug", 60000, "compensated"),
     ],
 )
+@pytest.mark.case(88, "both modes on one log")
 async def test_orchestrated_and_observed_pass_the_same_states_with_the_same_locals(
     key: str, sku: str, cents: int, end: str
 ) -> None:

@@ -196,6 +196,7 @@ async def test_a_result_that_cannot_be_stored_parks_its_instance() -> None:
 
 @pytest.mark.parametrize("nth", range(1, 10))
 @pytest.mark.parametrize("place", ["commit.before", "commit.undispatched", "step.done"])
+@pytest.mark.case(72, "undo failing, retried, parked; crash mid-unwind")
 async def test_row_16_an_unwinding_goes_on_at_the_recorded_entry(place: str, nth: int) -> None:
     definition = definition_of(trip)
     async with rig_of(definition, build(definition)) as rig:

@@ -142,6 +142,7 @@ def test_c5_a_cursor_that_counts_in_a_local_is_none_that_holds_its_items() -> No
 FINALLY = "for x in [1, 2]:\n    try:\n        a = await num(x)\n        {}\n    finally:\n        await word(1)\nreturn 1"
 
 
+@pytest.mark.case(75, "record of n under n+1 at every label, exits added and reordered")
 def test_c5_exits_may_be_added_and_reordered_but_not_taken_away() -> None:
     plain, more = FINALLY.format("log(a)"), FINALLY.format("if a: break")
     assert fits(plain, more)["word"].startswith("compatible")

@@ -77,8 +77,8 @@ def _sites(program: Program, before: SagaLock, refusals: Refusals) -> None:
 
 def _hidden(program: Program, facts: Facts, before: SagaLock) -> None:
     live = frozenset[str]().union(*facts.live.values())
+    # In order of lowering, which is that of evaluation: columns inside of f-strings differ between Python versions.
     found = [h for h in program.hidden.values() if h.name in live]
-    found.sort(key=lambda h: (h.line, h.column, h.name))
     used = {h.name for h in before.hidden} | set(before.retired_hidden)
     for place, other, _ in _matched(found, list(before.hidden), _by_path, _by_role):
         found[place].slot = before.hidden[other].name
