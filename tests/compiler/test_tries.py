@@ -579,21 +579,6 @@ def test_three_levels_of_try_in_a_loop_behave_as_in_python(n: int) -> None:
         same(deep, echo(*fails), n)
 
 
-@saga
-async def in_comprehension(s: Saga, n: int) -> list[int]:
-    try:
-        return [await num(i) for i in range(n)]
-    except StepFailed:
-        return [await num(99)]
-    finally:
-        log(await num(50))
-
-
-def test_awaits_of_expressions_are_guarded_too() -> None:
-    for fails in every(4):
-        same(in_comprehension, echo(*fails), 3)
-
-
 def test_what_a_step_raises_with_a_cause_of_its_own_keeps_it() -> None:
     def script(op: Op[Any], number: int) -> Any:
         if number in (1, 2):
