@@ -81,7 +81,7 @@ class Walk:
         if on.value is None or on.status in ENDED:
             return False
         chance = Chance(self.name, on.record.version)
-        flying = [p for p in on.record.operations() if p.retry_at is None and p.kind != "sleep"]
+        flying = [p for p in on.record.operations() if p.retry_at is None and self.known(p)]
         if not flying:
             due = timers(on.record)
             if not due:
@@ -89,6 +89,11 @@ class Walk:
             return bool(on.later(max(0, min(t.at for t in due) - on.now)))
         self.answer(chance.one(flying), chance)
         return True
+
+    def known(self, p: Pending) -> bool:
+        """Whether an end can be made up for it: maps and children end by records of their own."""
+        types = self.on.world.types
+        return p.kind == "wait" or (p.kind != "sleep" and (p.name in types.messages or p.name in types.steps))
 
     def answer(self, p: Pending, chance: Chance) -> None:
         """An end for one operation in flight."""
