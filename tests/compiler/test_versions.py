@@ -12,13 +12,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.compiler.differential.cases_flight import FLIGHTS
 from tests.compiler.differential.cases_many import MANY
 
-APART = {saga.name for saga, _ in (*MANY, *FLIGHTS)}
+FURTHER: tuple[Any, ...] = (*MANY, *FLIGHTS)
+APART = {saga.name for saga, _ in FURTHER}
 MAIN = Path(__file__).with_name("versions_main.py")
 GOLDEN = Path(__file__).with_name("machines.txt")
 OTHERS = [p for p in os.environ.get("CONTRAPAS_PYTHONS", "").split(os.pathsep) if p]

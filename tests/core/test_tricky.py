@@ -97,7 +97,22 @@ async def emits_and_breaks(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     raise ValueError("a bug")
 
 
+@saga
+async def begins(s: Saga, order: OrderPlaced) -> int:
+    job = s.begin(price(order.order_id))
+    return await price("x") + await job
+
+
+@saga
+async def calls_what_begins(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    await price(order.order_id)
+    total = await begins(s, order)
+    return OrderConfirmed(order_id=order.order_id, note=str(total))
+
+
 SAGAS = (
+    begins,
+    calls_what_begins,
     four,
     four_known,
     pivots,
@@ -194,3 +209,12 @@ def test_what_was_emitted_before_a_bug_is_never_sent() -> None:
     on.result(1)
     assert on.status == "parked"
     assert not on.took("Shipped") and not on.took("orders shipped")
+
+
+def test_a_result_that_leads_to_a_called_saga_which_begins_something_issues_both() -> None:
+    on = stage(calls_what_begins, begins)
+    on.result(1)
+    assert on.status != "parked" and len(on.last.steps) == 2
+    for call in on.last.steps:
+        on.result(4, key=call.key)
+    assert on.status == "done" and json.loads(on.record.outcome_body)["note"] == "8"

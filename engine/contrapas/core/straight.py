@@ -157,6 +157,7 @@ def straight(
             return new, fresh_call(new, pending, step.step.timeout_ms, op.value if exact else UNREAD)
     work = Work(new, event, world)
     work.activation, work.saga = activation, saga
+    activation.work = work
     if ambients:
         work.ambients[plan.machine.name] = ambients
     frames.go_on(work, frame, plan, at, loaded, raised, result)
