@@ -32,7 +32,7 @@ _KNOWN: Final = {
     Node: "frames pending join unwinding undo result error cancel limit",
     Frame: "saga graph label slots scopes undo begun limits",
     Pending: "key label visit kind name types attempt deadline retry_at policy body correlate wait_id undo since error "
-    "each_at target undoes",
+    "each_at target undoes raw",
 }
 
 
@@ -80,8 +80,6 @@ def straight(
         or root.join is not None
         or root.unwinding is not None
         or record.mode == "observe"
-        or root.frames[0].begun
-        or root.frames[0].limits
     ):
         return None
     number = pending.undo
@@ -126,7 +124,7 @@ def straight(
         raise
     except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
-    if raised is None and not activation.effects and result[0] == AWAIT and _plain(result[2]):
+    if raised is None and not activation.effects and result[0] == AWAIT and _at_leisure(result[2]):
         index: int = result[1]
         op: Op[Any] = result[2]
         state = plan.by_index[index]
@@ -164,6 +162,6 @@ def straight(
     return work
 
 
-def _plain(op: Any) -> bool:
+def _at_leisure(op: Any) -> bool:
     """A local step without a moment at which it must be over."""
     return op.kind == "local" and op.until is None
