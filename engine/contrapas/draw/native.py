@@ -379,6 +379,9 @@ def _tracked(program: Program) -> frozenset[str]:
             names.add(node.value.id)
         elif isinstance(node, ast.Raise) and isinstance(node.exc, ast.Name):
             names.add(node.exc.id)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Name):
+            for name in _names(node.target):
+                copies.setdefault(name, set()).add(node.value.id)
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
             for target in node.targets:
                 for name in _names(target):

@@ -124,6 +124,7 @@ def told(op: Op[Any], undoing: Undoing | None, sample: Callable[[Op[Any]], Any] 
         picture(op.correlate),
         undo,
         picture(op.many),
+        (op.fresh, op.undo_failed),
         tuple([told(c, undoing, sample) for c in op.children]),
     )
 

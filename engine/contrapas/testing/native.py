@@ -12,7 +12,8 @@ from collections.abc import Coroutine, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contrapas.author.event import MessageSpec, message_spec
+from contrapas.author.asked import received
+from contrapas.author.event import Command, MessageSpec, message_spec
 from contrapas.author.flight import FLIGHT
 from contrapas.author.op import NATIVE, Op
 from contrapas.author.saga import Activation, Saga
@@ -86,6 +87,8 @@ class Script:
             return Ending(delay=delay)
         if op.kind in ("wait", "ask"):
             return Ending(self._answer(op, chance), delay=delay)
+        if op.kind == "cancel":
+            return Ending(chance.one((None, "done", "compensated", "parked")), delay=delay)
         if op.kind == "map":
             return self._map(op, chance, number, delay)
         if chance.share(self.fails):
@@ -136,7 +139,12 @@ class Script:
         if op.within_ms is not None and chance.share(0.25):
             return Timeout()
         classes = op.value if op.kind == "wait" else _spec(op).replies
-        return make(chance.one(classes), chance)
+        made = make(chance.one(classes), chance)
+        if op.kind == "wait" and isinstance(
+            made, Command
+        ):  # as one that was received: `s.reply` knows it by name
+            received(made, f"{self.seed}-{chance.below(1 << 30)}")
+        return made
 
     def _failure(self, op: Op[Any], number: int, chance: Chance) -> StepFailed:
         replies = _spec(op).replies[1:] if op.kind == "command" else ()

@@ -52,6 +52,7 @@ from tests.compiler.differential.cases_called import (
 from tests.compiler.differential.cases_corners import CORNERS
 from tests.compiler.differential.cases_flight import FLIGHTS
 from tests.compiler.differential.cases_many import MANY
+from tests.compiler.differential.cases_talk import TALKS
 
 
 @saga
@@ -485,5 +486,6 @@ ALL: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
     *MANY,
     *FLIGHTS,
     *CORNERS,
+    *TALKS,
 )
 """(saga, those that it calls)"""
