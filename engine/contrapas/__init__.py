@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrapas.app import App
+    from contrapas.author.entity import Entity, handler, query
     from contrapas.author.event import Command, Event
     from contrapas.author.flight import Pending
     from contrapas.author.op import Op
@@ -33,6 +34,7 @@ __all__ = [
     "Command",
     "Delivery",
     "Depends",
+    "Entity",
     "Event",
     "Failed",
     "Op",
@@ -43,6 +45,8 @@ __all__ = [
     "Service",
     "StepFailed",
     "Timeout",
+    "handler",
+    "query",
     "saga",
     "step",
 ]
@@ -53,6 +57,7 @@ _HOME = {
     "Command": "contrapas.author.event",
     "Delivery": "contrapas.author.service",
     "Depends": "contrapas.author.service",
+    "Entity": "contrapas.author.entity",
     "Event": "contrapas.author.event",
     "FOREVER": "contrapas.author.retry",
     "Failed": "contrapas.author.timeout",
@@ -64,6 +69,8 @@ _HOME = {
     "Service": "contrapas.author.service",
     "StepFailed": "contrapas.errors",
     "Timeout": "contrapas.author.timeout",
+    "handler": "contrapas.author.entity",
+    "query": "contrapas.author.entity",
     "saga": "contrapas.author.saga",
     "step": "contrapas.author.step",
 }

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, NamedTuple, TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
+from contrapas.author.entity import Entity
 from contrapas.author.event import Command, Event
 from contrapas.author.op import Op
 from contrapas.author.saga import Saga, SagaDef
@@ -48,6 +49,7 @@ class App:
         self.namespace = namespace
         self._sagas: dict[str, Use] = {}
         self._services: dict[str, Service] = {}
+        self._entities: list[type[Entity]] = []
         self._provided: dict[Any, Callable[[], Any]] = {}
         self._client: Client | None = None
         self._file: str = sys._getframe(1).f_code.co_filename  # pyright: ignore[reportPrivateUsage]
@@ -67,9 +69,12 @@ class App:
         for saga in sagas:
             self._use(Use(saga, "observe", on_late))
 
-    def serve(self, *services: Service) -> None:
-        """Run the reactions of these services in our workers."""
+    def serve(self, *services: Service | type[Entity]) -> None:
+        """Run the reactions of these services, and the handlers of these entities, in our workers."""
         for service in services:
+            if isinstance(service, type):
+                self._entity(service)
+                continue
             if self._services.setdefault(service.name, service) is not service:
                 raise Refused("CP143", f"two services are named '{service.name}'", fix="rename one")
 
@@ -87,6 +92,7 @@ class App:
             namespace=self.namespace,
             sagas=tuple(SagaUse(saga=u.saga, mode=u.mode, on_late=u.on_late) for u in self._sagas.values()),
             services=tuple(self._services.values()),
+            entities=tuple(self._entities),
             provided=dict(self._provided),
             file=self._file,
         )
@@ -199,6 +205,15 @@ class App:
 
         async with Engine.opened(self.definition(), None) as engine:
             yield engine.client
+
+    def _entity(self, cls: type[Entity]) -> None:
+        if not issubclass(cls, Entity):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(
+                "CP850", f"{cls!r:.80} is no service and no entity", fix="class Chat(Entity, key=…)"
+            )
+        if cls not in self._entities:
+            self._entities.append(cls)
+        cls.__contrapas_app__ = self
 
     def _use(self, use: Use) -> None:
         if not _is_saga(use.saga):

@@ -11,6 +11,7 @@ from contrapas import (
     Command,
     Delivery,
     Depends,
+    Entity,
     Event,
     Failed,
     Op,
@@ -21,6 +22,8 @@ from contrapas import (
     Service,
     StepFailed,
     Timeout,
+    handler,
+    query,
     saga,
     step,
 )
@@ -175,6 +178,37 @@ async def many_items(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     return OrderConfirmed(order_id=order.order_id, tracking="t")
 
 
+class Chat(Entity, key="session_id", idle="30m", expires="30d"):
+    turns: list[str] = []
+
+    @handler
+    async def message(self, text: str, *, loud: bool = False) -> str:
+        self.turns.append(text)
+        return await carry(text)
+
+    @handler
+    async def close(self, s: Saga, why: str) -> None:
+        s.log.info("%s %s", self.key, why)
+
+    @query
+    def transcript(self, last: int = 1) -> list[str]:
+        return self.turns[-last:]
+
+
+@step
+async def carry(text: str) -> str:
+    return text
+
+
+@saga
+async def chatting(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    assert_type(await Chat.at(order.order_id).message("hi", loud=True), str)
+    await Chat.at(order.order_id).close("late")
+    assert_type(await s.step(Chat.at("x").transcript(), within="1m", undo=None), list[str])
+    assert_type(await s.all(Chat.at("x").transcript(last=2), carry("x")), tuple[list[str], str])
+    return OrderConfirmed(order_id=order.order_id, tracking="t")
+
+
 class Cheques:
     """Something an app provides."""
 
@@ -224,7 +258,7 @@ async def one_of_three(c: Rejects) -> CardCharged | CardDeclined | OutOfStock:
 app = App("shop")
 app.orchestrate(place_order, every_form)
 app.observe(place_order, on_late="alert")
-app.serve(payments)
+app.serve(payments, Chat)
 app.provide(Cheques, cheques)
 
 

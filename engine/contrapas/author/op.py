@@ -61,6 +61,7 @@ class Op(Generic[R_co]):
         "attempt_ms",
         "children",
         "correlate",
+        "door",
         "fail_fast",
         "fresh",
         "kind",
@@ -114,11 +115,16 @@ class Op(Generic[R_co]):
         """Length of one attempt, where the author said it; `within=` may not be shorter (CP850)."""
         self.listed: bool = False
         """Of `all`: called with starred operations, so that its result is a list, not a tuple."""
+        self.door: Any = None
+        """Of an entity's call: its class, so that it may be awaited outside of a saga."""
         self.many: Any = None
         """Of `map`: how many at a time, how often, and what a failure does (`author.many.Many`)."""
 
     def __await__(self) -> Generator[Any, Any, R_co]:
         runner = NATIVE.get()
+        if runner is None and self.door is not None:
+            answered: Generator[Any, Any, R_co] = self.door.asked(self).__await__()
+            return answered
         if runner is None:
             raise RuntimeError(
                 f"{self.name}: an operation is awaited in a saga; outside of one, run it with contrapas.testing"

@@ -76,17 +76,20 @@ class Report:
 
 def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit: int = LIMIT) -> Report:
     """Explore the sagas that the app runs; those that are only called are explored where they are called."""
-    walkers = {name: Walker(program_of(machine)) for name, machine in machines.items()}
+    walkers = {name: Walker(program_of(m)) for name, m in machines.items() if m.entity is None}
     modes = {
         str(use.saga.name): str(use.mode) for use in definition.sagas if not getattr(use.saga, "retired", "")
     }
+    handlers = {s.label: "handler" for m in machines.values() if m.entity for s in m.states.values()}
+    modes |= {name: mode for name, mode in handlers.items() if name in walkers}
     found: list[Finding] = []
     sizes: dict[str, int] = {}
     studies: list[Study] = []
     for name, mode in modes.items():
         explored = explore(name, walkers, limit=limit)
-        study = Study(machines[name], walkers, explored, mode)
-        studies.append(study)
+        study = Study(machines[name], walkers, explored, "orchestrate" if mode == "handler" else mode)
+        if mode != "handler":
+            studies.append(study)
         found += [one for ask in PROPERTIES for one in ask(study)]
         found += limits(study, limit)
         sizes[name] = len(explored.parents)

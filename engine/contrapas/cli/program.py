@@ -53,7 +53,11 @@ class Prepared:
         return path is not None and self.updated().save(path)
 
     def _programs(self) -> list[tuple[Any, Any]]:
-        return [(program_of(machine), machine) for machine in self.world.machines.values()]
+        return [
+            (program_of(machine), machine)
+            for machine in self.world.machines.values()
+            if machine.entity is None
+        ]
 
 
 def target_of(given: str | None, settings: Settings) -> str:

@@ -23,6 +23,8 @@ class MessageType:
     sensitive: bool = False
     transient: bool = False
     """Applied if somebody waits, else a recorded no-op; never kept."""
+    returns: bool = False
+    """The answer of an entity: what is awaited gives its `value`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

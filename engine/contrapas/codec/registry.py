@@ -204,6 +204,7 @@ class Registry:
             replies=tuple(message_spec(r).name for r in spec.replies),
             command=spec.command,
             sensitive=spec.sensitive,
+            returns=bool(getattr(cls, "__contrapas_returns__", False)),
             transient=spec.transient,
         )
         self._entries[cls] = self.messages[spec.name] = entry

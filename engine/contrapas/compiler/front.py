@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import types
 from collections import ChainMap
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.service import Depends
 from contrapas.compiler import scopes, source, trees
 from contrapas.compiler.accept import Accept, signature
+from contrapas.compiler.entities import HandlerSaga
 from contrapas.compiler.lower import Unknown, lower
 from contrapas.compiler.operations import Operations, members
 from contrapas.compiler.refusals import Refusals
@@ -43,6 +45,12 @@ class Front:
         self.flags = read.flags
         self.refusals = refusals = Refusals(read.file, read.lines)
         node, fn = read.node, self.saga.fn
+        if isinstance(self.saga, HandlerSaga):
+            node = copy.deepcopy(node)
+            node.decorator_list = []
+            self.saga.reshape(node, refusals)
+            if refusals.fatal:
+                return
         self._decorators(node)
         hints = self._hints(node)
         _several(node.args, hints)
@@ -108,6 +116,8 @@ class Front:
 
     def _hints(self, node: ast.AsyncFunctionDef) -> dict[str, Any]:
         try:
+            if isinstance(self.saga, HandlerSaga):
+                return self.saga.hints()
             return get_type_hints(self.saga.fn, include_extras=True)
         except Exception as why:  # noqa: BLE001  an annotation is the author's code: it may raise anything
             self.refusals.add(

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, cast, get_type_hints
 
 from contrapas.author.step import StepDef
+from contrapas.compiler import entity_calls
 
 if TYPE_CHECKING:
     from contrapas.compiler.operations import Found, Operations
@@ -17,8 +18,8 @@ _FIX: Final = 'STEPS: Final = {"resize": resize, "crop": crop} at module level, 
 
 
 def is_mapping(ops: Operations, node: ast.AST) -> bool:
-    """Whether an expression calls a member of a mapping that the function does not hold itself."""
-    return (
+    """Whether an expression calls a member of a mapping that the function does not hold itself, or an entity."""
+    return entity_calls.is_call(ops, node) or (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Subscript)
         and isinstance(ops.resolve(node.func.value), dict)
@@ -29,6 +30,8 @@ def chosen(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found | N
     """The operation that it builds; None when it is refused (and said so)."""
     from contrapas.compiler.operations import Found
 
+    if entity_calls.is_call(ops, node):
+        return entity_calls.called(ops, node, path, at)
     assert isinstance(node.func, ast.Subscript)
     mapping: Any = ops.resolve(node.func.value)
     shown = ast.unparse(node.func.value)

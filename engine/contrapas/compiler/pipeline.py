@@ -13,6 +13,7 @@ from contrapas.codec.registry import Registry
 from contrapas.compiler import assigned, canonical, labels, liveness, portable, types, warnings
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
+from contrapas.compiler.entities import HandlerSaga
 from contrapas.compiler.front import Front, outcomes, starts
 from contrapas.compiler.inflight import BEGIN
 from contrapas.compiler.lock import LockFile, SagaLock
@@ -260,7 +261,7 @@ class _One:
             program=program,
             function=built.main,
             bind=built.bind,
-            native=saga.fn,
+            native=None if isinstance(saga, HandlerSaga) else saga.fn,
             deadline_ms=saga.deadline_ms,
             late_replies_ms=saga.late_replies_ms,
             retention_ms=saga.retention_ms,

@@ -47,7 +47,7 @@ KINDS = frozenset(
         "operate",
     ]
 )
-VERBS = frozenset(["cancel", "kill", "retry", "skip", "pause", "resume"])
+VERBS = frozenset(["cancel", "kill", "retry", "skip", "pause", "resume", "clear"])
 _OURS = (
     ("cp-to", "to"),
     ("cp-reply-to", "reply_to"),

@@ -251,6 +251,8 @@ def _effects(work: Work, line: Line, frame: Frame) -> Frame:
             case ("pivot",):
                 _pivot(work)
                 frame = node.frames[-1]
+            case ("forget",):  # an entity's handler has ended well: nothing of it is taken back any more
+                node.undo.clear()
             case ("reply", name, event):
                 commands.reply(work, name, event)
             case ("show", model):

@@ -92,7 +92,8 @@ def load_kept(world: World, text: str) -> Any:
     parts: list[Any] = json.loads(text)
     match parts:
         case ["message", str(name), str(body)]:
-            return load_body(world, name, body)
+            message = load_body(world, name, body)
+            return message.value if world.types.messages[name].returns else message
         case ["message", str(name), str(body), str(ask)]:
             return received(load_body(world, name, body), ask)
         case ["step", str(name), str(body)]:

@@ -128,7 +128,10 @@ def _command(work: Work, line: Line, pending: Pending, event: Input) -> bool:
     if name in pending.types and event.outcome != "error":
         if name == pending.types[0]:
             reply = keep_message(work.world, event.body) if needs_reply(work, pending.undo) else ""
-            _over(work, line, pending, "done", event.body, reply=reply)
+            value = event.body
+            if work.types.messages[name].returns:
+                value = value.value if line.node.frames else Kept(keep_message(work.world, value))
+            _over(work, line, pending, "done", value, reply=reply)
         elif policy is not None and policy.forever:
             again(work, line.node, pending, policy, reason_of(event.body))
         elif pending.kind == "ask":

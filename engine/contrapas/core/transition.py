@@ -17,6 +17,7 @@ from contrapas.core import (
     commands,
     expire,
     frames,
+    keeping,
     moves,
     parking,
     settle,
@@ -266,7 +267,7 @@ def _event(work: Work, event: Input) -> str:
         return "no-op"
     if not late and record.ended_at is None and waits.ahead(work.world, record, event.type):
         cause = keepable(event)
-        if not waits.room(record, cause):
+        if not waits.room(record, cause, work.world):
             if ask is None:
                 return "dead"
             commands.decline(work, ask, commands.BUSY)
@@ -336,7 +337,14 @@ def _timer(record: InstanceRecord, event: Input, world: World) -> Transition:
 
 
 def _operate(record: InstanceRecord, event: Input, world: World) -> Transition:
-    refusal = _refusal(record, event.outcome)
+    machine = world.machines.get(record.saga)
+    entity = machine is not None and machine.entity is not None
+    if event.outcome == "clear" or (entity and event.outcome in ("cancel", "kill")):
+        refusal = keeping.refusal(record, event, entity=entity)
+        if not refusal:
+            return Transition(record=None, tombstone=True)
+    else:
+        refusal = _refusal(record, event.outcome)
     if refusal:
         return Transition(record=None, verdict="refused", code="CP815", reason=refusal)
     return _attempt(record, event, world)
@@ -405,7 +413,7 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
     if passing(world, event):
         return _nothing(record, event, world, "no-op: nobody waits")
     cause = keepable(event)
-    if kind != "result" and not waits.room(record, cause):
+    if kind != "result" and not waits.room(record, cause, world):
         if event.ask is not None:
             return _nothing(record, event, world, "no-op: too many are kept", commands.BUSY)
         return Transition(

@@ -23,9 +23,11 @@ _FIRST_RESEND_MS = 1_000
 _LAST_RESEND_MS = 60_000
 
 
-def room(record: InstanceRecord, cause: Cause) -> bool:
-    """May one more event be kept: at most 100, at most 256 kB."""
-    return len(record.kept) < KEPT_MAX and sum(c.size for c in record.kept) + cause.size <= KEPT_BYTES_MAX
+def room(record: InstanceRecord, cause: Cause, world: World | None = None) -> bool:
+    """May one more event be kept: at most 100, or as many as wait in an entity's queue, and at most 256 kB."""
+    machine = None if world is None else world.machines.get(record.saga)
+    most = KEPT_MAX if machine is None or not machine.queue else machine.queue
+    return len(record.kept) < most and sum(c.size for c in record.kept) + cause.size <= KEPT_BYTES_MAX
 
 
 def ahead(world: World, record: InstanceRecord, type_name: str) -> bool:

@@ -210,6 +210,10 @@ class Machine:
     """The model class that `s.show` takes; None: any."""
     adopt: Callable[[Any], Any] | None = None
     """Of an observed saga: the start event for a run of which this event is the first that is seen."""
+    queue: int = 0
+    """Of an entity: so many calls may wait for their turn; 0: as many events as any saga keeps."""
+    entity: Any = None
+    """The class of which this takes one call after the other."""
     migrate: Any = None
     """`migrate=` of its definition: a mapping of labels, or a function; it stays with the code."""
 

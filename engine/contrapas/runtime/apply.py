@@ -236,7 +236,8 @@ def begin(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         return
     saga = instance.partition("/")[0]
     machine = p.setting.world.machines[saga]
-    if a.time_ms is not None and not a.stale and a.record.timestamp_ms - a.time_ms > machine.retention_ms:
+    stale = a.time_ms is not None and not a.stale and machine.entity is None
+    if stale and a.time_ms is not None and a.record.timestamp_ms - a.time_ms > machine.retention_ms:
         text = f"{instance}: made {(a.record.timestamp_ms - a.time_ms) // 86_400_000} days before it came, older than the retention"
         bury_input(p, batch, a.record, "CP418", text, instance)
         tell(batch, a.headers, Answer("", "", instance, "dead", "CP418", text))
@@ -376,6 +377,8 @@ def account(
     now = record if record is not None else p.load(instance)
     if now is not None:
         tell(batch, a.headers, answer(now, change.verdict, change.code, change.reason))
+    elif change.tombstone:
+        tell(batch, a.headers, Answer("", "", instance, change.verdict))
 
 
 def _nobody(p: Partition, batch: Batch, a: Arrival, code: str) -> None:

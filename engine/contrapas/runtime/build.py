@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from contrapas.author.entity import Entity, spec_of
 from contrapas.author.service import Depends
 from contrapas.codec.registry import Registry, build_registry
 from contrapas.compiler import compile_all
+from contrapas.compiler.entities import check, entity_machine, handlers_of
 from contrapas.core.world import World
 from contrapas.errors import CompileError
 from contrapas.machine import Machine, Refusal
@@ -36,7 +39,7 @@ def build(definition: Definition, *, lock: Any = None, strict: bool = True) -> W
 
 def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -> Built:
     """The same, with the compiler's warnings."""
-    found = reach(use.saga for use in definition.sagas)
+    found = reach((use.saga for use in definition.sagas), definition.entities)
     registry = build_registry(
         sagas=found.sagas,
         services=definition.services,
@@ -45,24 +48,54 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         exceptions=found.exceptions,
         ambients=tuple(definition.provided),
     )
+    handlers = [h for cls in found.entities for h in handlers_of(cls)]
+    wrong = [r for cls in found.entities for r in check(cls, registry)]
     done = compile_all(
-        found.sagas, registry=registry, lock=lock, strict=strict, provided=frozenset(definition.provided)
+        [*found.sagas, *handlers],
+        registry=registry,
+        lock=lock,
+        strict=strict,
+        provided=frozenset(definition.provided),
     )
     machines: dict[str, Machine] = dict(done.machines)
-    refusals = [*done.refusals, *_orphans(machines, definition)]
+    refusals = [*done.refusals, *wrong, *_orphans(machines, definition)]
+    refusals += _unserved(found.entities, definition)
     if refusals:
         raise CompileError(tuple(refusals))
+    for cls in definition.entities:
+        machine = entity_machine(cls, registry)
+        machines[machine.name] = machine
     world = World(
         namespace=definition.namespace,
         machines=machines,
         types=registry,
-        modes={use.saga.name: (use.mode, use.on_late) for use in definition.sagas if not use.saga.retired},
+        modes={
+            **{use.saga.name: (use.mode, use.on_late) for use in definition.sagas if not use.saga.retired},
+            **{spec_of(cls).name: ("orchestrate", "alert") for cls in definition.entities},
+        },
         ambient=_ambient(definition),
         log=_logger(definition.namespace),
         kept=done.kept,
         judged=True,
     )
     return Built(world=world, registry=registry, warnings=tuple(done.warnings))
+
+
+def _unserved(entities: list[type[Entity]], definition: Definition) -> Iterator[Refusal]:
+    """Two of one name, and entities that are called and that nobody serves."""
+    names = {use.saga.name for use in definition.sagas}
+    for cls in entities:
+        name = spec_of(cls).name
+        code = inspect.getsourcefile(cls) or ""
+        if name in names:
+            text, fix = f"two sagas or entities are called {name}", 'class Chat(Entity, name="…")'
+            yield Refusal(code="CP143", text=text, fix=fix, file=code, line=1, column=1)
+        names.add(name)
+        if cls not in definition.entities:
+            text = f"{name} is called, and the app does not serve it"
+            yield Refusal(
+                code="CP126", text=text, fix=f"app.serve({cls.__name__})", file=code, line=1, column=1
+            )
 
 
 def _orphans(machines: dict[str, Machine], definition: Definition) -> Iterator[Refusal]:

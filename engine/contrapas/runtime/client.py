@@ -80,6 +80,11 @@ class Client:
         self._lane = 0
         self._reading = asyncio.Event()
 
+    @property
+    def worker(self) -> Worker | None:
+        """The worker in this process, if there is one."""
+        return self._worker
+
     # ---- starts, signals, events
 
     async def start(

@@ -35,6 +35,8 @@ class Definition:
     sagas: tuple[SagaUse, ...] = ()
     services: tuple[Any, ...] = ()
     """`author.service.Service` each."""
+    entities: tuple[Any, ...] = ()
+    """`author.entity.Entity` classes."""
     provided: Mapping[Any, Callable[[], Any]] = field(default_factory=dict[Any, Callable[[], Any]])
     """Type -> how a value of it is made, for ambient parameters of sagas and handlers, anew at each use."""
     topics: tuple[TopicMapping, ...] = ()

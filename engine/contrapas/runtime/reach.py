@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from contrapas.author.entity import Entity, spec_of
 from contrapas.author.event import Command, Event
 from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
@@ -22,12 +23,15 @@ class Reach:
     sagas: list[Any] = field(default_factory=list[Any])
     steps: list[Any] = field(default_factory=list[Any])
     events: list[type[Event]] = field(default_factory=list[type[Event]])
+    entities: list[type[Entity]] = field(default_factory=list[type[Entity]])
     exceptions: list[type[BaseException]] = field(default_factory=list[type[BaseException]])
 
 
-def reach(sagas: Iterable[Any]) -> Reach:
-    """From these sagas on."""
+def reach(sagas: Iterable[Any], entities: Iterable[type[Entity]] = ()) -> Reach:
+    """From these sagas and entities on."""
     found = Reach()
+    for entity in entities:
+        _take(found, entity)
     for saga in sagas:
         _take(found, saga)
     return found
@@ -45,7 +49,12 @@ def _take(found: Reach, thing: Any) -> None:
             if callable(thing.undo):
                 _look(found, thing.undo)
     elif isinstance(thing, type):
-        if issubclass(thing, Event):
+        if issubclass(thing, Entity):
+            if thing not in found.entities and thing is not Entity:
+                found.entities.append(thing)
+                for call in spec_of(thing).calls.values():
+                    _look(found, call.definition.fn)
+        elif issubclass(thing, Event):
             if thing not in found.events and thing not in (Event, Command) and thing.__contrapas_key__:
                 found.events.append(thing)
         elif (

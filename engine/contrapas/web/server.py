@@ -10,14 +10,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from contrapas.runtime.client import Client
 from contrapas.runtime.worker import Health
+from contrapas.web.entities import Entities
 from contrapas.web.guard import BODY_MAX, BODY_S, LOOPBACK, Guard
 from contrapas.web.problems import problem
-from contrapas.web.sagas import Doors, Sagas
+from contrapas.web.sagas import Sagas
 
 
 def create(
-    doors: Doors,
+    doors: Client,
     *,
     token: str,
     health: Callable[[], Health],
@@ -27,6 +29,7 @@ def create(
 ) -> Starlette:
     """Start, signal and state of every saga of an app, and how the worker is."""
     sagas = Sagas(doors, token)
+    entities = Entities(doors)
 
     async def healthz(request: Request) -> Response:
         now = health()
@@ -63,6 +66,7 @@ def create(
             Route("/sagas/{saga}/{key:path}/{event}", sagas.signal, methods=["POST"]),
             Route("/sagas/{saga}/{key:path}/view", sagas.view, methods=["GET"]),
             Route("/sagas/{saga}/{key:path}", sagas.state, methods=["GET"]),
+            Route("/entities/{entity}/{key:path}/{handler}", entities.call, methods=["GET", "POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from contrapas import App, Command, Pending, Saga, Service, Timeout, saga, step
+from contrapas import App, Command, Entity, Pending, Saga, Service, Timeout, handler, saga, step
 from contrapas.testing import Sagas
 from sagas.order.saga import (
     CardCharged,
@@ -135,6 +135,20 @@ class NoEvents(Command[int, str], key="id"):  # error: both
 
 
 payments = Service("payments")
+
+
+class Chat(Entity, key="session_id"):
+    @handler
+    async def message(self, text: str) -> str:
+        return text
+
+
+@saga
+async def chatting(s: Saga, order: OrderPlaced) -> None:
+    await Chat.at(1).message("hi")  # error: both
+    await Chat.at("1").message(3)  # error: both
+    await Chat.at("1").nothing()  # error: both
+    print(len(await Chat.at("1").message("hi")) + await Chat.at("1").message("hi"))  # error: both
 
 
 @saga
