@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, Self, cast, overload
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, cast, overload
 
 from pydantic import BaseModel, ConfigDict, create_model
 from typing_extensions import TypeVar
@@ -22,9 +22,6 @@ from contrapas.author.event import Command, Event
 from contrapas.author.op import Op
 from contrapas.author.saga import Saga
 from contrapas.errors import DataError, StepFailed
-
-if TYPE_CHECKING:
-    from contrapas.app import App
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,7 +114,7 @@ class Entity(BaseModel):
         extra="forbid", ignored_types=(HandlerDef,), protected_namespaces=(), revalidate_instances="never"
     )
     __contrapas_entity__: ClassVar[EntitySpec | None] = None
-    __contrapas_app__: ClassVar[App | None] = None
+    __contrapas_app__: ClassVar[Any] = None
 
     def __init_subclass__(
         cls,
