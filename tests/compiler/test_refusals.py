@@ -283,9 +283,9 @@ async def over_map(s: Saga, xs: list[int]) -> None:
         await num(1)
 
 
-@refused("CP100")
+@refused("CP207")
 @saga
-async def later_release(s: Saga, n: int) -> None:
+async def child_of_no_event(s: Saga, n: int) -> None:
     await s.child(sleeps, n)  # type: ignore  # here
 
 
@@ -329,6 +329,19 @@ async def stores_function(s: Saga, n: int) -> Any:
     f = functools.partial(max, n)  # here
     await num(n)
     return f(1)
+
+
+@refused("CP202")
+@saga
+async def needed_by_a_handler(s: Saga, n: int) -> Any:
+    walk = (i for i in range(n))  # here
+    await num(n)
+    try:
+        untold()
+        walk = (i for i in range(2))
+    except ValueError:
+        return sum(walk)
+    return await num(1)
 
 
 @refused("CP202")

@@ -344,7 +344,9 @@ def test_a_scope_that_succeeds_hands_its_undos_up_and_one_that_fails_takes_back_
     stage.reply(StockReserved(order_id=K))
     assert stage.record.root.frames[0].scopes == []
     stage.reply(OutOfStock(order_id=K))
+    assert stage.labels() == ["undo(ReserveStock)"], "what the scope handed over is taken back first"
     stage.reply(StockReleased(order_id=K))
+    assert stage.labels() == ["undo(ChargeCard)"]
     stage.reply(CardRefunded(order_id=K))
     assert stage.status == "compensated"
 
