@@ -209,3 +209,27 @@ def test_two_locals_that_hold_one_list_still_do_after_every_reload() -> None:
     on.result(1)
     on.result(1)
     assert on.status == "done" and outcome(on)["note"] == f"['{K}', 'two'] True"
+
+
+@saga
+async def aside(s: Saga, order: OrderPlaced) -> None:
+    await price(order.order_id)
+
+
+@saga
+async def handles(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    try:
+        await s.step(ShipOrder(order_id=order.order_id), undo=None, within="1s")
+    except StepFailed as why:
+        await aside(s, order)
+        return OrderConfirmed(order_id=order.order_id, note=why.reason)
+    return OrderConfirmed(order_id=order.order_id)
+
+
+def test_a_called_saga_may_await_while_the_caller_s_named_exception_is_handled() -> None:
+    on = stage(handles, aside)
+    on.start()
+    on.later(1_100)
+    on.result(5)
+    assert on.status == "done", on.record.parked
+    assert "timeout" in outcome(on)["note"]

@@ -29,6 +29,8 @@ class Snapshot(NamedTuple):
     """Saga -> `migrate=` where it is a mapping."""
     functions: frozenset[str]
     """Sagas whose `migrate=` is a function: it decides when an instance is touched."""
+    known: frozenset[str]
+    """Commands, events and steps of the app."""
     kept: frozenset[tuple[str, str]]
     """(saga, fingerprint) of earlier versions that are kept beside."""
 
@@ -70,6 +72,7 @@ def take(target: str, root: str, lock: str = "") -> Snapshot:
         lock=str(said["lock"]),
         migrations={str(k): dict(v) for k, v in said["migrate"].items()},
         functions=frozenset(said["functions"]),
+        known=frozenset(said["known"]),
         kept=frozenset((str(name), str(graph)) for name, graph in said["kept"]),
     )
 
@@ -126,11 +129,14 @@ def _compiled(target: str, root: str, other: str) -> dict[str, Any]:
     machines = built.world.machines
     pairs = [(program_of(m), m) for m in machines.values()]
     kept = [(program_of(m), m) for m in built.world.kept.values()]
-    mapped = {n: dict(m.migrate) for n, m in machines.items() if isinstance(m.migrate, Mapping)}
+    mapped: dict[str, Any] = {
+        n: dict(m.migrate) for n, m in machines.items() if isinstance(m.migrate, Mapping)
+    }
     return {
         "machines": [to_data(replace(m, edges=())) for m in machines.values()],
         "lock": lock_file.LockFile(sagas).updated(pairs, kept).dump(),
         "migrate": mapped,
+        "known": [*built.world.types.messages, *built.world.types.steps],
         "functions": [n for n, m in machines.items() if callable(m.migrate)],
         "kept": [list(key) for key in built.world.kept],
     }

@@ -388,6 +388,7 @@ def _states(program: Program, made: Plan, slots: Mapping[str, Slot], facts: Fact
                 steps=portable.steps(site),
                 calls=portable.calls(site),
                 undos=tuple(u.label for u in program.undos if u.site == site.index),
+                takes_back=portable.takes_back(program, site),
             )
         )
     return states

@@ -69,6 +69,13 @@ def steps(site: Site) -> tuple[str, ...]:
     return tuple(dict.fromkeys(t.name for t in _targets(site) if isinstance(t, StepDef)))
 
 
+def takes_back(program: Program, site: Site) -> tuple[str, ...]:
+    """Names of the commands and steps that undo what an await does, as far as they are known when it is issued."""
+    later = any(u.needs_reply for u in program.undos if u.site == site.index)
+    own = [site.undo_text] if site.undo in ("op", "lambda") and site.undo_text and not later else []
+    return tuple(dict.fromkeys([*own, *[n for c in site.children for n in takes_back(program, c)]]))
+
+
 def calls(site: Site) -> tuple[str, ...]:
     """Registered names of the sagas that an await runs."""
     return tuple(dict.fromkeys(t.name for t in _targets(site) if isinstance(t, SagaDef)))

@@ -7,7 +7,7 @@ join; what leaves the root ends the instance, unwinds it, or is a bug (X5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from contrapas.author.flight import FLIGHT
 from contrapas.author.op import Op
 from contrapas.author.timeout import Timeout
 from contrapas.codec.exceptions import relink
+from contrapas.codec.slots import load_group
 from contrapas.core import begun as flying
 from contrapas.core import commands, ends, flight, issue, joins, limits, messages, moves, settle, undo, unwind
 from contrapas.core.copies import moved_frame
@@ -101,6 +102,8 @@ def _stretch(
         for name in at.handling:
             live = work.live.get((id(frame), name))
             if live is not None:
+                same = loaded.get(name, live)
+                loaded.update({n: live for n, held in loaded.items() if held is same})
                 loaded[name] = live
     ambients = _ambients(work, plan) if plan.machine.ambients else ()
     outer = _handled(work, node) if len(node.frames) > 1 else None
@@ -208,13 +211,21 @@ def _handled(work: Work, node: Node) -> BaseException | None:
                 continue
             live = work.live.get((id(frame), name))
             if live is None:
-                loaded = state.every[name].load_text(text)
+                loaded = _exception(state, name, frame.slots)
                 if not isinstance(loaded, BaseException):
                     continue
                 live = work.live[(id(frame), name)] = loaded
                 work.alive.append(frame)
             return live
     return None
+
+
+def _exception(state: StatePlan, name: str, texts: Mapping[str, str]) -> Any:
+    """A handled exception; the text of one that a local holds too may refer to that local's."""
+    group = next((g for g in state.groups if name in g), None)
+    if group is not None and '"$ref"' in texts[name]:
+        return load_group(group, texts)[name]
+    return state.every[name].load_text(texts[name])
 
 
 def _inside(

@@ -87,11 +87,18 @@ def _look(record: InstanceRecord, world: World) -> None:
             _undo(entry, world)
     for entry in record.owed:
         _undo(entry, world)
+    for pending in record.operations():
+        if pending.kind in ("command", "ask") and pending.name not in world.types.messages:
+            raise Unfit(f"no command {pending.name!r} here, which {pending.label} waits for")
 
 
 def _undo(entry: UndoEntry, world: World) -> None:
     if entry.kind == "lambda" and entry.status not in ("undone", "failed"):
         compiled_undo(world, entry)
+    elif entry.status in ("undone", "failed"):
+        return
+    elif entry.kind == "command" and entry.name not in world.types.messages:
+        raise Unfit(f"no command {entry.name!r} here, which takes {entry.label} back")
     elif entry.kind in ("local", "default") and entry.name not in world.types.steps:
         raise Unfit(f"no step {entry.name!r} here, which takes {entry.label} back")
 

@@ -127,6 +127,8 @@ class State:
     """Registered names of the sagas that run as frames above it, or as instances of their own."""
     undos: tuple[str, ...] = ()
     """Labels of the compiled undos that it may put on the stack."""
+    takes_back: tuple[str, ...] = ()
+    """Names of the commands and steps that are put on the stack ready to be issued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -206,7 +206,8 @@ _STATE: Final[Mapping[str, Reader]] = {
     **dict.fromkeys(("label", "kind", "operation", "into_type", "within", "path", "shape", "reach"), _text),
     **dict.fromkeys(("index", "scope_depth", "line"), _number),
     **dict.fromkeys(
-        ("replies", "slots", "handling", "regions", "takes", "next", "steps", "calls", "undos"), _texts
+        ("replies", "slots", "handling", "regions", "takes", "next", "steps", "calls", "undos", "takes_back"),
+        _texts,
     ),
     **dict.fromkeys(("touches", "needs", "live", "sure"), _set),
     "shared": _groups,

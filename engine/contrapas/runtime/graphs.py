@@ -146,7 +146,7 @@ def judged(old: Machine, world: World) -> Mapping[str, Move]:
     # here, and not at the top: where all records are of today's code nothing is judged
     from contrapas.versions.moves import moves_of
 
-    return moves_of(old, world.machines.get(old.name))
+    return moves_of(old, world.machines.get(old.name), [*world.types.messages, *world.types.steps])
 
 
 def owed(p: Partition) -> list[Draft]:

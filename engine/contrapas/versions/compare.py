@@ -13,7 +13,7 @@ Judged by what the old record may hold and the new code may ask for, never by na
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -85,6 +85,7 @@ def compare_all(
     olds: Iterable[Machine],
     news: Mapping[str, Machine],
     migrations: Mapping[str, Mapping[str, str]] | None = None,
+    known: Collection[str] | None = None,
 ) -> dict[str, Comparison]:
     """Old machines against the new ones of their names; called sagas of `olds` count for the states that call them (C8)."""
     by_name = {m.name: m for m in olds}
@@ -97,7 +98,7 @@ def compare_all(
         open_.add(name)
         old = by_name[name]
         called = {c: one(c) for s in old.states.values() for c in framed(s)}
-        made = compare(old, news.get(name), called=called, mapping=(migrations or {}).get(name))
+        made = compare(old, news.get(name), called=called, mapping=(migrations or {}).get(name), known=known)
         open_.discard(name)
         done[name] = made
         return made
@@ -118,11 +119,15 @@ def compare(
     *,
     called: Mapping[str, Comparison | None] | None = None,
     mapping: Mapping[str, str] | None = None,
+    known: Collection[str] | None = None,
 ) -> Comparison:
-    """One saga. called: comparisons of the sagas it calls (None: recursive, or not known). mapping: `migrate=` of labels."""
+    """One saga. known: commands and steps that the new app has; None: those that this saga takes steps back with.
+    called: comparisons of the sagas it calls (None: recursive, or not known). mapping: `migrate=` of labels."""
     names = mapping or {}
+    if known is None and new is not None:
+        known = {name for state in new.states.values() for name in state.takes_back}
     states = {
-        label: _Judge(old, new, state, names.get(label, label), called or {}, mapped=label in names).fit()
+        label: _Judge(old, new, state, names.get(label, label), called or {}, known or ()).fit()
         for label, state in old.states.items()
     }
     added = () if new is None else tuple(label for label in new.states if label not in old.states)
@@ -157,15 +162,14 @@ class _Judge:
         state: State,
         to: str,
         called: Mapping[str, Comparison | None],
-        *,
-        mapped: bool,
+        known: Collection[str],
     ) -> None:
         self.old = old
         self.new = new
         self.state = state
         self.to = to
         self.called = called
-        self.mapped = mapped
+        self.known = known
         self.found: list[Finding] = []
         self.differs = False
 
@@ -320,6 +324,10 @@ class _Judge:
         labels = standing(self.old, self.state.label)
         for label in dict.fromkeys(u for s in self.old.states.values() if s.label in labels for u in s.undos):
             self._undo(label, new)
+        ready = [n for s in self.old.states.values() if s.label in labels for n in s.takes_back]
+        for name in dict.fromkeys(ready):
+            if name not in self.known:
+                self._note("CP306", f"{name} may be on the stack and is gone", f"keep {name} in the app")
 
     def _undo(self, label: str, new: Machine) -> None:
         before, now = self.old.undos.get(label), new.undos.get(label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from contrapas.core.moves import Move
@@ -10,19 +10,19 @@ from contrapas.machine import Machine
 from contrapas.versions.compare import Comparison, Fit, compare
 
 
-def moves_of(old: Machine, new: Machine | None) -> dict[str, Move]:
-    """What becomes of each state of `old`; `migrate=` of the new definition counted in.
+def moves_of(old: Machine, new: Machine | None, known: Collection[str] | None = None) -> dict[str, Move]:
+    """What becomes of each state of `old`; `migrate=` of the new definition counted in. known: commands and steps of the app.
 
     Called sagas are left out: a record says in which version each of its frames stands, and each is judged by itself.
     """
-    return {label: _move(fit, new) for label, fit in compared(old, new).states.items()}
+    return {label: _move(fit, new) for label, fit in compared(old, new, known).states.items()}
 
 
-def compared(old: Machine, new: Machine | None) -> Comparison:
+def compared(old: Machine, new: Machine | None, known: Collection[str] | None = None) -> Comparison:
     """The comparison that `migrate=` of the new definition asks for."""
     given = None if new is None else new.migrate
     mapping: Mapping[str, str] | None = given if isinstance(given, Mapping) else None  # pyright: ignore[reportUnknownVariableType]
-    return compare(old, new, mapping=mapping)
+    return compare(old, new, mapping=mapping, known=known)
 
 
 def _move(fit: Fit, new: Machine | None) -> Move:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ def diff(run: Run, old: str, new: str | None, target: str | None) -> int:
     with _side(run, new or ".", target) as after:
         second = snapshot.take(after.target, after.root, first.lock)
     machines = {m.name: m for m in second.machines}
-    found = compare_all(first.machines, machines, second.migrations)
+    found = compare_all(first.machines, machines, second.migrations, second.known)
     shown = [_saga(one, second) for one in found.values()]
     fresh = sorted(name for name in machines if name not in found)
     count = sum(not state["goes_on"] for saga in shown for state in saga["states"])
@@ -105,7 +105,7 @@ def _lines(run: Run, saga: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def _side(run: Run, given: str, target: str | None) -> Iterator[Side]:
+def _side(run: Run, given: str, target: str | None) -> Generator[Side]:
     """A path, MODULE:APP, or a git revision, whose tree is laid out in a directory of its own."""
     path, _, name = given.rpartition(":")
     file = path if path and os.path.isfile(path) else given
