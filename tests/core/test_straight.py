@@ -78,11 +78,11 @@ def saga(rng: random.Random) -> Machine:
     for number in range(rng.randint(1, 6)):
         other = rng.random()
         make = local(rng)
-        if other < 0.1:
+        if other < 0.3:
             make = command
-        elif other < 0.15:
+        elif other < 0.35:
             make = nap
-        elif other < 0.2:
+        elif other < 0.4:
             make = both
         catch = (StepFailed,) if rng.random() < 0.2 else ()
         awaits.append(

@@ -16,6 +16,8 @@ def varint(n: int) -> bytes:
     n = (n << 1) ^ (n >> 63)
     if 127 < n < 1 << 14:
         return bytes((n & 127 | 128, n >> 7))
+    if 127 < n < 1 << 21:
+        return bytes((n & 127 | 128, n >> 7 & 127 | 128, n >> 14))
     out = bytearray()
     while n > 127:
         out.append((n & 127) | 128)

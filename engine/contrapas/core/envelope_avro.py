@@ -98,22 +98,16 @@ def _encoded(r: InstanceRecord) -> bytes:
 
 
 def _plainly(r: InstanceRecord) -> bytes | None:
-    """The record of a saga that waits for one local step and has no more to tell: what most records are. All in one for what costs here is the calls. None for any other: `_encoded` writes the same bytes for all of them."""
+    """The record of a saga whose only frame waits for one operation, and that is in no special situation: what most
+    records are. All in one go, for what costs here is the calls. None for any other: `_encoded` writes the same bytes
+    for all of them."""
     n = r.root
     p = n.pending
     c = r.cause
-    if p is None or len(n.frames) != 1 or c.note or r.out or r.unsent or p.types or p.target:
-        return None
-    if (
-        p.deadline is not None
-        or r.deadline is not None
-        or _more_of_pending(p)
-        or _more_of_node(n)
-        or _more(r)
-    ):
+    if p is None or len(n.frames) != 1 or c.note or r.unsent or r.deadline is not None:
         return None
     f = n.frames[0]
-    if f.scopes or f.begun or f.limits:
+    if f.scopes or f.begun or f.limits or _more_of_pending(p) or _more_of_node(n) or _more(r):
         return None
     word, long = _WORD, _LONG
     at = _time(r.at)
@@ -131,10 +125,20 @@ def _plainly(r: InstanceRecord) -> bytes | None:
     parts += (
         b"\x00\x00", long[f.undo], b"\x00\x00\x00\x02",
         long[len(key)], key, word[p.label], version if p.visit == r.version else _long(p.visit),
-        word[p.kind], word[p.name], b"\x00",
-        long[p.attempt], at if p.since == r.at else _time(p.since), word[p.policy],
-        long[len(body)], body, long[p.undo], _NO_MORE_OF_PENDING,
+        word[p.kind], word[p.name],
     )  # fmt: skip
+    if p.types:
+        _words(p.types, parts)
+    else:
+        parts.append(b"\x00")
+    parts += (
+        long[p.attempt], at if p.since == r.at else _time(p.since), word[p.policy],
+        long[len(body)], body, long[p.undo],
+    )  # fmt: skip
+    if p.deadline is None and not p.target:
+        parts.append(_NO_MORE_OF_PENDING)
+    else:
+        parts += (_maybe(p.deadline), _text(p.target), _PLAIN)
     _entries(n.undo, parts)
     parts += (
         _NO_MORE_OF_NODE,
@@ -145,10 +149,12 @@ def _plainly(r: InstanceRecord) -> bytes | None:
         _headers(c.headers, parts)
     else:
         parts.append(b"\x00")
-    parts += (
-        long[len(c.value)], c.value, b"\x00",
-        r.memory, b"\x00\x00", long[r.undo_count], b"\x00", _BOOL[r.pivoted], _NOTHING_MORE,
-    )  # fmt: skip
+    parts += (long[len(c.value)], c.value, b"\x00", r.memory)
+    if r.out:
+        _messages(r.out, parts)
+        parts += (b"\x00", long[r.undo_count], b"\x00", _BOOL[r.pivoted], _NOTHING_MORE)
+    else:
+        parts += (b"\x00\x00", long[r.undo_count], b"\x00", _BOOL[r.pivoted], _NOTHING_MORE)
     return b"".join(parts)
 
 

@@ -23,13 +23,15 @@ START: Final = "START"
 _NOTHING: Final[dict[str, str]] = {}
 _UNKNOWN: Final = object()
 _CACHE_MAX: Final = 2048
-_CACHED_TEXT_MAX: Final = 4096
+_CACHED_TEXT_MAX: Final = 65_536
+_CACHED_CHARS_MAX: Final = 1 << 19
+"""Of one slot: what is large is read seldom, and what is read often is worth its room."""
 
 
 class SlotPlan:
     """One slot of one machine: its codec's two functions, and the values it decoded lately if they are frozen."""
 
-    __slots__ = ("cache", "dump", "frozen", "load_text", "name")
+    __slots__ = ("cache", "dump", "frozen", "load_text", "name", "size")
 
     def __init__(self, slot: Slot) -> None:
         if slot.codec is None:
@@ -39,13 +41,18 @@ class SlotPlan:
         self.dump = dump_of(slot.codec)
         self.load_text = load_of(slot.codec)
         self.cache: dict[str, Any] = {}
+        self.size = 0
+        """Characters of the texts in it."""
 
     def remember(self, text: str, value: Any) -> None:
         """Keep a frozen value for its text."""
-        if len(text) <= _CACHED_TEXT_MAX:
-            if len(self.cache) >= _CACHE_MAX:
+        size = len(text)
+        if size <= _CACHED_TEXT_MAX:
+            if len(self.cache) >= _CACHE_MAX or self.size > _CACHED_CHARS_MAX:
                 self.cache.clear()
+                self.size = 0
             self.cache[text] = value
+            self.size += size
 
 
 class StatePlan:

@@ -1,4 +1,4 @@
-"""The straight path: a local step's result resumes the only frame of an instance, which issues its next step.
+"""The straight path: the success of a step or command resumes the only frame of an instance, which issues the next one.
 
 Nearly every transition of a busy worker is this one. What the general path does for any shape of instance in some fifty
 calls is done here for this one shape in a dozen, with the very same outcome: tests compare the two byte for byte. What
@@ -18,7 +18,9 @@ from contrapas.core import frames
 from contrapas.core.copies import copy_undo, moved_frame
 from contrapas.core.envelope import Frame, InstanceRecord, Node, Pending
 from contrapas.core.fresh import fresh_call, fresh_pending
-from contrapas.core.outcomes import keep_step
+from contrapas.core.messages import command, key_of
+from contrapas.core.outcomes import dump_body, keep_message, keep_step
+from contrapas.core.plans import StepPlan
 from contrapas.core.policies import policy_text
 from contrapas.core.undo import register
 from contrapas.core.work import FATAL, Stretch, Work, next_record
@@ -63,16 +65,16 @@ def _strange(record: InstanceRecord, pending: Pending) -> bool:
 
 def straight(
     record: InstanceRecord, event: Input, world: World
-) -> Work | tuple[InstanceRecord, StepCall] | None:
+) -> Work | tuple[InstanceRecord, StepCall | None] | None:
     """The successor and the step it issues; or the work in hand, to be finished by the general path; or None: nothing
     was done, the general path it is. The record must be neither parked nor paused."""
     root = record.root
     pending = root.pending
-    if (
-        pending is None
-        or pending.key != event.in_reply_to
-        or pending.kind != "local"
-        or event.outcome != "ok"
+    if pending is None or pending.key != event.in_reply_to or event.outcome != "ok" or event.ask is not None:
+        return None
+    local = pending.kind == "local" and event.cause.kind == "result"
+    if not local and not (
+        pending.kind == "command" and event.cause.kind == "reply" and event.type == pending.types[0]
     ):
         return None
     if (
@@ -83,7 +85,7 @@ def straight(
     ):
         return None
     number = pending.undo
-    if event.cause.kind != "result" or (number >= 0 and not (root.undo and root.undo[-1].number == number)):
+    if number >= 0 and not (root.undo and root.undo[-1].number == number):
         return None
     frame = root.frames[0]
     if record.talk is not None or record.parent or record.again or record.cancelled_at is not None:
@@ -101,7 +103,7 @@ def straight(
     at = plan.by_label.get(frame.label)
     if at is None:
         return None
-    value: Any = event.live
+    value: Any = event.live if local else event.body
     if value is UNREAD:
         value = world.types.steps[pending.name].result.load(event.body)
     new = next_record(record, event)
@@ -111,7 +113,7 @@ def straight(
         entry = node.undo[-1] = copy_undo(node.undo[-1])
         entry.status = "done"
         if entry.needs_reply:
-            entry.reply = keep_step(pending.name, event.body)
+            entry.reply = keep_step(pending.name, event.body) if local else keep_message(world, event.body)
     loaded = at.load(frame)
     ambients = world.ambient(plan.machine) if plan.machine.ambients else ()
     activation = Stretch(new, world.log)
@@ -124,35 +126,22 @@ def straight(
         raise
     except BaseException as why:  # noqa: BLE001  whatever the author's code raises
         raised = why
-    if raised is None and not activation.effects and result[0] == AWAIT and _at_leisure(result[2]):
-        index: int = result[1]
+    if raised is None and not activation.effects and result[0] == AWAIT:
         op: Op[Any] = result[2]
+        index: int = result[1]
         state = plan.by_index[index]
-        step = world.step_plans.get(op.name)
-        if state is not None and not state.handling and step is not None:
-            texts = state.save(at.touches, frame.slots, loaded, result[3])
-            node.frames[0] = moved_frame(frame, plan.graph, state.label, texts)
-            pending = fresh_pending(
-                f"{new.instance}/{new.run}/{state.label}/{new.version}",
-                state.label,
-                new.version,
-                "local",
-                op.name,
-                event.at,
-            )
-            pending.policy = step.policy if op.retry is None else policy_text(op.retry)
-            pending.body = step.dump(op.value)
-            if op.within_ms is not None:
-                pending.deadline = event.at + op.within_ms
-            if op.undo is not None and (op.undo is not MISSING or step.own_undo):
-                work = Work(new, event, world)
-                work.activation, work.saga = activation, saga
-                pending.undo = register(work, work.root, op, label=state.label, key=pending.key)
-            node.pending = pending
-            new.status = "running"
-            args, kwargs = op.value
-            exact = len(args) <= step.exact and not kwargs and '"$' not in pending.body
-            return new, fresh_call(new, pending, step.step.timeout_ms, op.value if exact else UNREAD)
+        if state is not None and not state.handling and op.until is None:
+            if op.kind == "local":
+                step = world.step_plans.get(op.name)
+                if step is not None:
+                    texts = state.save(at.touches, frame.slots, loaded, result[3])
+                    node.frames[0] = moved_frame(frame, plan.graph, state.label, texts)
+                    return new, _issue_step(new, event, world, activation, saga, state.label, op, step)
+            elif op.kind == "command":
+                texts = state.save(at.touches, frame.slots, loaded, result[3])
+                node.frames[0] = moved_frame(frame, plan.graph, state.label, texts)
+                _issue_command(new, event, world, activation, saga, state.label, op)
+                return new, None
     work = Work(new, event, world)
     work.activation, work.saga = activation, saga
     activation.work = work
@@ -162,6 +151,74 @@ def straight(
     return work
 
 
-def _at_leisure(op: Any) -> bool:
-    """A local step without a moment at which it must be over."""
-    return op.kind == "local" and op.until is None
+def _pending(record: InstanceRecord, event: Input, label: str, op: Op[Any]) -> Pending:
+    key = f"{record.instance}/{record.run}/{label}/{record.version}"
+    pending = fresh_pending(key, label, record.version, op.kind, op.name, event.at)
+    if op.within_ms is not None:
+        pending.deadline = event.at + op.within_ms
+    return pending
+
+
+def _undo(
+    record: InstanceRecord,
+    event: Input,
+    world: World,
+    activation: Stretch,
+    saga: Saga,
+    op: Op[Any],
+    of: Pending,
+) -> int:
+    """Register how the operation is taken back."""
+    work = Work(record, event, world)
+    work.activation, work.saga = activation, saga
+    activation.work = work
+    return register(work, work.root, op, label=of.label, key=of.key, types=of.types)
+
+
+def _issue_step(
+    record: InstanceRecord,
+    event: Input,
+    world: World,
+    activation: Stretch,
+    saga: Saga,
+    label: str,
+    op: Op[Any],
+    step: StepPlan,
+) -> StepCall:
+    """What `issue` does for a local step."""
+    pending = _pending(record, event, label, op)
+    pending.policy = step.policy if op.retry is None else policy_text(op.retry)
+    pending.body = step.dump(op.value)
+    if op.undo is not None and (op.undo is not MISSING or step.own_undo):
+        pending.undo = _undo(record, event, world, activation, saga, op, pending)
+    record.root.pending = pending
+    record.status = "running"
+    args, kwargs = op.value
+    exact = len(args) <= step.exact and not kwargs and '"$' not in pending.body
+    return fresh_call(record, pending, step.step.timeout_ms, op.value if exact else UNREAD)
+
+
+def _issue_command(
+    record: InstanceRecord,
+    event: Input,
+    world: World,
+    activation: Stretch,
+    saga: Saga,
+    label: str,
+    op: Op[Any],
+) -> None:
+    """What `issue` does for a command."""
+    mt = world.types.messages[op.name]
+    pending = _pending(record, event, label, op)
+    pending.types = mt.replies
+    pending.target = key_of(mt, op.value)
+    if op.undo is not None and op.undo is not MISSING:
+        pending.undo = _undo(record, event, world, activation, saga, op, pending)
+    record.root.pending = pending
+    pending.body = dump_body(op.value)
+    if op.retry is not None:
+        pending.policy = policy_text(op.retry)
+        if op.retry.each_ms is not None:
+            pending.each_at = event.at + op.retry.each_ms
+    record.out.append(command(record, pending, world, event.at))
+    record.status = "waiting"

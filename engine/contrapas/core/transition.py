@@ -187,7 +187,7 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
             made = straight(record, event, world)
             if isinstance(made, tuple):
                 new, call = made
-                return fresh_transition(new, [call], "applied", _fitting(new))
+                return fresh_transition(new, [] if call is None else [call], "applied", _fitting(new))
             work = made or Work(next_record(record, event), event, world)
             if made is None and world.older and event.outcome not in _WITHOUT_CODE:
                 moves.lead_over(work)
