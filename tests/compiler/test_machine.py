@@ -424,3 +424,24 @@ def test_sagas_without_awaits_have_a_machine_without_states() -> None:
     assert machine.states == {} and machine.by_index == (None,)
     same(plain, numbers, 1)
     assert refusals_of(plain) == []
+
+
+@saga
+async def read_by_a_handler(s: Saga, n: int) -> int:
+    kept = n
+    await num(n)
+    try:
+        log("may raise", 1 // n)
+        kept = 2
+        await num(kept)
+    except ZeroDivisionError:
+        return kept
+    return 0
+
+
+def test_what_a_handler_reads_is_needed_before_the_try_though_its_body_binds_it_anew() -> None:
+    """A2: without kills in the region of a handler."""
+    machine = machines_of(read_by_a_handler)["read_by_a_handler"]
+    assert "kept" in machine.by_index[1].needs  # type: ignore[union-attr]
+    for n in (0, 1):
+        same(read_by_a_handler, echo(), n)

@@ -333,19 +333,6 @@ async def stores_function(s: Saga, n: int) -> Any:
 
 @refused("CP202")
 @saga
-async def needed_by_a_handler(s: Saga, n: int) -> Any:
-    walk = (i for i in range(n))  # here
-    await num(n)
-    try:
-        untold()
-        walk = (i for i in range(2))
-    except ValueError:
-        return sum(walk)
-    return await num(1)
-
-
-@refused("CP202")
-@saga
 async def perhaps_defined(s: Saga, n: int) -> Any:
     if n:
 

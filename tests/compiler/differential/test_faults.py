@@ -19,6 +19,7 @@ from contrapas.machine import ir
 from contrapas.testing import differential, native
 from contrapas.testing.differential import compare, pair_of
 from contrapas.testing.differential_prelude import EXCEPTIONS, Go
+from tests.compiler import test_machine
 from tests.compiler.differential.cases import ALL
 from tests.compiler.driver import refusals_of
 from tests.compiler.test_refusals import MARK as marked  # type: ignore[attr-defined]
@@ -189,6 +190,10 @@ def unrefused() -> str:
         found = [r.code for r in refusals_of(saga) if not r.warning]
         if found != [code]:
             return f"{name}: {found}"
+    try:
+        test_machine.test_what_a_handler_reads_is_needed_before_the_try_though_its_body_binds_it_anew()
+    except AssertionError:
+        return "what a handler reads is not needed before its try"
     return ""
 
 
