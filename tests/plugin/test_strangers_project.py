@@ -110,3 +110,18 @@ def test_a_mode_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     ran = ran_in(project(tmp_path / "shop", ini='asyncio_mode = "auto"\ncontrapas_mode = "quick"'))
     assert ran.returncode != 0
     assert "contrapas_mode = 'quick': expected one of both, compiled, native" in ran.stdout
+
+
+def test_the_test_in_the_readme_runs(tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text()
+    (text,) = [
+        b.split("```")[0] for b in page.split("```python\n")[1:] if "crash_everywhere" in b.split("```")[0]
+    ]
+    path = tmp_path / "readme"
+    path.mkdir()
+    (path / "test_readme.py").write_text(text)
+    (path / "pyproject.toml").write_text(
+        f'[tool.pytest.ini_options]\nasyncio_mode = "auto"\npythonpath = ["{ROOT}"]\n'
+    )
+    ran = ran_in(path)
+    assert ran.returncode == 0, ran.stdout
