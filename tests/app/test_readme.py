@@ -71,3 +71,13 @@ def test_the_commands_of_the_readme_do_what_it_says(folder: Path) -> None:
     assert "OrderConfirmed" in said
     assert "StockReserved" in said
     assert "CP703" in said
+
+
+def test_the_story_of_the_readme_is_what_check_tells(folder: Path) -> None:
+    page = (ROOT / "README.md").read_text()
+    (story,) = [b for b in re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "CP703" in b]
+    lines = (ROOT / "sagas" / "order" / "saga.py").read_text().splitlines(keepends=True)
+    (folder / "shop.py").write_text(
+        "".join(line for line in lines if "undo=lambda ok: RefundCard" not in line)
+    )
+    assert story in typed("contrapas check shop.py:app", folder)
