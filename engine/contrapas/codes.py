@@ -461,6 +461,14 @@ CP828 error The port is taken
 CP829 error The saga declines the command: it keeps too many already
   A saga keeps 100 commands and events, or 256 kB, for the states ahead.
   > Ask again later, under the same Idempotency-Key or another.
+CP831 error A link is not genuine
+  Links are signed; this one was changed on its way, or signed with another secret.
+  > Open the link as it was sent; all workers and doors need one CONTRAPAS_LINK_SECRET.
+CP832 error A link has expired
+  > Have the saga send another one: s.link(event, within="30d").
+CP833 error Links need a secret
+  s.link signs its answers, so that nobody can make or change one.
+  > Set CONTRAPAS_LINK_SECRET to 16 characters or more, the same for all workers and doors.
 CP841 error A step failed after its last attempt
   > The outcome is unknown to the saga; contrapas instance describe KEY shows the last error.
 CP842 error A step did not end in its time

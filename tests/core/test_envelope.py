@@ -19,6 +19,7 @@ from contrapas.core.copies import copy_cause, copy_frame, copy_pending, copy_rec
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node
 from contrapas.core.envelope_avro import decode, encode, schema
 from contrapas.core.headers import headers_of
+from contrapas.core.timers import next_deadline, timers
 from contrapas.errors import Damaged
 
 WORDS = ["", "x", "ChargeCard", "ü∀", "a" * 130, "b" * 20_000]
@@ -174,3 +175,23 @@ def test_cut_changed_and_foreign_bytes_are_damage_and_nothing_else() -> None:
             decode(bytes(spoiled))
         except Damaged as why:
             assert why.code == "CP520"
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_next_deadline_is_the_earliest_timer(seed: int) -> None:
+    """The shortcut for records without timers knows every kind of timer that there is."""
+    rng = random.Random(seed)
+    record: InstanceRecord = made(InstanceRecord, rng)
+    if seed % 3:  # the usual shape, with one thing set
+        plain = small()
+        plain.root.pending = made(envelope.Pending, rng)
+        plain.root.pending.deadline = plain.root.pending.retry_at = plain.root.pending.each_at = None
+        one = ["talk", "deadline", "owed", "binds", "retain_until", "again", "cancelled_at"]
+        for name in rng.sample(one, 2):
+            setattr(plain, name, getattr(record, name))
+        if rng.random() < 0.5:
+            plain.root.limit = record.root.limit
+            plain.root.frames = record.root.frames
+        record = plain
+    times = [timer.at for timer in timers(record)]
+    assert next_deadline(record) == (min(times) if times else None)

@@ -17,7 +17,7 @@ from contrapas.core.envelope_avro import decode
 from contrapas.errors import CompileError, Refused
 from contrapas.runtime.build import build
 from contrapas.runtime.client import Client, Told
-from tests.runtime import entities
+from tests.runtime import entities, linked
 from tests.runtime.entities import BROKEN, GATES, RAN, Bought, Brief, Cart, Poked
 from tests.runtime.rig import Rig, kill_at, rig_of
 
@@ -233,6 +233,20 @@ async def test_an_entity_is_cleared_while_it_is_idle_and_never_cancelled() -> No
         await rig.until(done.done)
         assert done.result().verdict == "applied" and rig.status("Brief/a") == ""
         assert value(await asked(rig, client, Brief, "up", 1)) == 1
+
+
+async def test_an_entity_calls_itself_later_by_a_timer_of_its_record() -> None:
+    definition = linked.app.definition()
+    async with rig_of(definition, build(definition), partitions=2) as rig:
+        await rig.worker()
+        client = rig.client()
+        for number in range(2):
+            assert value(await asked(rig, client, linked.Batch, "put", f"x{number}")) == number + 1
+        await rig.kill()
+        await rig.worker()
+        assert fields(rig, "Batch/a")["flushed"] == 0
+        await rig.turn(10_000, 2)
+        await rig.until(lambda: fields(rig, "Batch/a") == {"waiting": [], "flushed": 2})
 
 
 def test_an_entity_that_is_called_and_not_served_is_refused() -> None:

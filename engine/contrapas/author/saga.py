@@ -21,6 +21,7 @@ from contrapas.author.event import Command, Event, message_spec
 from contrapas.author.flight import Flight, Flying, Pending
 from contrapas.author.joins import Joins
 from contrapas.author.limits import attempt_fits, aware, limit_of, limited
+from contrapas.author.link import Linker
 from contrapas.author.many import Multitude
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import Retry
@@ -50,6 +51,11 @@ class Activation:
     """One stretch of a saga between two awaits: who runs, and what it said on the way."""
 
     __slots__ = ("effects", "instance", "key", "logger")
+
+    @property
+    def linker(self) -> Linker | None:
+        """What signs links; None: nobody does."""
+        return None
 
     def __init__(self, key: str, instance: str, logger: Any = None) -> None:
         self.key = key

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from contrapas.author.asked import ask_of
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.event import Command, Event, message_spec
+from contrapas.author.link import Link, claimed
 from contrapas.author.op import Op
 
 if TYPE_CHECKING:
@@ -66,9 +67,22 @@ class Talk:
             raise TypeError(f"a note is text, not {type(text).__name__}")
         self._activation.effects.append(("note", " ".join(text.split())[:1000]))
 
-    def tell(self, command: Command[Any, Any], /, *, after: Duration | None = None) -> None:
+    def link(self, event: Event, /, *, within: Duration | None = None) -> Link:
+        """A signed answer for one person: whoever has it can deliver this event to this run, and no other event.
+
+        within: how long it holds, 7 days. DataError CP833: no secret is configured.
+        """
+        activation = self._activation
+        return claimed(activation.instance, event, within, activation.linker)
+
+    def tell(self, command: Command[Any, Any] | Op[Any], /, *, after: Duration | None = None) -> None:
         """Send a command one way: nobody waits for an answer. It leaves with this transition, or `after` a while: a timer
         of the record, dropped when the saga ends."""
+        if isinstance(command, Op):
+            if command.door is None:
+                raise TypeError("tell() sends a command, or calls an entity")
+            command = command.value
+        assert not isinstance(command, Op)
         if not message_spec(type(command)).command:  # pyright: ignore[reportUnknownArgumentType]
             raise TypeError(f"tell() sends a command; for {type(command).__name__} there is s.emit")
         ms = None if after is None else duration_ms(after, what="after=", zero=True)

@@ -30,11 +30,10 @@ OPERATIONS: Final = frozenset(
     }
 )  # fmt: skip
 IMMEDIATE: Final = frozenset(
-    {"begin", "reply", "show", "note", "tell", "emit", "point_of_no_return", "deadline", "key", "log"}
+    {"begin", "reply", "show", "link", "note", "tell", "emit", "point_of_no_return", "deadline", "key", "log"}
 )
 LATER: Final = frozenset(
     {
-        "link",
         "queue", "limit", "lock",
     }
 )  # fmt: skip

@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Never, TypeVar, get_args, get_origin
 
+from contrapas.author.link import Link
 from contrapas.author.op import Op
 from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
@@ -273,6 +274,8 @@ class Typing:
         ):
             if func.attr == "begin":
                 return begun_type(node, self.sites)
+            if func.attr == "link":
+                return Link
             return Op if func.attr in _OPERATIONS else types.NoneType
         value = self.value(func)
         if value is UNKNOWN and isinstance(func, ast.Name) and func.id in self.names:

@@ -116,7 +116,7 @@ def straight(
             entry.reply = keep_step(pending.name, event.body) if local else keep_message(world, event.body)
     loaded = at.load(frame)
     ambients = world.ambient(plan.machine) if plan.machine.ambients else ()
-    activation = Stretch(new, world.log)
+    activation = Stretch(new, world.log, world.links)
     saga = Saga(activation)
     raised: BaseException | None = None
     result: tuple[Any, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from contrapas.author.flight import Pending as Handle
+from contrapas.author.link import Link, Linker
 from contrapas.author.op import Op, copied
 from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
@@ -111,9 +112,15 @@ class Line:
 class Stretch(Activation):
     """An activation that makes its logger when the code asks for it, which most stretches do not."""
 
-    __slots__ = ("_given", "_make", "_record", "suffix", "work")
+    __slots__ = ("_given", "_links", "_make", "_record", "suffix", "work")
 
-    def __init__(self, record: InstanceRecord, make: Callable[[str, str], Any] | None) -> None:
+    def __init__(
+        self,
+        record: InstanceRecord,
+        make: Callable[[str, str], Any] | None,
+        links: Callable[[str, str, str, str, int], Link] | None = None,
+    ) -> None:
+        self._links = links
         self.key = record.key
         self.instance = record.instance
         self.effects = []
@@ -123,6 +130,14 @@ class Stretch(Activation):
         self.work: Work | None = None
         self.suffix = ""
         """Positions of the line that runs."""
+
+    @property
+    def linker(self) -> Linker | None:
+        """What signs links, for this run."""
+        links, record = self._links, self._record
+        if links is None:
+            return None
+        return lambda instance, name, body, ms: links(instance, record.run, name, body, record.at + ms)
 
     def begin(self, op: Op[Any], /) -> Handle[Any]:
         """Issue an operation when the stretch in hand is over."""
@@ -201,7 +216,7 @@ class Work:
         self.ambients: dict[str, tuple[Any, ...]] = {}
         self.unissued: dict[int, tuple[Begun, Op[Any]]] = {}
         """What was begun in the stretch in hand and is to start after it, by identity."""
-        self.activation = Stretch(record, world.log)
+        self.activation = Stretch(record, world.log, world.links)
         self.activation.work = self
         self.saga = Saga(self.activation)
 

@@ -56,6 +56,8 @@ class World:
     """Values for `machine.ambients`, made anew."""
     log: Callable[[str, str], Any] | None = None
     """(instance, state) -> the logger behind `s.log`."""
+    links: Callable[[str, str, str, str, int], Any] | None = None
+    """(instance, run, event type, body, until) -> a signed link (`author.link`)."""
     plans: dict[str, Plan] = field(default_factory=empty(dict[str, Plan]), compare=False, repr=False)
     """saga -> what the core works out of its machine, at first use."""
     step_plans: dict[str, StepPlan] = field(

@@ -315,6 +315,14 @@ def _existing(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
         bury_input(p, batch, a.record, "CP412", text, instance)
         tell(batch, a.headers, answer(record, "refused", "CP412", text))
         return
+    if a.kind == "signal" and a.run and a.run != record.run:
+        p.counts.ignored += 1  # a link, and the run that gave it is over
+        tell(
+            batch,
+            a.headers,
+            Answer("", "", instance, "refused", "CP815", f"{instance} is another run by now"),
+        )
+        return
     if a.kind == "operate" and a.headers.get("cp-parent", record.parent.encode()) != record.parent.encode():
         p.counts.ignored += 1  # a parent gives its child up, and this is another one
         return

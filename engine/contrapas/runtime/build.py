@@ -18,6 +18,7 @@ from contrapas.core.world import World
 from contrapas.errors import CompileError
 from contrapas.machine import Machine, Refusal
 from contrapas.runtime.definition import Definition
+from contrapas.runtime.links import linker
 from contrapas.runtime.reach import reach
 
 LOCK = "sagas.lock.json"
@@ -75,6 +76,7 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         },
         ambient=_ambient(definition),
         log=_logger(definition.namespace),
+        links=linker(),
         kept=done.kept,
         judged=True,
     )

@@ -139,12 +139,20 @@ class Client:
         return count + len(drafts)
 
     async def signal(
-        self, saga: str, key: str, event: Any, *, event_id: str = "", timeout_ms: int = 0, raw: bytes = b""
+        self,
+        saga: str,
+        key: str,
+        event: Any,
+        *,
+        event_id: str = "",
+        timeout_ms: int = 0,
+        raw: bytes = b"",
+        run: str = "",
     ) -> Told:
-        """Hand an event to one instance. raw: as in `start`."""
+        """Hand an event to one instance. raw: as in `start`. run: to that run of its key and no other."""
         message = self._message(event)
         value = value_of(message, event, raw)
-        return await self._tell(f"{saga}/{key}", message, value, "signal", event_id, timeout_ms)
+        return await self._tell(f"{saga}/{key}", message, value, "signal", event_id, timeout_ms, run)
 
     async def ask(
         self,
@@ -273,7 +281,14 @@ class Client:
         return _of_record(record) if record is not None else None
 
     async def _tell(
-        self, instance: str, message: MessageType, value: bytes, kind: str, event_id: str, timeout_ms: int
+        self,
+        instance: str,
+        message: MessageType,
+        value: bytes,
+        kind: str,
+        event_id: str,
+        timeout_ms: int,
+        run: str = "",
     ) -> Told:
         ident = event_id or self._draw()
         reply_to = await self._reply_to(instance) if timeout_ms else ""
@@ -288,6 +303,8 @@ class Client:
             at=0,
             reply_to=reply_to,
         )
+        if run:
+            draft = draft._replace(headers=(*draft.headers, ("cp-run", run.encode())))
         if not timeout_ms:
             await self._publish([draft])
             return Told(instance=instance, event_id=ident)

@@ -37,7 +37,7 @@ KEYS: dict[str, str] = {
 
 TOPIC_KEYS = ("type", "id", "time", "key", "stale", "unknown")
 _CHOICES = {"stale": ("accept", "refuse"), "unknown": ("ignore", "dead")}
-_INTERNAL = frozenset({"CONTRAPAS_FAILPOINTS"})
+_INTERNAL = frozenset({"CONTRAPAS_FAILPOINTS", "CONTRAPAS_LINK_SECRET", "CONTRAPAS_LINK_URL"})
 
 
 class Value(NamedTuple):

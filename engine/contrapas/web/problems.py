@@ -39,6 +39,9 @@ STATUS: dict[str, int] = {
     "CP824": 403,
     "CP825": 413,
     "CP829": 429,
+    "CP831": 403,
+    "CP832": 410,
+    "CP833": 503,
 }
 """Code -> status; others are 500 when they are ours, 503 when they are the log's."""
 

@@ -14,6 +14,7 @@ from contrapas.runtime.client import Client
 from contrapas.runtime.worker import Health
 from contrapas.web.entities import Entities
 from contrapas.web.guard import BODY_MAX, BODY_S, LOOPBACK, Guard
+from contrapas.web.links import Links
 from contrapas.web.problems import problem
 from contrapas.web.sagas import Sagas
 
@@ -30,6 +31,7 @@ def create(
     """Start, signal and state of every saga of an app, and how the worker is."""
     sagas = Sagas(doors, token)
     entities = Entities(doors)
+    links = Links(doors)
 
     async def healthz(request: Request) -> Response:
         now = health()
@@ -67,6 +69,7 @@ def create(
             Route("/sagas/{saga}/{key:path}/view", sagas.view, methods=["GET"]),
             Route("/sagas/{saga}/{key:path}", sagas.state, methods=["GET"]),
             Route("/entities/{entity}/{key:path}/{handler}", entities.call, methods=["GET", "POST"]),
+            Route("/link/{token}", links.answer, methods=["POST"]),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],

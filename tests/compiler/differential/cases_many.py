@@ -54,6 +54,7 @@ async def leg(s: Saga, e: Leg) -> Go:
 @saga
 async def begun(s: Saga, go: Go) -> int:
     total = 0
+    link = s.link(Leg(k="link", n=go.n), within="1d")
     for n in range(go.n):
         try:
             got = await s.child(
@@ -63,6 +64,7 @@ async def begun(s: Saga, go: Go) -> int:
         except StepFailed as why:
             log("no leg", why)
     both = await s.all(s.child(leg, Leg(k="a", n=1)), s.step(s.child(leg, Leg(k="b", n=total)), undo=None))
+    log("link", link, link.url)
     return total + both[1].n
 
 
