@@ -21,6 +21,7 @@ from contrapas.machine import Refusal
 @click.option("--strict", is_flag=True, help="Warnings fail the command too.")
 @click.option("--frozen", is_flag=True, help="Fail when sagas.lock.json does not match (for CI).")
 @click.option("--update", is_flag=True, help="Write sagas.lock.json.")
+@click.option("--against-live", "live", is_flag=True, help="Judge the instances that the log (--log) holds.")
 @click.option(
     "--format",
     "form",
@@ -28,8 +29,10 @@ from contrapas.machine import Refusal
     default="text",
     show_default=True,
 )
-@verb()
-def check(run: Run, target: str | None, strict: bool, frozen: bool, update: bool, form: str) -> int:
+@verb(log=True)
+def check(
+    run: Run, target: str | None, strict: bool, frozen: bool, update: bool, live: bool, form: str
+) -> int:
     """MODULE is a dotted name or a file: sagas/order/saga.py:app."""
     name = program.target_of(target, run.settings)
     try:
@@ -41,6 +44,8 @@ def check(run: Run, target: str | None, strict: bool, frozen: bool, update: bool
             raise
         fail.show(error, verbose=run.verbose)
         return exits.FINDINGS
+    if live:
+        return _against_live(run, ready, form)
     from contrapas.check.report import check_app
 
     report = check_app(ready.world.machines, ready.definition)
@@ -66,6 +71,26 @@ def check(run: Run, target: str | None, strict: bool, frozen: bool, update: bool
     errors = report.errors + len(stale)
     warnings = report.warnings + len(ready.warnings)
     return exits.FINDINGS if errors or (strict and warnings) else exits.DONE
+
+
+def _against_live(run: Run, ready: program.Prepared, form: str) -> int:
+    """Only the instances: the machines themselves are explored without a log."""
+    from contrapas.cli import live
+    from contrapas.cli.lanes import open_file
+
+    with open_file(run.settings) as log:
+        found = live.look(log, ready.world)
+    if form == "json":
+        screen.document({"live": live.data(found)})
+    elif form == "github":
+        for one in found.groups:
+            words = f"{one.number} live in '{one.label}' of {one.saga}@{one.graph}: {one.words}"
+            screen.line(run.look, _github("error", "sagas.lock.json", 1, 1, "CP310", words))
+    elif form == "sarif":
+        raise exits.Usage("CP814", "--against-live has no sarif form", fix="--format json")
+    else:
+        screen.lines(run.look, live.told(found, ready.world))
+    return exits.FINDINGS if found.findings else exits.DONE
 
 
 def report_lines(report: Any, remarks: tuple[Refusal, ...]) -> list[str]:
