@@ -97,7 +97,8 @@ class LockFile:
         found: list[DataError] = []
         for program, machine in compiled:
             known = self.sagas.get(program.name)
-            if known is None or known.graph != machine.graph:
+            same = known is not None and _names(locked(program, machine, known)) == _names(known)
+            if known is None or known.graph != machine.graph or not same:
                 what = "is not in" if known is None else "does not match"
                 found.append(
                     DataError(
@@ -152,7 +153,7 @@ def parse(text: str, place: str = NAME) -> LockFile:
         data: Any = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as why:
         raise _damaged(place, why.lineno, f"no JSON: {why.msg}") from None
-    except ValueError as why:
+    except (ValueError, RecursionError) as why:
         raise _damaged(place, 1, str(why)) from None
     if data.__class__ is not dict:
         raise _damaged(place, 1, "it holds no object")
@@ -168,6 +169,16 @@ def parse(text: str, place: str = NAME) -> LockFile:
                 raise _damaged(place, _line_of(text, name), f"{name}: {type(why).__name__} {why}") from None
             _unique(place, text, sagas[name])
     return LockFile(sagas, place)
+
+
+def _names(saga: SagaLock) -> tuple[object, ...]:
+    """What nobody but a build may change: the names, and what they are names of."""
+    return (
+        [(s.label, s.operation) for s in saga.states],
+        {(h.name, h.role) for h in saga.hidden},
+        set(saga.retired),
+        set(saga.retired_hidden),
+    )
 
 
 def locked(program: Program, machine: Machine, before: SagaLock | None) -> SagaLock:
@@ -258,7 +269,29 @@ def _state_json(state: StateLock) -> dict[str, Any]:
     return body
 
 
+_KNOWN: Final = {
+    "saga": frozenset({"graph", "states", "hidden", "undos", "retired", "retired_hidden"}),
+    "state": frozenset({"label", "path", "op", "replies", "shape", "slots", "hidden", "regions", "undo"}),
+    "hidden": frozenset({"name", "path", "role", "hint", "type"}),
+    "undo": frozenset({"label", "captures", "needs_reply"}),
+}
+
+
+def _only_known(what: str, body: Mapping[str, Any]) -> None:
+    unknown = sorted(set(body) - _KNOWN[what])
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no field of a {what} in this format")
+
+
 def _saga(name: str, body: Mapping[str, Any]) -> SagaLock:
+    _only_known("saga", body)
+    for what, several in (
+        ("state", body["states"]),
+        ("hidden", body.get("hidden", ())),
+        ("undo", body.get("undos", ())),
+    ):
+        for one in several:
+            _only_known(what, one)
     return SagaLock(
         name=name,
         graph=_text(body["graph"]),

@@ -25,6 +25,11 @@ def worker(run: Run, target: str | None, drain: str | None, concurrency: int | N
     ready = program.prepare(name, run.settings)
     if ready.lock is not None and (stale := ready.stale()):
         raise stale[0]
+    if ready.lock is None and ready.definition.sagas:
+        screen.note(
+            "warning CP321  there is no sagas.lock.json beside the app: the next release may name its states otherwise, "
+            "and what then does not fit parks   (contrapas check --update, and commit it)"
+        )
     for warning in ready.warnings:
         screen.note(f"{warning.place}  warning {warning.code}  {text.escape(warning.text)}")
     slow_steps(ready.world, drain_ms)
