@@ -13,7 +13,7 @@ from contrapas.draw.segment import Walker
 LIMIT = 200_000
 """Configurations of one saga; beyond it the checker says CP790 instead of being silent."""
 
-_STORY = frozenset({"start", "reply", "failure", "expiry", "undo", "undone", "end"})
+_STORY = frozenset({"start", "reply", "failure", "expiry", "limit", "undo", "undone", "end"})
 """Moves that a story may go on with: nobody cancels, no late reply comes."""
 _CLEAN = frozenset({"start", "reply", "expiry", "undo", "undone", "end"})
 """Moves on which nothing has to have failed (an expiry only of a sleep)."""

@@ -238,7 +238,7 @@ def stays(study: Study) -> Iterator[Finding]:
             continue
         if at.machine not in rounds:
             rounds[at.machine] = endless_sites(study.program(at.machine))
-        waits = not bounded(site) or _forever(site)
+        waits = not config.limited and (not bounded(site) or _forever(site))
         if not waits and not (at.site in rounds[at.machine] and _returns(study, config)):
             continue
         seen.add((at.machine, at.site))

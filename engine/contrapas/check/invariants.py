@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from contrapas.draw.inflight import MEETS
 from contrapas.draw.model import UNDOABLE, Config, Model, Move
 from contrapas.draw.outcomes import KNOWN
 from contrapas.errors import BugError
@@ -50,10 +51,10 @@ def _unwinds(config: Config, ahead: Sequence[Move]) -> None:
 
 def _lives(model: Model, config: Config, ahead: Sequence[Move]) -> None:
     site = model.site(config.top)
+    if site.kind not in KNOWN or site.kind in MEETS:
+        return
     if any(move.kind == "expiry" for move in ahead):
         _require(_timed(site), config, f"a timer fires at {site.label}, which has none")
-    if site.kind not in KNOWN:
-        return
     ends = model.ends(config.top)
     told = {move.cause for move in ahead if move.kind in _ENDS}
     missing = [outcome.cause for outcome in ends if outcome.cause not in told]

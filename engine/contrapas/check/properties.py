@@ -79,8 +79,16 @@ def endless(study: Study) -> Iterator[Finding]:
     """CP712: a wait or step that may last for ever."""
     if study.machine.deadline_ms is not None:
         return
-    for machine, site, configs in study.stood():
-        if bounded(site) or not any(_unlimited(config, machine, site) for config in configs):
+    begun = [
+        (machine, site, study.places.get((machine, 0), []))
+        for machine in study.machines()
+        for site in study.program(machine).sites
+        if site.kind == "begin"
+    ]
+    for machine, site, configs in (*study.stood(), *begun):
+        if bounded(site):
+            continue
+        if site.kind != "begin" and not any(_unlimited(config, machine, site) for config in configs):
             continue
         wait = site.kind == "wait"
         yield study.find(
@@ -98,7 +106,9 @@ def endless(study: Study) -> Iterator[Finding]:
 def _unlimited(config: Config, machine: str, site: Site) -> bool:
     """Whether a configuration stands at a site, without a deadline of the saga."""
     at = config.frames[-1]
-    return (at.machine, at.site) == (machine, site.index) and not config.deadline and config.unwinding is None
+    if config.deadline or config.limited or config.unwinding is not None:
+        return False
+    return (at.machine, at.site) == (machine, site.index)
 
 
 def bounded(site: Site) -> bool:
@@ -107,7 +117,9 @@ def bounded(site: Site) -> bool:
         return site.has_within or site.forever or gives_up(site)
     if site.kind == "all":
         return site.has_within or all(bounded(child) for child in site.children)
-    if site.kind == "first":
+    if site.kind == "begin":
+        return all(child.kind == "wait" or bounded(child) for child in site.children)
+    if site.kind in ("first", "some"):
         return site.has_within or any(bounded(child) for child in site.children)
     return True
 

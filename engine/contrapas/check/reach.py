@@ -8,10 +8,11 @@ from typing import Any
 
 from contrapas.check.finding import Finding
 from contrapas.check.study import Study, listed, members
+from contrapas.draw.inflight import MEETS
 from contrapas.draw.model import Config
 from contrapas.draw.native import type_name
 from contrapas.draw.segment import Walker
-from contrapas.errors import StepFailed
+from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine.ir import Branch, Site
 
 
@@ -23,6 +24,8 @@ def stuck(study: Study) -> Iterator[Finding]:
             continue
         at = config.top
         if (at.machine, at.site) in seen or study.explored.model.ends(at):
+            continue
+        if study.explored.model.site(at).kind in MEETS:
             continue
         seen.add((at.machine, at.site))
         site = study.explored.model.site(at)
@@ -51,14 +54,25 @@ def unreachable(study: Study) -> Iterator[Finding]:
             for site in walker.program.sites
             if site.index
             and site.label
-            and site.kind != "unwind"
+            and site.kind not in ("unwind", "begin", "join")
             and (machine, site.index) not in study.places
+            and not _after_cancel(walker, site)
         ]
         if missing and not found:
             yield study.find(
                 "CP714", "warning", f"{missing[0].label} is never reached", "remove it, or what keeps from it",
                 missing[0].line, column=missing[0].column, machine=machine, hint="no way leads here",
             )  # fmt: skip
+
+
+def _after_cancel(walker: Walker, site: Site) -> bool:
+    """Whether an await stands in a clause that takes a cancel: a second one, after the grace period, may lead there."""
+    for node in ast.walk(walker.program.node):
+        if isinstance(node, ast.ExceptHandler) and node.lineno <= site.line <= (node.end_lineno or 0):
+            found = None if node.type is None else walker.native.resolve(node.type)
+            if found is None or (isinstance(found, type) and issubclass(Cancelled, found)):
+                return True
+    return False
 
 
 def _handlers(study: Study, machine: str, walker: Walker) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ def story(
     """
     told: list[StoryLine] = []
     for move in moves:
-        if move.kind in ("reply", "failure", "expiry", "cancel", "kill", "late"):
+        if move.kind in ("reply", "failure", "expiry", "limit", "cancel", "kill", "late"):
             told.append(StoryLine(move.label, _how(move), move.line, _note(move)))
         elif move.kind == "undo":
             told.append(StoryLine(move.label, move.cause, move.line, "taken back"))
@@ -65,6 +65,8 @@ def story(
 
 
 def _how(move: Move) -> str:
+    if move.kind == "limit":
+        return f"over {move.cause}"
     if move.kind == "expiry" and move.failure:
         return f"no answer in {move.cause.removeprefix('after ')}"
     return {"cancel": "cancelled", "kill": "killed"}.get(move.kind, move.cause)

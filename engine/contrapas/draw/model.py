@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from contrapas.draw import inflight
+from contrapas.draw.inflight import Flying
 from contrapas.draw.native import Env, Value, env_set, type_name
 from contrapas.draw.outcomes import (
+    FAILED,
     KNOWN,
     Issued,
     Outcome,
@@ -25,6 +28,14 @@ from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine.ir import Site
 
 CANCELLED: Value = ("x", Cancelled, False)
+
+
+class ScopeExpired(Cancelled):
+    """The explorer's `Cancelled` of a scope whose time is over."""
+
+
+EXPIRED: Value = ("x", ScopeExpired, False)
+LATE_FAILED: Value = ("x", StepFailed, False, True)
 UNDOABLE = frozenset({"done", "unknown"})
 STEPS = frozenset({"command", "ask", "local", "all", "first", "frame"})
 
@@ -82,6 +93,13 @@ class Config(NamedTuple):
     """Names of outcomes that were emitted already."""
     byhand: tuple[Issued, ...] = ()
     """Steps whose undo the saga has sent by hand, in that order."""
+    flight: tuple[Flying, ...] = ()
+    """What was begun and not yet met."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether it stands in a scope with a limit."""
+        return any("|" in label for at in self.frames for label, _ in at.scopes)
 
     @property
     def top(self) -> At:
@@ -93,7 +111,7 @@ class Move(NamedTuple):
     """One step of the exploration."""
 
     kind: str
-    """`start reply failure expiry cancel kill late undo undone end`."""
+    """`start reply failure expiry limit cancel kill late undo undone end`; `limit`: the time of a scope is over."""
     machine: str
     label: str
     cause: str
@@ -167,8 +185,13 @@ class Model:
             yield from self._unwind(config, config.unwinding)
             return
         at = config.frames[-1]
-        for outcome in self.ends(at):
-            yield from self._outcome(config, at, outcome)
+        if self.site(at).kind in inflight.MEETS:
+            yield from self._meet(config, at)
+        else:
+            for outcome in self.ends(at):
+                yield from self._outcome(config, at, outcome)
+        if not config.pivoted:
+            yield from self._limits(config, at)
         if not (config.pivoted or config.cancelled):
             yield from self._cancel(config, at)
         if self.late and config.late:
@@ -196,9 +219,18 @@ class Model:
             found = self._issued[key] = issued(at.machine, self.site(at))
         return found
 
-    def _outcome(self, config: Config, at: At, outcome: Outcome) -> Iterator[Move]:
+    def _outcome(
+        self,
+        config: Config,
+        at: At,
+        outcome: Outcome,
+        *,
+        told: Site | None = None,
+        status: tuple[str, ...] = (),
+    ) -> Iterator[Move]:
+        """One end of the operation in hand; told: of what was begun with that site, with the statuses of its entries."""
         site = self.site(at)
-        settled = self._settled(config, at, outcome.statuses)
+        settled = config if told is not None else self._settled(config, at, outcome.statuses)
         if self.late:
             settled = self._noted(settled, at, site, outcome)
         walker = self.walkers[at.machine]
@@ -207,13 +239,47 @@ class Model:
             stops = walker.throw(at.site, at.env, (*exc, outcome.unknown) if self._told else exc)
         else:
             stops = walker.resume(at.site, at.env, outcome.value)
-        status = "|".join(dict.fromkeys(outcome.statuses))
+        word = "|".join(dict.fromkeys(status or outcome.statuses))
         for stop in stops:
             for way in self._settle(settled, at.machine, at.scopes, stop):
                 yield Move(
-                    outcome.kind, at.machine, site.label, outcome.cause, way.config, site.line, way.line, status,
+                    outcome.kind, at.machine, site.label, outcome.cause, way.config, site.line, way.line, word,
                     exc is not None, way.excepts, way.pivot, outcome.failure, way.bug, way.facts,
                 )  # fmt: skip
+
+    def _meet(self, config: Config, at: At) -> Iterator[Move]:
+        """What is in flight is awaited, or the scope or function that it belongs to ends."""
+        walker, site = self.walkers[at.machine], self.site(at)
+        frame = len(config.frames) - 1
+        mine = tuple(f for f in config.flight if f.frame == frame)
+        term = walker.term(at.site)
+        for met in inflight.meet(walker.program, walker.sites, term, site, at.env, mine, len(at.scopes)):
+            stack, flight = config.stack, list(config.flight)
+            statuses: tuple[str, ...] = ()
+            for one, how in met.settled:
+                stack = inflight.settle(stack, walker.sites[one.site].label, how)
+                flight.remove(one)
+                statuses += how
+            after = config._replace(stack=stack, flight=tuple(flight))
+            begun = walker.sites[met.settled[0][0].site] if site.kind == "result" and met.settled else site
+            yield from self._outcome(after, at, met.outcome, told=begun, status=statuses)
+
+    def _limits(self, config: Config, at: At) -> Iterator[Move]:
+        """The time of an open scope is over: `Cancelled` is thrown here, and leaves that scope as StepFailed."""
+        for frame in config.frames:
+            for label, _ in frame.scopes:
+                name, limited, length = label.partition("|")
+                if not limited or (config.cancelled and self.late):
+                    continue
+                site = self.site(at)
+                unknown = self._settled(config, at, ("unknown",) * len(self._entries(at)))
+                for stop in self.walkers[at.machine].throw(at.site, at.env, EXPIRED):
+                    for way in self._settle(unknown, at.machine, at.scopes, stop):
+                        yield Move(
+                            "limit", at.machine, name, f"after {length}", way.config, site.line, way.line, "unknown",
+                            True, way.excepts, way.pivot, True, way.bug, way.facts,
+                        )  # fmt: skip
+                return  # of nested limits the outermost counts
 
     def _noted(self, config: Config, at: At, site: Site, outcome: Outcome) -> Config:
         """With the failure that the saga now knows of, or without those that this success makes good."""
@@ -258,7 +324,7 @@ class Model:
                     way.excepts, way.pivot, True, way.bug, way.facts,
                 )  # fmt: skip
         if self.late:
-            killed = Config(stack=unknown.stack, cancelled=True, unwinding=Unwind(0, "end"))
+            killed = Config(stack=_given_up(unknown.stack, 0), cancelled=True, unwinding=Unwind(0, "end"))
             yield Move("kill", at.machine, site.label, "kill", killed, site.line, failure=True)
 
     def _settle(
@@ -276,6 +342,10 @@ class Model:
                 config = config._replace(pivoted=True, stack=(), late=frozenset())
                 scopes = _emptied(scopes)
                 below = tuple([at._replace(scopes=_emptied(at.scopes)) for at in below])
+            elif mark[0] == "begin":
+                config = self._begun(
+                    config, machine, int(mark[1]), Flying(machine, int(mark[1]), len(below), len(scopes))
+                )
             else:
                 config, scopes = self._mark(config, scopes, mark)
         if stop.kind == "await":
@@ -288,6 +358,15 @@ class Model:
             return iter(ways)
         return iter([way._replace(facts=(*facts, *way.facts)) for way in ways])
 
+    def _begun(self, config: Config, machine: str, number: int, new: Flying) -> Config:
+        """With one more operation in flight, and its undo registered."""
+        flight = inflight.begun(config.flight, new)
+        if flight is config.flight:
+            return config
+        site = self.walkers[machine].sites[number]
+        entries = () if config.pivoted else inflight.entries(machine, site)
+        return config._replace(flight=flight, stack=(*config.stack, *entries))
+
     def _mark(
         self, config: Config, scopes: tuple[tuple[str, int], ...], mark: tuple[Any, ...]
     ) -> tuple[Config, tuple[tuple[str, int], ...]]:
@@ -298,7 +377,7 @@ class Model:
             config = config._replace(stack=_saturated(config.stack, floor))
             return config, (*scopes, (str(mark[1]), len(config.stack)))
         if word == "leave":
-            return config, scopes[:-1] if scopes and scopes[-1][0] == mark[1] else scopes
+            return config, scopes[:-1] if scopes and scopes[-1][0].startswith(str(mark[1])) else scopes
         if word == "deadline":
             return config._replace(deadline=True), scopes
         if word == "emit" and self.late:
@@ -313,7 +392,8 @@ class Model:
         if site.kind in ("compensate", "unwind"):
             floor = at.scopes[-1][1] if at.scopes else 0
             facts = _twice(config.byhand, config.stack[floor:])
-            here = config._replace(frames=frames, unwinding=Unwind(floor, "resume"), byhand=())
+            stack = _given_up(config.stack, floor) if config.flight else config.stack
+            here = config._replace(frames=frames, stack=stack, unwinding=Unwind(floor, "resume"), byhand=())
             return (_Way(here, pivot, stop.lines, stop.line, stop.bug, facts),)
         called = type_name(site.target) if site.kind == "frame" else ""
         if called in self.walkers:
@@ -411,7 +491,11 @@ class Model:
         else:
             facts = _twice(config.byhand, config.stack)
             leaving = config._replace(
-                frames=(), unwinding=Unwind(0, "raise", exc[:3] if exc else None), failed=(), byhand=()
+                flight=(),
+                frames=(),
+                unwinding=Unwind(0, "raise", exc[:3] if exc else None),
+                failed=(),
+                byhand=(),
             )
             yield _Way(leaving, pivot, stop.lines, stop.line, stop.bug, facts)
 
@@ -440,8 +524,13 @@ class Model:
         """The saga goes on behind its `compensate` or its scope."""
         at = low.frames[-1]
         site = self.site(at)
-        scopes = at.scopes[:-1] if site.kind == "unwind" else at.scopes
-        for stop in self.walkers[at.machine].resume(at.site, at.env):
+        scopes, env = at.scopes, at.env
+        if site.kind == "unwind":
+            if scopes and "|" in scopes[-1][0]:  # what left the scope by its limit goes on as a failure
+                failed = LATE_FAILED if self._told else FAILED
+                env = tuple([(name, failed if value == EXPIRED else value) for name, value in env])
+            scopes = scopes[:-1]
+        for stop in self.walkers[at.machine].resume(at.site, env):
             for way in self._settle(low, at.machine, scopes, stop):
                 yield Move(
                     "undone", at.machine, site.label, "", way.config, site.line, way.line, "", False,
@@ -460,6 +549,13 @@ def _twice(byhand: tuple[Issued, ...], stack: tuple[Issued, ...]) -> tuple[tuple
     """Steps taken back by hand that an unwind would take back once more."""
     standing = {e[:2] for e in stack if e.undo and e.status in UNDOABLE}
     return tuple(("twice", e) for e in byhand if e[:2] in standing)
+
+
+def _given_up(stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
+    """What is in flight above `floor` is ended: nobody knows how."""
+    return tuple(
+        [_with(e, "unknown") if n >= floor and e.status == "issued" else e for n, e in enumerate(stack)]
+    )
 
 
 def _emptied(scopes: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:

@@ -18,9 +18,15 @@ Env = tuple[tuple[str, Any], ...]
 """(name, value), by name; unknown values are left out, so equal knowledge is equal."""
 BUG: Value = ("x", Exception, True)
 """Some exception that is neither StepFailed nor Cancelled."""
+RETURNED = "@line"
+"""In an environment: the line of the `return` whose value is kept while a `finally` or a join runs."""
 _RISKY = (ast.Call, ast.Subscript, ast.BinOp, ast.Assert, ast.Attribute)
+_OWN = frozenset({"_enter", "_leave", "_limited", "_kill"})
 _INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_CALLS = {"point_of_no_return": "pivot", "_enter": "enter", "_leave": "leave", "deadline": "deadline"}
+_CALLS = {
+    "point_of_no_return": "pivot", "_enter": "enter", "_limited": "enter", "_leave": "leave", "deadline": "deadline",
+    "begin": "begin",
+}  # fmt: skip
 
 
 def env_get(env: Env, name: str) -> Value:
@@ -104,6 +110,8 @@ class Native:
         env = way.env
         if isinstance(node, Exit):
             after = env_set(env, node.into, self.value(node.value, env)) if node.into else env
+            if node.into.startswith("@ret"):
+                after = env_set(after, RETURNED, ("k", getattr(node.value, "lineno", 0)))
             yield way._replace(env=after, to=node.to)
         elif isinstance(node, ast.Return):
             yield way._replace(returned=True, value=self.value(node.value, env), line=node.lineno)
@@ -182,14 +190,17 @@ class Native:
                     if marks.count(said) < 2:  # a loop without an await says it for ever
                         marks = (*marks, said)
                 elif mark in ("enter", "leave"):
-                    first = call.args[0] if call.args else None
-                    marks = (*marks, (mark, str(first.value) if isinstance(first, ast.Constant) else ""))
+                    marks = (*marks, (mark, _scope(call)))
+                elif mark == "begin":
+                    marks = (*marks, (mark, handle(call)))
                 elif mark is not None:
                     marks = (*marks, (mark, call.lineno))
         if isinstance(node, ast.Assign):
             value = self.value(node.value, env)
             for target in node.targets:
                 for name in _names(target):
+                    if name.startswith("@ret"):
+                        env = env_set(env, RETURNED, ("k", getattr(node.value, "lineno", 0)))
                     known = value if isinstance(target, ast.Name) and self.keeps(name) else None
                     env = env_set(env, name, known)
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -212,6 +223,8 @@ class Native:
         if isinstance(node, ast.NamedExpr):
             return self.value(node.value, env)
         if isinstance(node, ast.Call):
+            if number := handle(node):
+                return ("h", number)
             found = self.resolve(node.func)
             if isinstance(found, type):
                 made: type[Any] = found
@@ -386,6 +399,7 @@ def _tracked(program: Program) -> frozenset[str]:
             for target in node.targets:
                 for name in _names(target):
                     copies.setdefault(name, set()).add(node.value.id)
+    names |= {s.operand.id for s in program.sites if s.kind == "result" and isinstance(s.operand, ast.Name)}
     todo = [*names, *program.hidden]
     while todo:
         for source in copies.get(todo.pop(), ()):
@@ -393,6 +407,26 @@ def _tracked(program: Program) -> frozenset[str]:
                 names.add(source)
                 todo.append(source)
     return frozenset(names)
+
+
+def handle(node: ast.AST) -> int:
+    """The site of a `s.begin(…)` that an expression is; 0: it is none."""
+    for keyword in node.keywords if isinstance(node, ast.Call) else ():
+        value = keyword.value
+        if keyword.arg == "label" and isinstance(value, ast.Constant) and value.kind == "@":
+            return int(str(value.value).rpartition("begin")[2])
+    return 0
+
+
+def _scope(call: ast.Call) -> str:
+    """Name of a scope that is entered or left; a limited one says so: `scope|10m`."""
+    first = call.args[0] if call.args else None
+    name = str(first.value) if isinstance(first, ast.Constant) else "scope"
+    limits = [k.value for k in call.keywords if k.arg in ("within", "until")]
+    if limits or not isinstance(first, ast.Constant):
+        length = str(limits[0].value) if limits and isinstance(limits[0], ast.Constant) else "within"
+        return f"{name}|{length}"
+    return name
 
 
 def _outcomes(program: Program) -> frozenset[Any]:
@@ -430,7 +464,10 @@ def _calls(node: ast.AST) -> list[ast.Call]:
 
 
 def _risky(node: ast.AST) -> bool:
-    """Whether a statement can raise of its own accord; immediate calls and plain bindings do not."""
+    """Whether a statement can raise of its own accord; calls that the compiler made and plain bindings do not."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _OWN:
+        return False
     return any(isinstance(n, _RISKY) for n in _walk(node))
 
 

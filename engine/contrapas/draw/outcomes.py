@@ -16,6 +16,7 @@ from contrapas.machine.ir import Site
 
 FAILED: Value = ("x", StepFailed, False)
 _COMBINATIONS = 24
+_SUBSETS = 4
 
 
 KNOWN: Final = frozenset(
@@ -25,12 +26,17 @@ KNOWN: Final = frozenset(
         "local",
         "map",
         "child",
+        "some",
+        "begin",
+        "result",
+        "next",
+        "join",
+        "cancel",
         "wait",
         "sleep",
         "all",
         "first",
         "frame",
-        "cancel",
         "compensate",
         "unwind",
     }
@@ -95,7 +101,7 @@ def is_step(site: Site) -> bool:
 
 def issued(machine: str, site: Site) -> tuple[Issued, ...]:
     """Entries that issuing the operation puts on the undo stack, steps without `undo=` included."""
-    if site.kind in ("all", "first"):
+    if site.kind in ("all", "first", "some"):
         children = tuple(entry for child in site.children for entry in issued(machine, child))
         return tuple(e._replace(label=site.label) if not e.label else e for e in children)
     how = undo_of(site)
@@ -137,7 +143,7 @@ def outcomes(site: Site) -> Iterator[Outcome]:
     """Every end, the hopeful one first; a cancel is the explorer's."""
     counts = is_step(site) and undo_of(site) != "none"
     for outcome in _outcomes(site):
-        yield outcome if counts or site.kind in ("all", "first") else outcome._replace(statuses=())
+        yield outcome if counts or site.kind in ("all", "first", "some") else outcome._replace(statuses=())
 
 
 def _after(site: Site) -> str:
@@ -187,6 +193,10 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
         yield from _all(site)
     elif kind == "first":
         yield from _first(site)
+    elif kind == "some":
+        yield from _some(site)
+    elif kind == "cancel":
+        yield Outcome("ended")
     elif kind in KNOWN:
         yield Outcome("")
     else:
@@ -247,6 +257,17 @@ def _first(site: Site) -> Iterator[Outcome]:
                 for status in (option.statuses if j == index else ("undone",) * len(issued("", other)))
             )
             yield option._replace(statuses=statuses)
+
+
+def _some(site: Site) -> Iterator[Outcome]:
+    """Any of the children may be those that succeed, the rest is given up; or a mixture with failures is too few."""
+    sizes = [len(issued("", child)) for child in site.children]
+    good = [outcomes_[0].statuses for child in site.children if (outcomes_ := list(outcomes(child)))]
+    for subset in sorted(product((True, False), repeat=min(len(good), _SUBSETS)), reverse=True):
+        chosen = [*subset, *([True] * (len(good) - len(subset)))]
+        statuses = [g if yes else ("undone",) * n for g, yes, n in zip(good, chosen, sizes, strict=True)]
+        yield Outcome("some", statuses=tuple(s for each in statuses for s in each))
+    yield from (outcome for outcome in _all(site) if outcome.raises is not None)
 
 
 def _statuses(mix: tuple[Outcome, ...]) -> tuple[str, ...]:

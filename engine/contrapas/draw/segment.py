@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contrapas.draw.live import GIVEN, live_at_awaits
-from contrapas.draw.native import BUG, Env, Fall, Native, env_get, env_set
+from contrapas.draw.native import BUG, RETURNED, Env, Fall, Native, env_get, env_set
 from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return
+
+MARKS_MAX = 60
+"""Of one stretch; a way with more goes round a loop without an await, which CP702 tells of."""
 
 
 class Stop(NamedTuple):
@@ -70,6 +73,12 @@ class Walker:
         self.matched: dict[tuple[str, Any, int], bool | None] = {}
         """(slot of the subject, its class, case) -> whether the case took it."""
         self._cases: dict[int, ast.match_case] = {}
+
+    def term(self, site: int) -> Await:
+        """The terminator of an await."""
+        term = self._awaits[site].term
+        assert isinstance(term, Await)
+        return term
 
     def unmatched(self) -> list[tuple[ast.Match, tuple[Any, ...]]]:
         """`match` statements that were left without a case taken, with the classes of what came."""
@@ -128,7 +137,7 @@ class Walker:
     def _run(self, walk: _Walk) -> list[Stop]:
         while walk.todo:
             point = walk.todo.pop()
-            if point not in walk.seen:
+            if point not in walk.seen and len(point.marks) < MARKS_MAX:
                 walk.seen.add(point)
                 self.visited.add(point.block)
                 self._block(walk, self.program.blocks[point.block], point)
@@ -139,7 +148,8 @@ class Walker:
         ahead: list[_Point] = []
         after = point
         for fall in self.native.run(block, point.env):
-            after = point._replace(env=fall.env, marks=point.marks + fall.marks)
+            marks = _joined(point.marks, fall.marks) if fall.marks else point.marks
+            after = point._replace(env=fall.env, marks=marks)
             if fall.raised:
                 self._raise(walk, block, after, fall.exc, fall.line)
             elif fall.to >= 0:
@@ -162,7 +172,7 @@ class Walker:
             self._raise(walk, block, at, self.native.raised(term.stmt, env, block), term.stmt.lineno)
         elif isinstance(term, Await):
             live = self._live[term.site]
-            known = tuple(item for item in env if item[0] in live)
+            known = tuple([item for item in env if item[0] in live or item[0] == RETURNED])
             self._stop(walk, "await", at._replace(env=known), site=term.site, line=self.sites[term.site].line)
         else:
             self._raise(walk, block, at, self.native.handled(block, env), block.line)
@@ -171,6 +181,9 @@ class Walker:
     def _stop(
         self, walk: _Walk, kind: str, at: _Point, *, site: int = -1, value: Any = None, line: int = 0
     ) -> None:
+        if kind == "return" and not line:
+            told = env_get(at.env, RETURNED)
+            line = int(told[1]) if told is not None else 0
         stop = Stop(kind, at.env, at.marks, site=site, value=value, line=line, lines=at.lines, bug=at.bug)
         walk.stops.setdefault(stop)
 
@@ -187,7 +200,9 @@ class Walker:
         decided = self._decided(term, at.env)
         self.native.note(term.pattern or term.test, decided)
         if decided is not False:
-            taken = (*at.lines, getattr(term.test, "lineno", 0)) if term.kind == "except" else at.lines
+            taken = at.lines
+            if term.kind == "except" and (line := getattr(term.test, "lineno", 0)) not in taken:
+                taken = (*taken, line)
             yield at._replace(block=term.yes, lines=taken)
         if decided is not True:
             yield at._replace(block=term.no)
@@ -213,6 +228,25 @@ class Walker:
         if term.kind == "data":
             return self.native.test(term.test, env)
         return None
+
+
+def _joined(
+    marks: tuple[tuple[Any, ...], ...], more: tuple[tuple[Any, ...], ...]
+) -> tuple[tuple[Any, ...], ...]:
+    """Marks of a way that goes on: a scope that was entered and left leaves nothing, and nothing counts beyond twice.
+
+    So a way round a loop without an await comes to an end.
+    """
+    found = list(marks)
+    for mark in more:
+        if mark[0] == "leave":
+            opened = next((n for n in range(len(found) - 1, -1, -1) if found[n][0] == "enter"), -1)
+            if opened >= 0:
+                found = [m for n, m in enumerate(found) if n < opened or m[0] not in ("enter", "begin")]
+                continue
+        if found.count(mark) < 2 or mark[0] == "enter":
+            found.append(mark)
+    return tuple(found)
 
 
 def _type_of(test: ast.expr) -> ast.expr:

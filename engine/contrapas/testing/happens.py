@@ -7,6 +7,7 @@ try, until the saga takes the branches of the story; `NotSeen` says how far it c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from contrapas.author.event import Event, message_spec
@@ -16,6 +17,7 @@ from contrapas.check.finding import Finding
 from contrapas.core.envelope import ENDED, Pending
 from contrapas.draw.model import UNDOABLE, Config, Move
 from contrapas.draw.native import type_name
+from contrapas.draw.outcomes import outcomes
 from contrapas.errors import StepFailed
 from contrapas.machine.ir import Program, Site
 from contrapas.testing.differential_values import Chance, make
@@ -72,6 +74,8 @@ class _Play:
         """Name of a step -> how its calls end, in order: `[ending, attempts left]`."""
         self.sent: dict[tuple[str, str], Seen[Any]] = {}
         """Commands whose answer may still come, by machine and label."""
+        self.met: set[int] = set()
+        """Moves whose operation in flight has ended already."""
         self._stub()
         self.run: Run[Any] = Run(self.sagas, saga.name, KEY)
 
@@ -162,8 +166,6 @@ class _Play:
         if site.kind not in ("all", "first"):
             yield site, move.cause
             return
-        from contrapas.draw.outcomes import outcomes
-
         failed = False
         for child in site.children:
             causes = [o for o in outcomes(child)]
@@ -214,10 +216,35 @@ class _Play:
                 waiting = self.endings.get(site.target.name)
                 if waiting:
                     waiting.pop(0)
-        elif site.kind in ("sleep", "wait"):
+        elif site.kind in ("sleep", "wait") or site.kind == "next" and cause.startswith("after "):
             await self._pass(site)
+        elif site.kind == "next":
+            result = next(
+                (m for m in self.path[self.at :] if m.kind != "start" and self.site(m).kind == "result"), None
+            )
+            if result is None:
+                raise _Otherwise("nothing in flight is said to end")
+            await self._begun(result)
+            self.met.add(id(result))
+        elif site.kind == "result":
+            if id(move) not in self.met:
+                await self._begun(move)
+        elif site.kind == "join":
+            for one in self.program(move.machine).sites:
+                if one.kind == "begin" and isinstance(one.children[0].target, type):
+                    with suppress(AssertionError, _Otherwise):
+                        await self._end(move, one.children[0], type_name(one.children[0].replies[0]))
         else:
             raise _Otherwise(f"{site.kind} is not played")
+
+    async def _begun(self, move: Move) -> None:
+        """What was begun ends as the move that meets it says."""
+        begins = [s for s in self.program(move.machine).sites if s.kind == "begin"]
+        for one in begins:
+            if move.cause in [o.cause for o in outcomes(one.children[0])]:
+                await self._end(move, one.children[0], move.cause)
+                return
+        raise _Otherwise(f"nothing in flight ends by {move.cause}")
 
     async def _seen(self, site: Site) -> Seen[Any]:
         try:
