@@ -36,6 +36,16 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "retry": ("acts", "apply the parked input or undo again"),
         },
     ),
+    "entity": (
+        "entities by their key",
+        {
+            "list": ("entities", "list entities"),
+            "describe": ("entities", "everything about one entity"),
+            "get": ("entities", "the fields of an entity"),
+            "call": ("entities", "call a handler or query"),
+            "clear": ("entities", "remove an idle entity's record"),
+        },
+    ),
     "topic": (
         "the users' topics beside the lanes",
         {

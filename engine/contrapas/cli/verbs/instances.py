@@ -44,7 +44,7 @@ def instance_list(run: Run, selector: str | None, condition: str | None, limit: 
     for one in shown:
         if keys[one["key"]] > 1:
             one["id"] = one["instance"]
-    screen.rows(run.look, shown, _columns(), [("VERSION", _version), ("PLACE", _place)])
+    screen.rows(run.look, shown, columns(), [("VERSION", _version), ("PLACE", _place)])
     if table and found:
         screen.line(
             run.look,
@@ -74,7 +74,8 @@ def _chooser(
     return lambda heads: [head for head in heads if chosen(head)]
 
 
-def _columns() -> list[screen.Column]:
+def columns() -> list[screen.Column]:
+    """Of a list of instances."""
     return [
         ("ID", lambda r: text.escape(r["id"], cut=40)),
         ("SAGA", lambda r: text.escape(r["saga"], cut=40)),
