@@ -16,8 +16,11 @@ from contrapas.author.service import NAME, Service
 from contrapas.errors import DataError, Refused, StepFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import BaseModel
 
+    from contrapas.author.external import External
     from contrapas.runtime.client import Client, Told
     from contrapas.runtime.definition import Definition
 
@@ -33,6 +36,7 @@ class Use(NamedTuple):
     saga: SagaDef[..., Any]
     mode: str
     on_late: str = "alert"
+    unmatched: str = "park"
 
 
 class App:
@@ -50,6 +54,7 @@ class App:
         self._sagas: dict[str, Use] = {}
         self._services: dict[str, Service] = {}
         self._entities: list[type[Entity]] = []
+        self._externals: dict[str, External] = {}
         self._provided: dict[Any, Callable[[], Any]] = {}
         self._client: Client | None = None
         self._file: str = sys._getframe(1).f_code.co_filename  # pyright: ignore[reportPrivateUsage]
@@ -59,15 +64,30 @@ class App:
         for saga in sagas:
             self._use(Use(saga, "orchestrate"))
 
-    def observe(self, *sagas: SagaDef[..., Any], on_late: Literal["alert", "compensate"] = "alert") -> None:
+    def observe(
+        self,
+        *sagas: SagaDef[..., Any],
+        on_late: Literal["alert", "compensate"] = "alert",
+        unmatched: Literal["park", "count", "adopt"] = "park",
+    ) -> None:
         """Follow with these sagas what services do among themselves: nothing is sent, the outcome is recorded.
 
         on_late: `alert` only records and reports lateness; `compensate` sends the undo commands when it unwinds.
+        unmatched: what becomes of an event whose start was never seen: `park` keeps it as an early event, `count` only
+        counts it, `adopt` starts the saga by what `@saga(adopt=...)` makes of it.
         """
+        if unmatched not in ("park", "count", "adopt"):
+            raise DataError("CP850", f"unmatched={unmatched!r:.80}", expected="'park', 'count' or 'adopt'")
         if on_late not in ("alert", "compensate"):
             raise DataError("CP850", f"on_late={on_late!r:.80}", expected="'alert' or 'compensate'")
         for saga in sagas:
-            self._use(Use(saga, "observe", on_late))
+            if unmatched == "adopt" and saga.adopt is None:
+                raise DataError(
+                    "CP850",
+                    f"{saga.name} is to adopt what it meets, and no function says how",
+                    fix="@saga(adopt=fn), fn from the event to a start event",
+                )
+            self._use(Use(saga, "observe", on_late, unmatched))
 
     def serve(self, *services: Service | type[Entity]) -> None:
         """Run the reactions of these services, and the handlers of these entities, in our workers."""
@@ -77,6 +97,22 @@ class App:
                 continue
             if self._services.setdefault(service.name, service) is not service:
                 raise Refused("CP143", f"two services are named '{service.name}'", fix="rename one")
+
+    def external(
+        self, name: str, *, takes: Sequence[type[Event]] = (), emits: Sequence[type[Event]] = ()
+    ) -> None:
+        """Name a participant outside of the app: it is drawn, and who sends to it or waits for it is checked.
+
+        takes: commands and events that it takes. emits: what it answers and emits.
+        """
+        if NAME.fullmatch(name) is None or name in self._services or name in self._externals:
+            raise DataError(
+                "CP850", f"external({name!r:.80}): the name is none, or is taken", fix="another name"
+            )
+        from contrapas.author.external import external
+
+        at = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        self._externals[name] = external(name, takes, emits, at.f_code.co_filename, at.f_lineno)
 
     def provide(self, kind: type[T], make: Callable[[], T], /) -> None:
         """Supply parameters of type `kind` with `make()`, anew for each activation or delivery; never stored."""
@@ -90,9 +126,13 @@ class App:
 
         return Definition(
             namespace=self.namespace,
-            sagas=tuple(SagaUse(saga=u.saga, mode=u.mode, on_late=u.on_late) for u in self._sagas.values()),
+            sagas=tuple(
+                SagaUse(saga=u.saga, mode=u.mode, on_late=u.on_late, unmatched=u.unmatched)
+                for u in self._sagas.values()
+            ),
             services=tuple(self._services.values()),
             entities=tuple(self._entities),
+            externals=tuple(self._externals.values()),
             provided=dict(self._provided),
             file=self._file,
         )

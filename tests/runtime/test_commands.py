@@ -12,6 +12,7 @@ from contrapas.errors import Refused, Unreachable
 from contrapas.runtime.build import build
 from contrapas.runtime.client import Client, Told
 from contrapas.runtime.definition import Definition, SagaUse
+from contrapas.runtime.doors import event_draft
 from tests.runtime.cart import AddItem, CartOpened, CheckOut, definition
 from tests.runtime.rig import Rig, kill_at, rig_of
 
@@ -240,3 +241,128 @@ async def test_a_crash_around_any_commit_changes_nothing_for_who_asks(nth: int, 
         told = await rig.client().state("shopper/s-1")
         assert told.outcome_body == '{"id":"s-1","text":"(\'mug\',); out; closed True None"}'
         assert rig.status("cart/c-1") == "done"
+
+
+class Ask(Command[DidIt], topic="clerk.commands", key="id"):
+    id: str
+
+
+class Asker(Event, topic="clerk.events", key="id"):
+    id: str
+    clerk: str
+
+
+class UndoAsk(Command[DidIt], topic="clerk.undo", key="id"):
+    id: str
+
+
+SLOW: list[str] = []
+
+
+@saga
+async def topical(s: Saga, hired: Hired) -> Wrote:
+    await s.wait(Nod, within="1d")
+    got = await s.wait(Ask, UndoAsk, within="1d")
+    SLOW.append(type(got).__name__)
+    if isinstance(got, Ask | UndoAsk):
+        s.reply(got, DidIt(id=s.key, said="yes"))
+    return Wrote(id=s.key, text=type(got).__name__)
+
+
+@saga
+async def asker(s: Saga, first: Asker) -> Wrote:
+    got = await s.step(Ask(id=first.clerk), undo=UndoAsk(id=first.clerk), within="1h")
+    return Wrote(id=s.key, text=got.said)
+
+
+def both() -> Definition:
+    uses = tuple(SagaUse(saga=s, mode="orchestrate") for s in (topical, asker))
+    return Definition(namespace="shop", sagas=uses)
+
+
+async def test_a_command_on_a_topic_reaches_its_saga_and_an_early_one_waits_for_it() -> None:
+    what = both()
+    async with rig_of(what, build(what), partitions=4) as rig:
+        await rig.worker()
+        await rig.client().start("asker", Asker(id="a", clerk="c"))
+        await rig.turn(1, 100)
+        assert any(r.key == b"$wait/Ask/c" for r in rig.records())
+        await rig.client().start("topical", Hired(id="c"))
+        await rig.client().signal("topical", "c", Nod(id="c"))
+        await rig.until(lambda: rig.status("asker/a") == "done")
+        assert (await rig.client().state("asker/a")).outcome_body == '{"id":"a","text":"yes"}'
+
+
+async def test_an_undo_command_takes_out_the_command_that_is_still_kept() -> None:
+    SLOW.clear()
+    what = both()
+    async with rig_of(what, build(what), partitions=4) as rig:
+        await rig.worker()
+        client = rig.client()
+        await client.start("topical", Hired(id="c"))
+        await client.start("asker", Asker(id="a", clerk="c"))
+        await rig.until(lambda: len(rig.versions("topical/c")) == 2)
+        cancelled = asyncio.ensure_future(client.operate("asker/a", "cancel"))
+        await rig.until(lambda: len(rig.versions("topical/c")) == 3)
+        await cancelled
+        await client.signal("topical", "c", Nod(id="c"))
+        await rig.until(lambda: rig.status("topical/c") == "done")
+        assert SLOW == ["UndoAsk"]
+        await rig.until(lambda: rig.status("asker/a") in ("compensated", "failed"))
+
+
+async def test_an_undo_command_that_comes_first_leaves_the_late_command_without_effect() -> None:
+    SLOW.clear()
+    what = both()
+    async with rig_of(what, build(what), partitions=1) as rig:
+        await rig.worker()
+        client = rig.client()
+        await client.start("topical", Hired(id="c"))
+        await rig.turn(1, 20)
+        undo = event_draft(
+            client.setting, client.setting.world.types.messages["UndoAsk"], b'{"id":"c"}',
+            kind="command", key="c", to="topical/c", event_id="u-1", at=0,
+        )  # fmt: skip
+        late = event_draft(
+            client.setting, client.setting.world.types.messages["Ask"], b'{"id":"c"}',
+            kind="command", key="c", to="topical/c", event_id="a-1", at=0,
+        )  # fmt: skip
+        await rig.log.publish([undo._replace(headers=(*undo.headers, ("cp-undoes", b"a-1")))])
+        await rig.turn(1, 20)
+        await rig.log.publish([late])
+        await rig.turn(1, 20)
+        await client.signal("topical", "c", Nod(id="c"))
+        await rig.until(lambda: rig.status("topical/c") == "done")
+        assert SLOW == ["UndoAsk"]
+
+
+async def test_too_many_kept_commands_are_declined_as_busy() -> None:
+    what = both()
+    async with rig_of(what, build(what), partitions=1) as rig:
+        await rig.worker()
+        client = rig.client()
+        await client.start("topical", Hired(id="c"))
+        waiting = [asyncio.ensure_future(client.ask(Ask(id="c"), timeout_ms=600_000)) for _ in range(101)]
+        await rig.until(lambda: any(w.done() for w in waiting))
+        told = next(w for w in waiting if w.done()).result()
+        assert (told.verdict, told.reason, told.code) == ("declined", "busy", "CP829")
+        await client.signal("topical", "c", Nod(id="c"))
+        await rig.until(lambda: all(w.done() for w in waiting))
+        verdicts = [(w.result().verdict, w.result().reason) for w in waiting]
+        assert verdicts.count(("reply", "")) == 1 and verdicts.count(("declined", "closed")) == 99
+
+
+async def test_a_parked_instance_keeps_a_command_and_answers_it_when_it_goes_on() -> None:
+    what = Definition(namespace="shop", sagas=(SagaUse(saga=clerk, mode="orchestrate"),))
+    async with rig_of(what, build(what)) as rig:
+        await rig.worker()
+        client = rig.client()
+        await client.start("clerk", Hired(id="a"))
+        hand = asyncio.ensure_future(client.ask(Do(id="a", how="hand"), timeout_ms=600_000))
+        await rig.until(lambda: rig.status("clerk/a") == "parked")
+        kept = asyncio.ensure_future(client.ask(Do(id="a", how="copy"), timeout_ms=600_000))
+        await rig.until(lambda: len(rig.versions("clerk/a")) == 3)
+        skipped = asyncio.ensure_future(client.operate("clerk/a", "skip", reason="no use"))
+        await rig.until(lambda: kept.done() and hand.done() and skipped.done())
+        assert kept.result().outcome_body == '{"id":"a","said":"first"}'
+        assert (hand.result().verdict, hand.result().reason) == ("declined", "closed")

@@ -304,6 +304,7 @@ class SagaDef(Generic[P, R]):
         show: type[BaseModel] | None = None,
         migrate: Migration | None = None,
         retired: str = "",
+        adopt: Callable[[Any], Event] | None = None,
     ) -> None:
         if show is not None and not (isinstance(show, type) and issubclass(show, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DataError(
@@ -315,6 +316,8 @@ class SagaDef(Generic[P, R]):
                 "CP850", f"again={again!r:.80}", expected="'refuse', 'deliver', 'restart' or 'skip'"
             )
         self.again: str = again
+        self.adopt: Callable[[Any], Event] | None = adopt
+        """Of an observed saga: the start event for a run of which this event is the first that is seen."""
         self.fn: Callable[..., Coroutine[Any, Any, R]] = fn
         """The coroutine function as written; the native runner calls it, the compiler reads its source."""
         self.name: str = name or fn.__name__
@@ -369,6 +372,7 @@ def saga(
     show: type[BaseModel] | None = ...,
     migrate: Migration | None = ...,
     retired: str = ...,
+    adopt: Callable[[Any], Event] | None = ...,
 ) -> SagaMaker: ...
 def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make an `async def` with a first parameter `s: Saga` a saga. Nothing is compiled before the app is built.
@@ -378,7 +382,8 @@ def saga(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     is taken: refuse it, deliver it to the running instance, restart the saga, or skip the event. show: the model of its view.
     migrate: where instances of earlier versions go on: a mapping of labels, or a function from (label, locals) to
     (label, locals), locals as JSON. retired: fingerprint of the earlier version that this definition is, kept for its
-    instances beside the current one.
+    instances beside the current one. adopt: under `app.observe(..., unmatched="adopt")`, from the first event that is seen
+    of a key to the start event of its run.
     """
     return SagaMaker(options) if fn is None else SagaDef(fn, **options)
 

@@ -34,10 +34,11 @@ class Parts:
     """Topics on which some service emits."""
 
     @classmethod
-    def of(cls, services: Iterable[Any]) -> Parts:
+    def of(cls, services: Iterable[Any], externals: Iterable[Any] = ()) -> Parts:
         """From what was declared."""
         made = cls(tuple(r for service in services for r in getattr(service, "reactions", {}).values()))
-        for reaction in made.reactions:
+        named = [r for one in externals for r in one.reactions]
+        for reaction in (*made.reactions, *named):
             if _is_command(reaction.message):
                 made.answered.setdefault(reaction.message, []).append(reaction)
             for event in reaction.emits:
@@ -47,14 +48,16 @@ class Parts:
         return made
 
 
-def choreography(services: Sequence[Any], studies: Sequence[Study]) -> Iterator[Finding]:
-    """Everything that is wrong between the parts of an app."""
-    parts = Parts.of(services)
+def choreography(
+    services: Sequence[Any], studies: Sequence[Study], externals: Sequence[Any] = ()
+) -> Iterator[Finding]:
+    """Everything that is wrong between the parts of an app. externals: participants outside that are named."""
+    parts = Parts.of(services, externals)
     yield from _shared(parts)
     yield from _owners(parts, studies)
     yield from _rings(parts)
     yield from _unheard(parts, studies)
-    if parts.reactions:
+    if parts.answered or parts.emitted:
         for study in studies:
             yield from _unanswered(parts, study, studies)
             if study.mode == "observe":

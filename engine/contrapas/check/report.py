@@ -93,7 +93,7 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
         found += [one for ask in PROPERTIES for one in ask(study)]
         found += limits(study, limit)
         sizes[name] = len(explored.parents)
-    found += choreography(tuple(definition.services), studies)
+    found += choreography(tuple(definition.services), studies, getattr(definition, "externals", ()))
     for name, walker in walkers.items():
         found += lint(walker.program, name)
     sources: dict[str, Sequence[str]] = {w.program.file: w.program.source for w in walkers.values()}

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from contrapas.compiler import constants, inflight, scopes, trees
+from contrapas.compiler import constants, conversation, inflight, scopes, trees
 from contrapas.compiler.operations import IMMEDIATE, LATER, OPERATIONS, Found, Operations
 from contrapas.compiler.refusals import Refusals
 
@@ -407,6 +407,8 @@ class Accept:
                 self._refuse(node, "CP120", "globals() in a saga", "a local, or an argument")
             elif func.id == "super" and not node.args:
                 self._refuse(node, "CP122", "super() without arguments", "call a module-level function")
+        elif self.operations.method(node) == "tell":
+            conversation.one_way(self.operations, node)
         elif isinstance(func, ast.Attribute) and func.attr in ("_getframe", "currentframe"):
             self._refuse(node, "CP116", f"{func.attr}() sees no frame of a compiled saga", "use the names")
 

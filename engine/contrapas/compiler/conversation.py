@@ -66,3 +66,16 @@ def cancel_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Foun
     site = ops.site(at, path, "cancel", f"cancel({found.name})", f"cancel {found.name}", target=found)
     site.result = str | None
     return Found(site)
+
+
+def one_way(ops: Operations, node: ast.Call) -> None:
+    """`s.tell` sends a command; what else could travel one way is not known to this release."""
+    first = node.args[0] if node.args else None
+    if first is None or not isinstance(ops.class_of(first, Command), type):
+        shown = ast.unparse(first)[:60] if first is not None else ""
+        ops.refusals.add(
+            node,
+            "CP207",
+            f"`{shown}` is no command whose class can be told",
+            f"{ops.saga}.tell(Command(…)): construct it in the call, or annotate the variable that holds it",
+        )

@@ -274,6 +274,7 @@ class _One:
             positions=portable.positions(program, slots),
             again=saga.again,
             show=saga.show,
+            adopt=saga.adopt,
         )
 
 

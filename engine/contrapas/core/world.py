@@ -60,6 +60,8 @@ class World:
     """(instance, run, event type, body, until) -> a signed link (`author.link`)."""
     plans: dict[str, Plan] = field(default_factory=empty(dict[str, Plan]), compare=False, repr=False)
     """saga -> what the core works out of its machine, at first use."""
+    unmatched: Mapping[str, str] = field(default_factory=empty(dict[str, str]))
+    """Observing saga -> `count` or `adopt`: what becomes of an event whose start it never saw; absent: kept as early."""
     step_plans: dict[str, StepPlan] = field(
         default_factory=empty(dict[str, StepPlan]), compare=False, repr=False
     )

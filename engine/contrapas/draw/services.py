@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contrapas.author.event import Event, message_spec
+from contrapas.author.external import External
 from contrapas.author.service import Service
 from contrapas.draw.edges import program_of
 from contrapas.draw.scheme import BOX_CHARS, BOX_LINES, Arrow, Node, Scheme, label_of, wrapped
@@ -74,8 +75,10 @@ def choreography(
     machines: Mapping[str, Machine],
     modes: Sequence[tuple[str, str, str]],
     services: Iterable[Service],
+    externals: Iterable[External] = (),
 ) -> Choreography:
     """modes: (saga, `orchestrate` or `observe`, its `on_late`). A saga that is only called belongs to its caller."""
+    externals = tuple(externals)
     traffic = _Traffic()
     actors: list[Actor] = []
     starts: list[tuple[str, str]] = []
@@ -96,7 +99,13 @@ def choreography(
             traffic.note(reaction.message, reaction.name, sends=False)
             for cls in reaction.emits:
                 traffic.note(cls, reaction.name, sends=True)
-    outside = _outside(traffic)
+    for external in externals:
+        who = f"outside {external.name}"
+        for cls in external.takes:
+            traffic.note(cls, who, sends=False)
+        for cls in external.emits:
+            traffic.note(cls, who, sends=True)
+    outside = list(dict.fromkeys((*[e.name for e in externals], *_outside(traffic))))
     return Choreography(
         namespace=namespace,
         actors=(*actors, *(Actor(id=f"outside {n}", name=n, lane=n, kind="outside") for n in outside)),

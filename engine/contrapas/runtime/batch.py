@@ -152,6 +152,8 @@ class Counts:
     parked: int = 0
     commits: int = 0
     healed: int = 0
+    unmatched: int = 0
+    """Of those ignored: events of an observed saga whose start it never saw."""
 
     def copy(self) -> Counts:
         """As it stands now."""

@@ -45,7 +45,7 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         sagas=found.sagas,
         services=definition.services,
         steps=found.steps,
-        events=found.events,
+        events=[*found.events, *[cls for one in definition.externals for cls in (*one.takes, *one.emits)]],
         exceptions=found.exceptions,
         ambients=tuple(definition.provided),
     )
@@ -77,6 +77,7 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
         ambient=_ambient(definition),
         log=_logger(definition.namespace),
         links=linker(),
+        unmatched={use.saga.name: use.unmatched for use in definition.sagas if use.unmatched != "park"},
         kept=done.kept,
         judged=True,
     )

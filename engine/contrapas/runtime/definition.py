@@ -25,6 +25,8 @@ class SagaUse:
     """`orchestrate` or `observe`."""
     on_late: str = "alert"
     """Of an observed one: `alert` or `compensate`."""
+    unmatched: str = "park"
+    """Of an observed one: what becomes of events whose start was never seen: `park`, `count` or `adopt`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Definition:
     """Of the lanes, at creation; None: the backend's default."""
     file: str = ""
     """Where the app was declared: beside it lies `sagas.lock.json`."""
+    externals: tuple[Any, ...] = ()
+    """`author.external.External` each."""
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):

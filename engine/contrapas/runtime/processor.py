@@ -12,7 +12,7 @@ from typing import Protocol
 from contrapas.core.correlate import correlate
 from contrapas.core.decode import Rejected, decode
 from contrapas.core.world import Input
-from contrapas.runtime import apply, careful, commands, items
+from contrapas.runtime import apply, careful, commands, items, midstream
 from contrapas.runtime.batch import Batch, Due, Work
 from contrapas.runtime.partition import Partition
 
@@ -87,4 +87,7 @@ def walk(p: Partition, batch: Batch, work: Work) -> None:
         commands.deliver(p, batch, event)
         return
     targets = correlate(event, p.setting.routes, p.standing)  # 3 core/correlate.py
+    if targets.waits and p.setting.world.unmatched and midstream.meets(p, batch, event):
+        p.counts.inputs += 1
+        return
     apply.deliver(p, batch, event, targets)  # 4 core/load.py, 5 core/transition.py

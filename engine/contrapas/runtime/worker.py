@@ -398,13 +398,14 @@ class Worker:
 def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -> Setting:
     """What all partitions of a worker, or a client, share."""
     by_topic: dict[str, list[str]] = {}
+    routes = routes_of(world, commands_of(definition, world))
     for message in world.types.messages.values():
-        if message.topic and not message.command:
+        if message.topic and (not message.command or routes.mentions(message.name)):
             by_topic.setdefault(message.topic, []).append(message.name)
     return Setting(
         namespace=definition.namespace,
         world=world,
-        routes=routes_of(world, commands_of(definition, world)),
+        routes=routes,
         doors=Doors(
             types=world.types,
             partitions=log.partitions,

@@ -144,7 +144,9 @@ def _choreography(run: Run, target: str | None, form: str) -> int:
     ready = program.prepare(program.target_of(target, run.settings), run.settings)
     definition: Any = ready.definition
     modes = [(use.saga.name, use.mode, use.on_late) for use in definition.sagas]
-    made = choreography(definition.namespace, ready.world.machines, modes, definition.services)
+    made = choreography(
+        definition.namespace, ready.world.machines, modes, definition.services, definition.externals
+    )
     if form == "json":
         screen.document(exports.data(made))
         return exits.DONE
