@@ -34,10 +34,13 @@ def _untimed(record: InstanceRecord) -> bool:
     p = root.pending
     if p is None or p.deadline is not None or p.retry_at is not None or p.each_at is not None:
         return False
-    if root.join is not None or root.undo or root.limit is not None or record.owed or record.binds:
+    if root.join is not None or root.limit is not None or record.owed or record.binds:
         return False
     if record.talk is not None or record.again or any(f.begun or f.limits for f in root.frames):
         return False
+    for entry in root.undo:
+        if entry.pending is not None or entry.branches:
+            return False
     return record.deadline is None and record.retain_until is None
 
 

@@ -136,7 +136,7 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
         if not read_only:
             conn.execute("pragma synchronous=full")
             conn.execute("pragma wal_autocheckpoint=0")
-            conn.execute("pragma cache_size=-16000")
+            conn.execute("pragma cache_size=-4000")
     except sqlite3.Error as error:
         raise explain(error, path) from error
     return conn

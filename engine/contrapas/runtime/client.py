@@ -27,7 +27,7 @@ from contrapas.runtime.doors import event_draft, key_of, plain_draft, topic_draf
 from contrapas.runtime.worker import Worker
 
 ASK_AGAIN_MS = 5_000
-MANY = 4_000
+MANY = 2_000
 MANY_BYTES = 4 << 20
 
 
