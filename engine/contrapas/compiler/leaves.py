@@ -111,7 +111,8 @@ class Leaves:
         if isinstance(term, Return):
             value = ast.Constant(None) if term.value is None else clone(term.value)
             made = ast.Return(ast.Tuple([ast.Constant(0), value], ast.Load()))
-            return [_at(made, term.line)]
+            hidden = isinstance(value, ast.Name) and value.id.startswith("@")  # computed before, on its line
+            return [made if hidden else place(_at(made, term.line), made)]
         if isinstance(term, Raise):
             return [clone(term.stmt)]
         if isinstance(term, Reraise):
@@ -132,14 +133,15 @@ class Leaves:
         )
         stmts: list[ast.stmt] = []
         for name in leaving.exceptions:
-            stmts.append(_abort(name, self.layout.abort))
+            stmts.append(place(_abort(name, self.layout.abort), op))
         if leaving.after or leaving.perhaps or leaving.exceptions:
             stmts.append(place(ast.Assign([store("@op")], op), op))
             stmts.append(ast.Assign([store("@out")], out))
             stmts.extend(self._conditional(leaving))
             op, out = load("@op"), load("@out")
-        # The two numbers stand on the await's line, or a breakpoint there would be met twice.
-        head = [place(ast.Constant(1), term.op), place(ast.Constant(term.site), term.op)]
+        head: list[ast.expr] = [ast.Constant(1), ast.Constant(term.site)]
+        if not isinstance(op, ast.Name):  # on the await's line, or a breakpoint there would be met twice
+            head = [place(one, term.op) for one in head]
         answer = ast.Tuple([*head, op, out], ast.Load())
         stmts.append(ast.Return(answer))
         return stmts

@@ -21,7 +21,7 @@ from contrapas.testing.differential import compare, pair_of
 from contrapas.testing.differential_prelude import EXCEPTIONS, Go
 from tests.compiler import test_machine
 from tests.compiler.differential.cases import ALL
-from tests.compiler.driver import refusals_of
+from tests.compiler.driver import machines_of, refusals_of
 from tests.compiler.test_refusals import MARK as marked  # type: ignore[attr-defined]
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -190,10 +190,13 @@ def unrefused() -> str:
         found = [r.code for r in refusals_of(saga) if not r.warning]
         if found != [code]:
             return f"{name}: {found}"
+    machines_of.cache_clear()
     try:
         test_machine.test_what_a_handler_reads_is_needed_before_the_try_though_its_body_binds_it_anew()
     except AssertionError:
         return "what a handler reads is not needed before its try"
+    finally:
+        machines_of.cache_clear()
     return ""
 
 

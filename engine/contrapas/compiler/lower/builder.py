@@ -250,8 +250,10 @@ class Builder:
         for number in found.undo_numbers:
             self.program.undos[number].site = site.index
         self.start(resume)
-        if into:
-            self.assign(into, load("@in"), found.node)
+        if (
+            into
+        ):  # binding a name cannot fail: without a line of its own a breakpoint on the await is hit once
+            self.emit(ast.Assign([store(into)], load("@in")))
 
     def branch(self, test: ast.expr, yes: Block, no: Block, **more: Any) -> None:
         """Finish by a decision."""
