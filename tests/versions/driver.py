@@ -176,6 +176,8 @@ def _answer(
     if mt is None:  # the new app does not know the type: it would be a dead letter, and the deadline comes
         return None if not due else _timer(record, due[0].at, due[0].name)
     body = sample(mt.cls, mt.key)
+    flags = {n: int(luck * 10_000) % 2 == 0 for n, f in mt.cls.model_fields.items() if f.annotation is bool}
+    body = body.model_copy(update=flags)
     data = dump_body(body).encode()
     kind = "event" if pending.kind == "wait" else "reply"
     cause = Cause(kind=kind, type=name, source="in", id=f"e{record.version}", partition=0, value=data)
