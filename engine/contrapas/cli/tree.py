@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("check", "explore every machine of an app before it runs"),
     "diff": ("diff", "two versions of an app, state by state"),
     "graph": ("graph", "print or draw the machine of a saga"),
+    "build": ("build", "sources and machines as a side file, for deployments without source"),
     "explain": ("explain", "the long form of an error or finding"),
     "doctor": ("doctor", "environment, log settings, topics, clock, versions"),
     "ls": ("instances", "list instances (short for instance list)"),

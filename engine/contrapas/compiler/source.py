@@ -14,7 +14,8 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-from contrapas.compiler import scopes, trees
+from contrapas.compiler import scopes, sidefile, trees
+from contrapas.errors import DataError
 from contrapas.machine import Refusal
 
 _FUTURES: int = sum({getattr(__future__, name).compiler_flag for name in __future__.all_feature_names})
@@ -52,10 +53,15 @@ def read(fn: Any, name: str) -> Source | Refusal:
     linecache.checkcache(code.co_filename)
     lines = tuple(linecache.getlines(code.co_filename, fn.__globals__))
     if not lines:
+        try:
+            lines = sidefile.lines_of(fn)
+        except DataError as why:
+            return _refusal("CP140", f"{name}: {why.text}", why.fix, code)
+    if not lines:
         return _refusal(
             "CP140",
             f"{name}: the source of {code.co_filename} cannot be read",
-            "ship the sources with the application",
+            "ship the sources with the application, or run contrapas build where they are",
             code,
         )
     text = "".join(lines)
