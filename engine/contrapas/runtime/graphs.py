@@ -2,7 +2,7 @@
 
 An owner writes what its partition lacks in its first commit, so each partition is complete by itself: what another version
 wrote is judged, drawn and migrated without that version's code. A body is JSON: `machine` (`machine.data`), `picture`
-(`draw.data`). A graph that nothing names any more, and that no history shows, is let go.
+(`draw.data`).
 """
 
 from __future__ import annotations
@@ -174,15 +174,3 @@ def _known(world: World) -> dict[str, bytes]:
         return _bodies.setdefault(world.types, {})
     except TypeError:
         return {}
-
-
-def unused(p: Partition) -> list[str]:
-    """Keys of graphs of other versions that no record of this partition names any more."""
-    mine = own(p.setting.world)
-    found = {key: key.removeprefix(PREFIX).encode() for key in p.graphs if key not in mine and key != APP}
-    for entry in p.entries.values():
-        for key in [k for k, name in found.items() if name in entry.value]:
-            del found[key]
-        if not found:
-            break
-    return list(found)
