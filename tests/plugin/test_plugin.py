@@ -71,7 +71,7 @@ async def test_called_sagas_and_branches_have_twins_of_their_own(sagas: Sagas) -
     assert run.outcome.word == "14 14"
     assert sagas.twins is not None
     assert sagas.twins.stretches > 6
-    assert sagas.twins.standing == []
+    assert not sagas.twins.standing
 
 
 async def test_an_event_sent_twice_under_one_id_counts_once(sagas: Sagas) -> None:

@@ -110,6 +110,7 @@ def _stretch(
     raised: BaseException | None = None
     result: tuple[Any, ...] = ()
     token = None
+    work.activation.line = line
     if plan.flies:
         work.activation.suffix = line.suffix
         token = FLIGHT.set(work.activation)

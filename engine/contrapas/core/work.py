@@ -112,7 +112,7 @@ class Line:
 class Stretch(Activation):
     """An activation that makes its logger when the code asks for it, which most stretches do not."""
 
-    __slots__ = ("_given", "_links", "_make", "_record", "suffix", "work")
+    __slots__ = ("_given", "_links", "_make", "_record", "line", "suffix", "work")
 
     def __init__(
         self,
@@ -130,6 +130,13 @@ class Stretch(Activation):
         self.work: Work | None = None
         self.suffix = ""
         """Positions of the line that runs."""
+        self.line: Line | None = None
+        """The line that runs; None: the only one there is."""
+
+    @property
+    def run(self) -> str:
+        """The instance's run."""
+        return self._record.run
 
     @property
     def linker(self) -> Linker | None:

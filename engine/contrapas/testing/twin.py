@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import copy
 import inspect
-import random
-import uuid
 from collections.abc import Callable, Coroutine, Generator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, tzinfo
 from typing import Any, Final, Literal, cast
 
-from contrapas.author.op import NATIVE, Op
+from contrapas.author.flight import FLIGHT, Pending
+from contrapas.author.op import NATIVE, Op, copied
 from contrapas.author.saga import Activation, Saga
+from contrapas.core.work import Line, Stretch
 from contrapas.core.world import Types, World
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import AWAIT, Machine
+from contrapas.testing.tape import Tape
 
 Mode = Literal["both", "compiled", "native"]
-_QUIET: Final = frozenset({"enter", "leave"})
-"""Effects that only the compiled form tells: natively a scope is a block."""
+Place = tuple[str, str, tuple[Any, ...], int]
+"""Instance, run, position of the line of execution, depth of the frame on it."""
+_QUIET: Final = frozenset({"enter", "leave", "kill"})
+"""Effects that are told by what follows from them: natively a scope is a block."""
+_LIMITED: Final = frozenset({"frame", "all", "first", "some"})
+"""Awaited with a limit, these stand in a scope that has it."""
 
 
 class Disagreement(AssertionError):
@@ -44,8 +47,48 @@ class _Hand:
 
 
 class _Hands:
-    def perform(self, op: Op[Any]) -> _Hand:
-        return _Hand(op)
+    def __init__(self, s: Saga) -> None:
+        self.s = s
+
+    async def perform(self, op: Op[Any]) -> Any:
+        if op.kind in _LIMITED and (op.within_ms is not None or op.until is not None):
+            async with self.s.limited(op):
+                return await _Hand(op)
+        return await _Hand(op)
+
+
+class Beside(Activation):
+    """The activation of a native coroutine: handles come from the compiled form, which ran before."""
+
+    __slots__ = ("_after", "_handles")
+
+    def __init__(self, key: str, instance: str) -> None:
+        super().__init__(key, instance)
+        self._handles: list[Pending[Any]] = []
+        self._after = -1
+
+    def follow(self, effects: list[tuple[Any, ...]], op: Op[Any] | None) -> None:
+        """What the compiled form said in this stretch, and what it awaits at its end."""
+        self._handles = [e[1] for e in effects if e[0] == "begin"]
+        self._after = _leaves(effects) if op is not None and op.kind == "join" else -1
+
+    def begin(self, op: Op[Any], /) -> Pending[Any]:
+        """Under the handle that the compiled form was given."""
+        handle: Pending[Any] = self._handles.pop(0) if self._handles else Pending("begun by nobody else", "")
+        self.effects.append(("begin", handle, copied(op)))
+        return handle
+
+    def cancel(self, pending: Pending[Any], /) -> None:
+        """Give it up."""
+        self.effects.append(("cancel", pending))
+
+    def joins(self) -> bool:
+        """Whether the compiled form waits at the end of this very scope."""
+        return self._after == _leaves(self.effects)
+
+
+def _leaves(effects: list[tuple[Any, ...]]) -> int:
+    return sum(1 for e in effects if e[0] == "leave")
 
 
 @dataclass(slots=True)
@@ -56,8 +99,11 @@ class Twin:
     saga: str
     coroutine: Coroutine[Any, Any, Any]
     s: Saga
+    own: Beside
     at: int = 0
     """Index of the state that its compiled form waits in."""
+    ending: Ending | None = None
+    """It is through; its compiled form still waits for what the function began."""
 
 
 @dataclass(slots=True)
@@ -68,7 +114,7 @@ class Twins:
     mode: Mode
     now_ms: Callable[[], int]
     types: Types
-    standing: list[Twin] = field(default_factory=list[Twin])
+    standing: dict[Place, Twin] = field(default_factory=dict[Place, Twin])
     said: list[str] = field(default_factory=list[str])
     """Disagreements, in order: the engine would park the instance, so they are raised by whoever looks next."""
     stretches: int = 0
@@ -90,8 +136,8 @@ class Twins:
 
     def close(self) -> None:
         """Forget every coroutine."""
-        for twin in self.standing:
-            twin.coroutine.close()
+        for twin in self.standing.values():
+            closed(twin.coroutine)
         self.standing.clear()
 
     # ---- one stretch
@@ -101,7 +147,8 @@ class Twins:
         assert compiled is not None
 
         def function(pc: int, value: Any, thrown: Any, loaded: Any, s: Saga, *ambients: Any) -> Any:
-            twin = self._twin(machine, pc, loaded, s, ambients)
+            place = place_of(s)
+            twin = self._twin(machine, pc, loaded, s, ambients, place)
             if twin is None:
                 return compiled(pc, value, thrown, loaded, s, *ambients)
             given = copy.deepcopy(value), self._again(thrown)
@@ -118,18 +165,21 @@ class Twins:
                     left = Ending(op=result[2]) if result[0] == AWAIT else Ending(value=result[1])
             effects = s._activation.effects[before:]  # pyright: ignore[reportPrivateUsage]
             with tape.playing(self.functions[machine.name]):
-                right = self._step(twin, pc, *given)
+                right = self._step(twin, pc, *given, effects, left.op)
             self.stretches += 1
+            waits = left.op is not None and left.op.kind == "join" and right.op is None
+            if waits:
+                twin.ending, right = right, Ending(op=_end_of(right))
             self._compare(machine, twin, pc, left, right, effects)
             if left.op is not None:
                 twin.at = result[1]
             else:
-                self.standing.remove(twin)
+                self.standing.pop(place, None)
             if self.mode == "native" and right.error is not None:
                 raise right.error
             if left.error is not None:
                 raise left.error
-            if self.mode == "native":
+            if self.mode == "native" and not waits:
                 if right.op is None or left.op is None:
                     return result[0], right.value
                 return (*result[:2], with_undos(right.op, left.op), *result[3:])
@@ -141,28 +191,32 @@ class Twins:
         """The same exception as another object: each form chains and annotates its own."""
         return None if thrown is None else self.types.load_exception(self.types.dump_exception(thrown))
 
-    def _twin(self, machine: Machine, pc: int, loaded: Any, s: Saga, ambients: Any) -> Twin | None:
-        instance = s._activation.instance  # pyright: ignore[reportPrivateUsage]
+    def _twin(
+        self, machine: Machine, pc: int, loaded: Any, s: Saga, ambients: Any, place: Place
+    ) -> Twin | None:
+        instance = place[0]
         if pc == 0:
             fn = self.functions[machine.name]
-            own = Saga(Activation(s.key, instance))
+            own = Beside(s.key, instance)
+            mine = Saga(own)
             names = [name for name, _ in machine.ambients]
             args, kwargs = arguments_of(fn, copy.deepcopy(loaded), dict(zip(names, ambients, strict=True)))
-            twin = Twin(instance, machine.name, fn(own, *args, **kwargs), own)
-            self.standing.append(twin)
+            if (old := self.standing.pop(place, None)) is not None:
+                closed(old.coroutine)
+            twin = self.standing[place] = Twin(instance, machine.name, fn(mine, *args, **kwargs), mine, own)
             return twin
-        mine = [t for t in self.standing if (t.instance, t.saga, t.at) == (instance, machine.name, pc)]
-        for twin in mine:
-            if not self._unlike(twin, loaded):
-                return twin
-        if mine and (found := self._unlike(mine[0], loaded)) is not None:
+        twin = self.standing.get(place)
+        if twin is None or (twin.saga, twin.at) != (machine.name, pc):
+            return None
+        if (found := self._unlike(twin, loaded)) is not None:
             state = machine.by_index[pc]
             name, ours, theirs = found
             self.said.append(
                 f"{instance} at {state.label if state else pc}: local {name!r} is {ours} in the record, "
                 f"{theirs} in the function"
             )
-        return None
+            return None
+        return twin
 
     def _unlike(self, twin: Twin, loaded: Mapping[str, Any]) -> tuple[str, str, str] | None:
         frame = cast(Any, twin.coroutine).cr_frame
@@ -174,25 +228,37 @@ class Twins:
                 return name, short(value), short(there[name])
         return None
 
-    def _step(self, twin: Twin, pc: int, value: Any, thrown: BaseException | None) -> Ending:
-        token = NATIVE.set(_Hands())
+    def _step(
+        self,
+        twin: Twin,
+        pc: int,
+        value: Any,
+        thrown: BaseException | None,
+        effects: list[tuple[Any, ...]],
+        op: Op[Any] | None,
+    ) -> Ending:
+        if twin.ending is not None:
+            return twin.ending if thrown is None else Ending(error=thrown)
+        twin.own.follow(effects, op)
+        token, flight = NATIVE.set(_Hands(twin.s)), FLIGHT.set(twin.own)
         try:
             if thrown is not None:
-                op = twin.coroutine.throw(thrown)
+                given = twin.coroutine.throw(thrown)
             else:
-                op = twin.coroutine.send(None if pc == 0 else value)
+                given = twin.coroutine.send(None if pc == 0 else value)
         except StopIteration as done:
             return Ending(value=done.value)
         except BaseException as why:  # noqa: BLE001  whatever the author's code raises
             return Ending(error=why)
         finally:
             NATIVE.reset(token)
-        return Ending(op=op)
+            FLIGHT.reset(flight)
+        return Ending(op=given)
 
     def _compare(
         self, machine: Machine, twin: Twin, pc: int, left: Ending, right: Ending, effects: list[Any]
     ) -> None:
-        own = twin.s._activation.effects  # pyright: ignore[reportPrivateUsage]
+        own = twin.own.effects
         a, b = [left.words(), *told(effects)], [right.words(), *told(own)]
         own.clear()
         if a != b:
@@ -221,13 +287,55 @@ class Ending:
         return f"returns {short(self.value, 2000)}"
 
 
+def place_of(s: Saga) -> Place:
+    """Which line of execution and which frame of it runs a stretch."""
+    activation = s._activation  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(activation, Stretch)
+    line = activation.line
+    depth = 1 if line is None else len(line.node.frames)
+    return activation.instance, activation.run, position(line), depth
+
+
+def position(line: Line | None) -> tuple[Any, ...]:
+    """Handles and positions from the root of an instance to a line of execution."""
+    found: list[Any] = []
+    while line is not None and line.up is not None:
+        found.append((line.begun.label, line.begun.visit) if line.begun is not None else line.place)
+        line = line.up
+    return tuple(reversed(found))
+
+
+def closed(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """End a coroutine that is never resumed, whatever it says."""
+    hands = NATIVE.set(None)
+    try:
+        coroutine.close()
+    except BaseException:  # noqa: BLE001  whatever the author's code raises
+        return
+    finally:
+        NATIVE.reset(hands)
+
+
+def _end_of(ending: Ending) -> Op[Any]:
+    """What the compiled form awaits when a function ends that has begun something."""
+    return Op("join", "join", ending.error)
+
+
 def told(effects: list[Any]) -> list[str]:
     """Immediate calls, in order."""
-    return [f"says {e[0]} {short(e[1:], 2000)}" for e in effects if e[0] not in _QUIET]
+    return [
+        f"begins {told_op(e[2])} as {e[1].text}" if e[0] == "begin" else f"says {e[0]} {short(e[1:], 2000)}"
+        for e in effects
+        if e[0] not in _QUIET
+    ]
 
 
 def told_op(op: Op[Any]) -> str:
     """An operation with everything that both forms must give alike; undos by what they are."""
+    if op.kind == "join":
+        return "the end of what was begun" + (
+            f", by {type(op.value).__name__}" if op.value is not None else ""
+        )
     children = ", ".join(told_op(c) for c in op.children)
     more = f" [{children}]" if op.children else ""
     limits = f" within {op.within_ms}" if op.within_ms is not None else ""
@@ -278,63 +386,3 @@ def arguments_of(
         else:
             args.append(value)
     return args, kwargs
-
-
-class Tape:
-    """Chance, ids and time, the same for both forms of one stretch."""
-
-    def __init__(self, now_ms: int) -> None:
-        self.now_s = now_ms / 1000
-        self._state = random.getstate()
-        self._seed = random.Random(now_ms).getrandbits(64)
-
-    @contextmanager
-    def playing(self, fn: Callable[..., Any]) -> Generator[None]:
-        """Names in the saga's module that mean chance or the clock give what stands on the tape."""
-        random.setstate(self._state)
-        draw = random.Random(self._seed)
-
-        def uuid4() -> uuid.UUID:
-            return uuid.UUID(int=draw.getrandbits(128), version=4)
-
-        own = _clock(self.now_s)
-        swapped: list[tuple[Any, str, Any]] = [(uuid, "uuid4", uuid.uuid4)]
-        names: dict[str, Any] = inspect.unwrap(fn).__globals__
-        for name, value in list(names.items()):
-            found = uuid4 if value is uuid.uuid4 else own if value is datetime else None
-            if found is not None:
-                swapped.append((names, name, value))
-                names[name] = found
-        uuid.uuid4 = uuid4
-        try:
-            yield
-        finally:
-            for where, name, value in swapped:
-                if isinstance(where, dict):
-                    where[name] = value
-                else:
-                    setattr(where, name, value)
-
-
-def _clock(now_s: float) -> type[datetime]:
-    """`datetime` whose `now` is the test's; instances of the real one count as its own."""
-
-    class Meta(type):
-        def __instancecheck__(cls, instance: object) -> bool:
-            return isinstance(instance, datetime)
-
-    class Clock(datetime, metaclass=Meta):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Any:
-            return datetime.fromtimestamp(now_s, tz)
-
-        @classmethod
-        def today(cls) -> Any:
-            return datetime.fromtimestamp(now_s)
-
-        @classmethod
-        def utcnow(cls) -> Any:
-            raise TypeError("datetime.utcnow() has no time zone: datetime.now(UTC)")
-
-    Clock.__name__ = "datetime"
-    return Clock
