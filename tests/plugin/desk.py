@@ -81,6 +81,12 @@ async def outer(s: Saga, e: Asked) -> Answered:
     return Answered(id=e.id, word=f"{a} {b}")
 
 
+@saga
+async def in_order(s: Saga, e: Asked) -> Answered:
+    a, b = await s.all(inner(s, e.n), inner(s, e.n + 10))
+    return Answered(id=e.id, word=f"{a} {b}")
+
+
 desk = Service("desk")
 
 

@@ -187,7 +187,10 @@ def _frame(work: Work, line: Line, label: str, op: Op[Any]) -> None:
         frame.undo = undo.register(work, line, op, label=label, key=work.key(line, label))
     line.node.frames.append(frame)
     work.fresh[id(frame)] = values
-    work.now(line)
+    if line.up is not None and line.begun is None and len(line.node.frames) == 1:
+        work.resume(line)  # a branch of a join: its siblings begin in order of position
+    else:
+        work.now(line)
 
 
 def _limit(work: Work, line: Line, label: str, op: Op[Any]) -> None:
