@@ -9,6 +9,7 @@ import pytest
 
 from contrapas.errors import StepFailed
 from contrapas.runtime.build import build
+from contrapas.runtime.doors import plain_draft
 from contrapas.testing import Sagas
 from contrapas.testing.twin import Disagreement
 from tests.plugin import desk
@@ -74,6 +75,12 @@ async def test_called_sagas_and_branches_have_twins_of_their_own(sagas: Sagas) -
     assert not sagas.twins.standing
 
 
+async def test_called_sagas_that_are_branches_begin_in_order_of_position(sagas: Sagas) -> None:
+    calls = sagas.stub(desk.weigh, returns=1)
+    await sagas.start(desk.in_order, Asked(id="a", n=3))
+    assert calls == [(3,), (13,), (4,), (14,)]
+
+
 async def test_an_event_sent_twice_under_one_id_counts_once(sagas: Sagas) -> None:
     run = await sagas.start(desk.nine_hours, Asked(id="a"))
     await sagas.skip("9h")
@@ -81,6 +88,18 @@ async def test_an_event_sent_twice_under_one_id_counts_once(sagas: Sagas) -> Non
     versions = len(sagas.history)
     await run.send(Nudge(id="a", word="yes"), event_id="n-1")
     assert [r.cause.note for r in sagas.history[versions:]] in ([], ["no-op: finished"])
+
+
+async def test_what_an_operator_says_counts_once_though_it_is_published_again(sagas: Sagas) -> None:
+    run = await sagas.start(desk.nine_hours, Asked(id="a"))
+    for _ in range(2):
+        draft = plain_draft(
+            sagas.bench.setting, "operate", run.instance, {"verb": "pause", "reason": ""}, event_id="p-1"
+        )
+        await sagas.publish(draft)
+        if run.status == "paused":
+            await run._operate("resume", "")  # pyright: ignore[reportPrivateUsage]
+    assert run.status == "waiting"
 
 
 async def test_what_is_missing_is_said_with_where_the_instance_stands(sagas: Sagas) -> None:

@@ -175,6 +175,8 @@ def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:
             setattr(arrival, where, _text(headers, name))
     if kind in _OWN:
         arrival.id = _text(headers, "ce_id")
+        if kind == "operate":  # sent again after a crash, it is known by its id
+            arrival.event_source = _text(headers, "ce_source")
         arrival.value = record.value or b""
         arrival.body = _own_body(kind, arrival.value, doors)
         return arrival
@@ -215,6 +217,8 @@ def _event(a: Arrival, doors: Doors) -> None:
         _mapped(a, topic, mapping, doors)
     elif a.kind in ("reply",) and a.in_reply_to:
         a.value, a.id, a.event_source = a.record.value, f"{a.source}/{a.partition}@{a.offset}", a.source
+        if "ce_id" in a.headers and "ce_source" in a.headers:  # sent again, it is known by its id
+            a.id, a.event_source = _text(a.headers, "ce_id"), _text(a.headers, "ce_source")
     else:
         raise DataError(
             "CP419",
