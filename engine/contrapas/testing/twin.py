@@ -203,8 +203,8 @@ class Twins:
             args, kwargs = arguments_of(fn, copy.deepcopy(loaded), dict(zip(names, ambients, strict=True)))
             if (old := self.standing.pop(place, None)) is not None:
                 closed(old.coroutine)
-            twin = self.standing[place] = Twin(instance, machine.name, fn(mine, *args, **kwargs), mine, own)
-            return twin
+            made = self.standing[place] = Twin(instance, machine.name, fn(mine, *args, **kwargs), mine, own)
+            return made
         twin = self.standing.get(place)
         if twin is None or (twin.saga, twin.at) != (machine.name, pc):
             return None
