@@ -87,6 +87,14 @@ async def in_order(s: Saga, e: Asked) -> Answered:
     return Answered(id=e.id, word=f"{a} {b}")
 
 
+@saga
+async def by_link(s: Saga, e: Asked) -> Answered:
+    yes = s.link(Nudge(id=e.id, word="yes"))
+    await note(yes.url)
+    got = await s.wait(Nudge)
+    return Answered(id=e.id, word=got.word)
+
+
 desk = Service("desk")
 
 

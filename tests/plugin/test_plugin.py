@@ -81,6 +81,15 @@ async def test_called_sagas_that_are_branches_begin_in_order_of_position(sagas: 
     assert calls == [(3,), (13,), (4,), (14,)]
 
 
+async def test_a_link_is_the_same_in_both_forms(sagas: Sagas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTRAPAS_LINK_SECRET", "a secret of the test, long enough for this")
+    calls = sagas.stub(desk.note)
+    run = await sagas.start(desk.by_link, Asked(id="a"))
+    await run.send(Nudge(id="a", word="yes"))
+    assert run.outcome.word == "yes"
+    assert len(calls) == 1
+
+
 async def test_an_event_sent_twice_under_one_id_counts_once(sagas: Sagas) -> None:
     run = await sagas.start(desk.nine_hours, Asked(id="a"))
     await sagas.skip("9h")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, cast
 
 from contrapas.author.flight import FLIGHT, Pending
+from contrapas.author.link import Linker
 from contrapas.author.op import NATIVE, Op, copied
 from contrapas.author.saga import Activation, Saga
 from contrapas.core.work import Line, Stretch
@@ -60,15 +61,22 @@ class _Hands:
 class Beside(Activation):
     """The activation of a native coroutine: handles come from the compiled form, which ran before."""
 
-    __slots__ = ("_after", "_handles")
+    __slots__ = ("_after", "_beside", "_handles")
 
     def __init__(self, key: str, instance: str) -> None:
         super().__init__(key, instance)
         self._handles: list[Pending[Any]] = []
         self._after = -1
+        self._beside: Activation | None = None
 
-    def follow(self, effects: list[tuple[Any, ...]], op: Op[Any] | None) -> None:
+    @property
+    def linker(self) -> Linker | None:
+        """What signs links for the compiled form."""
+        return None if self._beside is None else self._beside.linker
+
+    def follow(self, beside: Activation, effects: list[tuple[Any, ...]], op: Op[Any] | None) -> None:
         """What the compiled form said in this stretch, and what it awaits at its end."""
+        self._beside = beside
         self._handles = [e[1] for e in effects if e[0] == "begin"]
         self._after = _leaves(effects) if op is not None and op.kind == "join" else -1
 
@@ -165,7 +173,8 @@ class Twins:
                     left = Ending(op=result[2]) if result[0] == AWAIT else Ending(value=result[1])
             effects = s._activation.effects[before:]  # pyright: ignore[reportPrivateUsage]
             with tape.playing(self.functions[machine.name]):
-                right = self._step(twin, pc, *given, effects, left.op)
+                twin.own.follow(s._activation, effects, left.op)  # pyright: ignore[reportPrivateUsage]
+                right = self._step(twin, pc, *given)
             self.stretches += 1
             waits = left.op is not None and left.op.kind == "join" and right.op is None
             if waits:
@@ -228,18 +237,9 @@ class Twins:
                 return name, short(value), short(there[name])
         return None
 
-    def _step(
-        self,
-        twin: Twin,
-        pc: int,
-        value: Any,
-        thrown: BaseException | None,
-        effects: list[tuple[Any, ...]],
-        op: Op[Any] | None,
-    ) -> Ending:
+    def _step(self, twin: Twin, pc: int, value: Any, thrown: BaseException | None) -> Ending:
         if twin.ending is not None:
             return twin.ending if thrown is None else Ending(error=thrown)
-        twin.own.follow(effects, op)
         token, flight = NATIVE.set(_Hands(twin.s)), FLIGHT.set(twin.own)
         try:
             if thrown is not None:
