@@ -264,6 +264,17 @@ async def test_a_later_failure_takes_back_every_item() -> None:
         assert sorted(UNDONE) == [10, 20, 30]
 
 
+async def test_a_thousand_items_are_taken_back_a_few_at_a_time() -> None:
+    async with stage() as (rig, client):
+        await client.start("made", Wanted(id="a", items=list(range(1000))))
+        await rig.until(lambda: rig.status("made/a") == "waiting")
+        await client.signal("made", "a", Nudge(id="a"))
+        await ended(rig, "made/a", "compensated")
+        assert sorted(UNDONE) == [10 * x for x in range(1000)]
+        bodies = [decode(r.value) for r in rig.records() if r.key == b"made/a"]
+        assert max(sum(1 for _ in b.operations()) for b in bodies) <= 64
+
+
 async def test_a_failed_item_is_not_taken_back_and_its_neighbours_are() -> None:
     BROKEN[2] = [StepFailed("two")]
     async with stage() as (rig, client):

@@ -6,7 +6,7 @@ and unwinding goes on (U4). An undo that is exhausted is stuck, and its instance
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from contrapas.core import ends, messages
 from contrapas.core.begun import reason as reason_of
@@ -77,6 +77,22 @@ def _after(line: Line, unwinding: Unwinding, *, owed: bool) -> BaseException | N
     return None
 
 
+WIDE: Final = 64
+"""So many branches of one entry are taken back at a time: those of a map may be thousands."""
+
+
+def _wide(work: Work, entry: UndoEntry) -> None:
+    """Let go of branches that are through, until few are left or enough are under way. `entry` may be changed."""
+    kept: list[list[UndoEntry]] = []
+    for at, branch in enumerate(entry.branches):
+        if len(kept) == WIDE:
+            kept += entry.branches[at:]
+            break
+        if not _visit(work, branch, 0):
+            kept.append(branch)
+    entry.branches = kept
+
+
 def _visit(work: Work, entries: list[UndoEntry], floor: int) -> bool:
     """One stack, from the top; says whether everything above the floor is settled."""
     for i in range(len(entries) - 1, floor - 1, -1):
@@ -85,8 +101,10 @@ def _visit(work: Work, entries: list[UndoEntry], floor: int) -> bool:
                 return False
             entry = edit(entries, (i,))
             if entry.kind == "group":
-                through = [_visit(work, branch, 0) for branch in entry.branches]
-                if not all(through):
+                if len(entry.branches) > WIDE:
+                    _wide(work, entry)
+                through = [_visit(work, branch, 0) for branch in entry.branches[:WIDE]]
+                if not all(through) or len(entry.branches) > WIDE:
                     return False
                 entry.status = "undone"
             elif entry.needs_reply and not entry.reply:
