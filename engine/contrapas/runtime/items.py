@@ -68,7 +68,7 @@ def result(p: Partition, batch: Batch, event: Input) -> bool:
     if item is None:
         p.counts.ignored += 1
         return True
-    _write(p, batch, event.instance, progress, event.item, item)
+    _write(p, batch, event, progress, item)
     _go_on(p, batch, record, progress)
     return True
 
@@ -90,18 +90,16 @@ def _touch(p: Partition, batch: Batch, instance: str) -> Maps:
     return p.maps[instance]
 
 
-def _write(
-    p: Partition, batch: Batch, instance: str, progress: Progress, position: int, item: items.Item
-) -> None:
+def _write(p: Partition, batch: Batch, event: Input, progress: Progress, item: items.Item) -> None:
     """Draft an item's record."""
     pending = progress.pending
     if not progress.head:
-        progress.head = head_of(instance, pending.key, pending.label, pending.name)
+        progress.head = head_of(event.instance, pending.key, pending.label, pending.name)
     if batch.owner is None:
         batch.owner = owner_bytes(p.epoch, p.setting.writer, batch.at)
     value = encode_item(
         progress.head,
-        position,
+        event.item,
         item.version,
         batch.owner,
         item.status,
@@ -122,7 +120,7 @@ def _write(
     )
     if item.retry_at is not None:
         headers = (*headers, ("cp-deadline", b"%d" % item.retry_at))
-    key = PREFIX + items.item_key(pending.key, position)
+    key = PREFIX + event.in_reply_to
     p.put(batch, key, Entry(value, None, LIVE, item.version))
     batch.log.append(Draft("", p.number, key.encode(), value, headers))
     batch.size += len(value)
@@ -136,6 +134,12 @@ _LOCAL = ("cp-cause", b"local")
 def _go_on(p: Partition, batch: Batch, record: InstanceRecord, progress: Progress) -> None:
     """Begin what may begin now, and end the map where nothing more will."""
     if held(record):
+        return
+    if (
+        progress.begun == len(progress.texts) and not progress.retries
+    ):  # most results of a map with room for all
+        if progress.complete:
+            p.results.append(items.finished(progress, record))
         return
     instance = record.instance
     for position in progress.to_retry(batch.at):
