@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from contrapas import App, StepFailed
+from contrapas.cli.main import main
 from contrapas.errors import Refused, Unreachable
 from contrapas.runtime.engine import Engine
 from contrapas.web.server import create
@@ -117,3 +119,29 @@ async def test_the_app_asks_with_types(tmp_path: Path) -> None:
         with pytest.raises(Unreachable) as late:
             await app.ask(Do(id="a", how="later"), timeout="50ms")
         assert late.value.code == "CP507" and late.value.event_id
+
+
+async def test_people_see_view_and_unanswered_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/shop.db"
+    app = App("shop")
+    app.orchestrate(cart, clerk)
+    async with app.lifespan(log=url):
+        await app.ask(AddItem(cart_id="c-1", sku="mug"), timeout="5s")
+        await app.start(clerk, Hired(id="a"))
+        with pytest.raises(Unreachable):
+            await app.ask(Do(id="a", how="later"), timeout="300ms", event_id="q-1")
+
+    def shown(*words: str) -> str:
+        capsys.readouterr()
+        assert main([*words, "--log", url]) == 0
+        return capsys.readouterr().out
+
+    assert 'shows       CartView {"items":1}' in shown("instance", "describe", "cart/c-1")
+    assert "asked       Do   id q-1   by a door" in shown("instance", "describe", "clerk/a")
+    described = json.loads(shown("instance", "describe", "clerk/a", "-o", "json"))
+    assert described["asked"] == [{"id": "q-1", "type": "Do", "by": ""}]
+    rows = json.loads(shown("instance", "list", "-o", "json"))
+    assert {row["note"] for row in rows} == {""}

@@ -130,7 +130,13 @@ def hidden_effect(study: Study) -> Iterator[Finding]:
         return
     for machine, top, _ in study.stood():
         for site in flat(top):
-            if site.kind == "child" or (site.kind in ("local", "map") and not site.observe):
+            if site.kind == "cancel":
+                yield study.find(
+                    "CP721", "error", f"{site.label or site.text}: an observed saga cancels nobody",
+                    "app.orchestrate(…), or leave it to who orchestrates", site.line, column=site.column,
+                    machine=machine, hint="an observer sends nothing",
+                )  # fmt: skip
+            elif site.kind == "child" or (site.kind in ("local", "map") and not site.observe):
                 yield study.find(
                     "CP721",
                     "error",

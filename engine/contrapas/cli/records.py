@@ -168,6 +168,7 @@ def row(
         "deadline_ms": None,
         "outcome": None,
         "error": "",
+        "note": "",
     }
     if body is not None:
         pending = first_pending(body)
@@ -178,8 +179,14 @@ def row(
             "deadline_ms": pending.deadline if pending else body.deadline,
             "outcome": body.outcome or None,
             "error": error_of(body),
+            "note": note_of(body),
         }
     return found
+
+
+def note_of(body: InstanceRecord) -> str:
+    """What the saga notes for people."""
+    return "" if body.talk is None else body.talk.note
 
 
 def first_pending(body: InstanceRecord) -> Pending | None:

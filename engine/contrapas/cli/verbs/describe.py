@@ -161,6 +161,7 @@ def _holds(
             "owes",
             f"{text_of(entry, note.masks, names)}   until {screen.moment(look, entry.owed_until, now)}",
         )
+    yield from _says(body, note)
     if body.pivoted and body.status not in ENDED:
         yield "past", "the point of no return: nothing is undone any more"
     if body.parked is not None:
@@ -172,6 +173,24 @@ def _holds(
         yield "outcome", f"{body.outcome} {text.escape(note.masks.message(body.outcome, body.outcome_body))}"
     elif body.error:
         yield "error", text.escape(body.error)
+
+
+def _says(body: InstanceRecord, note: machines.Note) -> Iterator[tuple[str, str]]:
+    """What it has to do with others: its view and note, who waits for an answer, what starts or leaves later."""
+    talk = body.talk
+    if talk is None:
+        return
+    if talk.note:
+        yield "note", text.escape(talk.note)
+    if talk.view:
+        yield "shows", f"{talk.view_type} {text.escape(note.masks.value(talk.view))}"
+    for ask in talk.asked:
+        who = ask.instance or ("a door" if ask.to else "nobody")
+        yield "asked", f"{ask.type}   id {text.escape(ask.id)}   by {text.escape(who)}"
+    for tell in talk.tells:
+        yield "tells", f"{tell.type} {text.escape(tell.key)}   later"
+    for cause in talk.next_start:
+        yield "then", f"a new run by {cause.type} {text.escape(cause.id)}"
 
 
 def text_of(entry: UndoEntry, masks: Masks = NONE, names: Mapping[str, str] | None = None) -> str:
@@ -251,6 +270,12 @@ def _data(
         "ended_ms": body.ended_at,
         "pivoted": body.pivoted,
         "outcome_body": _json(masks.message(body.outcome, body.outcome_body)),
+        "view_type": body.talk.view_type if body.talk else None,
+        "view": _json(masks.value(body.talk.view)) if body.talk and body.talk.view else None,
+        "note": body.talk.note if body.talk else "",
+        "asked": [
+            {"id": a.id, "type": a.type, "by": a.instance} for a in (body.talk.asked if body.talk else ())
+        ],
         "locals": {
             name: _json(masks.value(value))
             for frame in body.root.frames

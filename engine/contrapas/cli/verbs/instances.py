@@ -83,8 +83,13 @@ def columns() -> list[screen.Column]:
         ("STATUS", lambda r: r["status"]),
         ("SINCE", lambda r: text.duration(r["since_ms"])),
         ("TRIES", lambda r: r["tries"] or "–"),
-        ("WAITS FOR", lambda r: text.escape(r["waits_for"], cut=80)),
+        ("WAITS FOR", lambda r: text.escape(_waiting(r), cut=80)),
     ]
+
+
+def _waiting(row: screen.Row) -> str:
+    """What it waits for, and what the saga says to that."""
+    return f"{row['waits_for']}   {row['note']}".strip()
 
 
 def _version(row: screen.Row) -> str:
