@@ -10,6 +10,7 @@ from contrapas.testing import Run, Sagas
 from sagas.bank import saga as bank
 from sagas.claim import saga as claim
 from sagas.index import saga as index
+from sagas.refunds import saga as refunds
 from sagas.subscription import saga as subscription
 from sagas.travel import saga as travel
 
@@ -214,10 +215,38 @@ async def some_cannot_be_read(sagas: Sagas) -> None:
     )
 
 
+async def the_second_approver_decides(sagas: Sagas) -> None:
+    """Nine hours pass without an answer; the next one is asked, and says yes."""
+    letters = sagas.stub(refunds.ask_by_mail)
+    run = await asked(sagas, "r-1")
+    await sagas.skip("9h")
+    await run.send(refunds.Approved(refund_id="r-1", by="second@example.com"))
+    assert run.outcome == refunds.RefundDecided(
+        refund_id="r-1", granted=True, decided_by="second@example.com"
+    )
+    assert list(dict.fromkeys(person for person, _ in letters)) == ["first@example.com", "second@example.com"]
+
+
+async def nobody_answers(sagas: Sagas) -> None:
+    """Everybody was asked and nobody answered."""
+    sagas.stub(refunds.ask_by_mail)
+    run = await asked(sagas, "r-2")
+    await sagas.skip("18h")
+    assert run.outcome == refunds.RefundDecided(refund_id="r-2", granted=False, decided_by="nobody")
+
+
+async def asked(sagas: Sagas, key: str) -> Run[refunds.RefundDecided]:
+    people = ("first@example.com", "second@example.com")
+    return await sagas.start(
+        refunds.approve_refund, refunds.RefundRequested(refund_id=key, cents=9900, approvers=people)
+    )
+
+
 STORIES: dict[str, tuple[Story, ...]] = {
     "bank": (money_moves, the_target_is_closed),
     "claim": (the_report_was_there_first, the_report_comes_too_late, the_ledger_answers_a_week_late),
     "index": (some_cannot_be_read,),
+    "refunds": (the_second_approver_decides, nobody_answers),
     "subscription": (three_months_and_out, nobody_pays),
     "travel": (everything_is_booked, a_trip_without_a_car, the_way_back_is_full),
 }

@@ -434,7 +434,7 @@ class Sagas:
             services=tuple(self._services),
             provided=self._provided,
         )
-        world = build(definition)
+        world = replace(build(definition), links=None)  # in a test nobody signs: links are the same each time
         steps = cast("dict[str, Any]", world.types.steps)
         for name, stub in self._stubs.items():
             if name in steps:
