@@ -12,6 +12,7 @@ from contrapas.author.sensitive import sensitive_paths
 from contrapas.check.finding import Finding
 from contrapas.check.reach import starts_of
 from contrapas.check.study import Study, flat, members
+from contrapas.check.tree import every
 from contrapas.compiler import assigned
 from contrapas.compiler.summaries import summarise
 from contrapas.draw.native import type_name
@@ -60,7 +61,7 @@ def exposed(study: Study) -> Iterator[Finding]:
     """CP722: a sensitive value becomes a key, or text that people and logs see."""
     for cls in dict.fromkeys(_messages(study)):
         spec = message_spec(cls)
-        if any(path == f"/{spec.key}" for path in sensitive_paths(cls)):
+        if spec.sensitive and any(path == f"/{spec.key}" for path in sensitive_paths(cls)):
             file, line = _declared(cls, study)
             yield Finding(
                 code="CP722", severity="error", saga=study.name,
@@ -71,7 +72,11 @@ def exposed(study: Study) -> Iterator[Finding]:
     for machine in study.machines():
         program = study.program(machine)
         known = _known(program)
-        for node in ast.walk(program.node):
+        if not any(
+            sensitive_paths(cls) for cls in {c for found in known.values() for c in found} if _model(cls)
+        ):
+            continue
+        for node in every(program):
             if isinstance(node, ast.Call):
                 for leak, where in _leaks(program, known, node):
                     yield study.find(
@@ -144,6 +149,10 @@ def _leaks(
                 continue
             if any(_sensitive(cls, node.attr) for cls in known.get(node.value.id, ())):
                 yield node, where
+
+
+def _model(cls: Any) -> bool:
+    return hasattr(cls, "model_fields")
 
 
 def _sensitive(cls: Any, attribute: str) -> bool:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from contrapas.check.finding import Finding
+from contrapas.check.tree import every
 from contrapas.machine.ir import Program
 
 _EFFECTS = (
@@ -42,7 +43,7 @@ _BLOCKING_METHODS = frozenset({"read_text", "read_bytes"})
 def lint(program: Program, saga: str) -> Iterator[Finding]:
     """Findings in one saga's function, nested functions included."""
     ambient = {name: kind for name, kind in program.ambients}
-    for node in ast.walk(program.node):
+    for node in every(program):
         if isinstance(node, ast.Call):
             code, what = _judge(program, ambient, node)
             if code:

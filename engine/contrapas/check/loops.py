@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from contrapas.author.event import message_spec
 from contrapas.author.step import StepDef
 from contrapas.check.finding import Finding
 from contrapas.check.study import Study, flat
+from contrapas.check.tree import looping, walked
 from contrapas.draw.model import Config
 from contrapas.machine.ir import Await, Program, Site
 
-_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _GROWS = frozenset({"append", "extend", "add", "insert", "update", "appendleft", "setdefault"})
 _SHRINKS = frozenset({"pop", "popleft", "popitem", "clear", "remove", "discard"})
 _CLOCKS = frozenset({"time", "monotonic", "perf_counter", "now", "utcnow", "today"})
@@ -23,7 +23,7 @@ Loop = ast.While | ast.For
 
 def loops(program: Program) -> list[Loop]:
     """The loops of the function, outermost first, inner functions apart."""
-    return [n for n in _walk(program.node.body) if isinstance(n, ast.While | ast.For)]
+    return looping(program.node.body)
 
 
 def unbounded(loop: Loop) -> bool:
@@ -72,11 +72,11 @@ def spins(study: Study) -> Iterator[Finding]:
 def _spins(loop: ast.While) -> bool:
     if isinstance(loop.test, ast.Constant) and not loop.test.value:
         return False
-    stored = {n.id for n in _walk(loop.body) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    stored = {n.id for n in walked(loop.body) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     stored |= _shrunk(loop) | _changed(loop.body)
     names = {n.id for n in ast.walk(loop.test) if isinstance(n, ast.Name)}
     calls = any(isinstance(n, ast.Call) for n in ast.walk(loop.test))
-    awaits = any(isinstance(n, ast.Await | ast.AsyncWith) for n in _walk([loop.test, *loop.body]))
+    awaits = any(isinstance(n, ast.Await | ast.AsyncWith) for n in (*walked(loop.body), *ast.walk(loop.test)))
     if _reads_clock(loop.test) and not awaits:
         return True
     if calls or (names & stored):
@@ -255,7 +255,7 @@ def _compares_events(program: Program) -> bool:
         for block in program.blocks.values()
         if isinstance(block.term, Await) and block.term.site in into
     }
-    for node in _walk(program.node.body):
+    for node in walked(program.node.body):
         if isinstance(node, ast.Compare):
             for part in ast.walk(node):
                 if (
@@ -281,12 +281,12 @@ def _counted(loop: Loop) -> bool:
     """Whether a number goes up or down in the loop, and is compared in it."""
     steps = {
         n.target.id
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
         if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)
     }
     grown = {
         n.func.value.id
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
         if isinstance(n, ast.Call)
         and isinstance(n.func, ast.Attribute)
         and n.func.attr in _GROWS
@@ -294,7 +294,7 @@ def _counted(loop: Loop) -> bool:
     }
     tests = [
         n
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
         if isinstance(n, ast.Compare) and any(isinstance(op, _ORDER) for op in n.ops)
     ]
     parts = [part for n in tests for part in (n.left, *n.comparators)]
@@ -311,19 +311,19 @@ def _counted(loop: Loop) -> bool:
 
 def _growth(program: Program, loop: Loop) -> Iterator[tuple[str, ast.expr | ast.stmt]]:
     """(local, place) of everything that gets longer in a loop."""
-    inside = set(map(id, _walk(loop.body)))
+    inside = set(map(id, walked(loop.body)))
     lists = {
         target.id
-        for n in _walk(program.node.body)
+        for n in walked(program.node.body)
         if isinstance(n, ast.Assign | ast.AnnAssign) and id(n) not in inside and _sequence(n.value)
         for target in (n.targets if isinstance(n, ast.Assign) else [n.target])
         if isinstance(target, ast.Name)
     }
     outside = {
-        n.id for n in _walk(program.node.body)
+        n.id for n in walked(program.node.body)
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and id(n) not in inside
     }  # fmt: skip
-    for n in _walk(loop.body):
+    for n in walked(loop.body):
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in _GROWS:
             if isinstance(n.func.value, ast.Name) and n.func.value.id in outside:
                 yield n.func.value.id, n
@@ -362,14 +362,14 @@ def _settled(program: Program, loop: Loop) -> bool:
         and n.attr in ("point_of_no_return", "compensate")
         and isinstance(n.value, ast.Name)
         and n.value.id == program.saga_name
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
     )
 
 
 def _shrunk(loop: Loop) -> set[str]:
     """Names of what gets shorter in a loop."""
     found: set[str] = set()
-    for n in _walk(loop.body):
+    for n in walked(loop.body):
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in _SHRINKS:
             found |= {m.id for m in ast.walk(n.func.value) if isinstance(m, ast.Name)}
         elif isinstance(n, ast.Delete):
@@ -377,10 +377,10 @@ def _shrunk(loop: Loop) -> set[str]:
     return found
 
 
-def _changed(body: Iterable[ast.AST]) -> set[str]:
+def _changed(body: Sequence[ast.AST]) -> set[str]:
     """Names whose methods are called, or whose parts are assigned."""
     found: set[str] = set()
-    for n in _walk(body):
+    for n in walked(body):
         if (
             isinstance(n, ast.Call)
             or isinstance(n, ast.Attribute | ast.Subscript)
@@ -394,7 +394,7 @@ def _renewed(loop: Loop) -> set[str]:
     """Names that get a new value in a loop which does not extend the old one."""
     return {
         target.id
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
         if isinstance(n, ast.Assign)
         for target in n.targets
         if isinstance(target, ast.Name) and not _extends(n.value, target.id)
@@ -403,13 +403,13 @@ def _renewed(loop: Loop) -> set[str]:
 
 def _stored(loop: Loop) -> set[str]:
     return {
-        n.id for n in _walk(loop.body) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)
+        n.id for n in walked(loop.body) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)
     } | _shrunk(loop)
 
 
 def _reads(loop: Loop, site: Site) -> set[str]:
     """Names in the awaited expression."""
-    for n in _walk(loop.body):
+    for n in walked(loop.body):
         if isinstance(n, ast.Await) and n.lineno <= site.line <= (n.end_lineno or n.lineno):
             return {m.id for m in ast.walk(n.value) if isinstance(m, ast.Name)}
     return set()
@@ -421,16 +421,6 @@ def _inside(node: ast.stmt, loop: Loop) -> bool:
 
 def _inside_site(site: Site, loop: Loop) -> bool:
     return loop.lineno <= site.line <= (loop.end_lineno or 0)
-
-
-def _walk(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Trees without the insides of functions and classes, in order of the source."""
-    todo = list(body)[::-1]
-    while todo:
-        node = todo.pop()
-        yield node
-        if not isinstance(node, _INNER):
-            todo.extend(list(ast.iter_child_nodes(node))[::-1])
 
 
 def stale(study: Study) -> Iterator[Finding]:
@@ -470,7 +460,7 @@ def _asked(loop: Loop, program: Program) -> int | None:
         if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     }
     lines: list[int] = []
-    for node in _walk(loop.body):
+    for node in walked(loop.body):
         if not isinstance(node, ast.Call) or _is_wait(node, saga):
             continue
         asks = isinstance(node.func, ast.Attribute) and node.func.attr in (
@@ -503,7 +493,7 @@ def _compared(loop: Loop, site: Site) -> bool:
     """Whether the saga looks at what the answer says about its round: a field of it is compared."""
     given = {
         t.id
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
         if isinstance(n, ast.Assign) and n.lineno <= site.line <= (n.end_lineno or n.lineno)
         for t in n.targets
         if isinstance(t, ast.Name)
@@ -512,7 +502,7 @@ def _compared(loop: Loop, site: Site) -> bool:
         return True  # its asker waits for the answer to this very command
     return any(
         isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in given
-        for n in _walk(loop.body)
+        for n in walked(loop.body)
         if isinstance(n, ast.Compare)
         for part in ast.walk(n)
     )

@@ -108,6 +108,16 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
     )
 
 
+def examined(
+    machine: Machine, walkers: Mapping[str, Walker], mode: str, *, limit: int = LIMIT
+) -> tuple[Study, list[Finding], int]:
+    """One saga explored and asked for every property; the last number: its configurations."""
+    explored = explore(machine.name, walkers, limit=limit)
+    study = Study(machine, walkers, explored, mode)
+    own = [one for ask in PROPERTIES for one in ask(study)]
+    return study, [*own, *limits(study, limit)], len(explored.parents)
+
+
 def _stat(machine: Machine, walker: Walker, size: int, findings: Iterable[Finding]) -> Stat:
     graph = graph_of(machine, walker)
     states, undos, transitions = numbers(graph)

@@ -9,7 +9,9 @@ from typing import Any
 from contrapas.author.event import Command, message_spec
 from contrapas.author.step import StepDef
 from contrapas.check.finding import Finding
+from contrapas.check.loops import loops
 from contrapas.check.study import Study, flat
+from contrapas.check.tree import every
 from contrapas.draw.native import type_name
 from contrapas.draw.outcomes import undo_of
 from contrapas.machine.ir import Program, Site
@@ -125,7 +127,7 @@ def _command(target: Any) -> bool:
 def _set_loop(program: Program, site: Site) -> ast.For | None:
     """The innermost `for` over a set around a step."""
     found: ast.For | None = None
-    for node in ast.walk(program.node):
+    for node in loops(program):
         if not isinstance(node, ast.For) or not node.lineno <= site.line <= (node.end_lineno or 0):
             continue
         if _is_set(program, node.iter):
@@ -150,7 +152,7 @@ def _is_set(program: Program, node: ast.expr) -> bool:
             return True
         values = [
             n.value
-            for n in ast.walk(program.node)
+            for n in every(program)
             if isinstance(n, ast.Assign | ast.AnnAssign) and n.value is not None
             for t in (n.targets if isinstance(n, ast.Assign) else [n.target])
             if isinstance(t, ast.Name) and t.id == node.id

@@ -85,6 +85,8 @@ class Walker:
         left: list[tuple[ast.Match, tuple[Any, ...]]] = [
             (node, tuple(classes)) for node, classes in self.native.unmatched.values()
         ]
+        if not self.matched:
+            return left
         heads = {
             (n.cases[0].pattern.lineno, n.cases[0].pattern.col_offset): n
             for n in ast.walk(self.program.node)
