@@ -62,9 +62,7 @@ def _lives(model: Model, config: Config, ahead: Sequence[Move]) -> None:
     if not config.pivoted and not config.cancelled:
         _require(any(m.kind == "cancel" for m in ahead), config, f"{site.label} has no exit for a cancel")
     if config.pivoted:
-        _require(
-            not any(m.kind in ("cancel", "kill") for m in ahead), config, "a cancel is taken behind the pivot"
-        )
+        _require(not any(m.kind == "cancel" for m in ahead), config, "a cancel is taken behind the pivot")
         _require(not config.stack, config, "something is registered behind the pivot")
 
 
