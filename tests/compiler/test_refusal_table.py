@@ -25,7 +25,7 @@ UNUSED = {
     "CP112": "every jump out of a loop in an await-free `with` can be taken: `with_return` in differential/cases_corners.py",
 }
 """Codes that nothing produces, and why."""
-PENDING = {"CP115", "CP119", "CP121"}
+PENDING = {"CP121"}
 """Of forms that come later; with an example they are held like all others."""
 HEADER = PRELUDE.count("\n") + 1
 

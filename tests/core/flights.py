@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contrapas.author.flight import Pending
 from contrapas.author.saga import Saga, SagaDef, saga
+from contrapas.author.step import step
 from contrapas.author.timeout import Timeout
 from contrapas.codec.registry import build_registry
 from contrapas.compiler import compile_all
@@ -29,6 +30,17 @@ from tests.core.shop import (
 from tests.core.stage import Stage
 
 K = "o-9"
+
+
+@step
+def joined(names: list[str]) -> str:
+    """Its arguments, as they were when it was begun."""
+    return "".join(names)
+
+
+@step(undo=None)
+def forget(text: str) -> None:
+    """An undo."""
 
 
 @saga
@@ -241,10 +253,59 @@ async def stubborn(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     return OrderConfirmed(order_id=order.order_id)
 
 
+@saga
+async def copies(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """What is begun sees its arguments and captures as they were."""
+    names = ["a"]
+    job = s.begin(joined(names), undo=lambda text: forget(f"{text}{len(names)}"))
+    names.append("b")
+    await s.step(ReserveStock(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=await job)
+
+
+@saga
+async def crowd(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """As many as `cents` says."""
+    several = [s.begin(s.wait(Approved)) for _ in range(order.cents)]
+    await s.step(ReserveStock(order_id=order.order_id), undo=None)
+    return OrderConfirmed(order_id=order.order_id, note=str(len(several)))
+
+
+@saga
+async def resetting(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """A timer that is set anew with every message, for ever."""
+    heard = 0
+    while True:
+        timer, inbox = s.begin(s.sleep("1h")), s.begin(s.wait(Approved, Rejected))
+        if await s.next(timer, inbox) == timer:
+            return OrderConfirmed(order_id=order.order_id, note=str(heard))
+        timer.cancel()
+        await inbox
+        heard += 1
+
+
+@saga
+async def until(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """Moments instead of lengths, and a deadline that is moved."""
+    s.deadline("1h")
+    when = datetime(1970, 1, 1, 1, tzinfo=UTC)
+    job = s.begin(s.wait(Approved), until=when)
+    s.deadline("9h")
+    notes = [type(await job).__name__]
+    try:
+        async with s.scope(until=when + timedelta(hours=1)):
+            await s.sleep("8h")
+    except StepFailed as why:
+        notes.append(why.reason)
+    s.deadline("1m")
+    await s.wait(Approved)
+    return OrderConfirmed(order_id=order.order_id, note=" ".join(notes))
+
+
 def stage(fn: SagaDef[[OrderPlaced], Any], cents: int = 0, **more: str) -> Stage:
     """The saga has started."""
     registry = build_registry(
-        steps=(shop.price, shop.take_seat, shop.free_seat, shop.look),
+        steps=(shop.price, shop.take_seat, shop.free_seat, shop.look, joined, forget),
         events=shop.EVENTS,
         exceptions=(shop.SeatTaken, ValueError, KeyError),
     )

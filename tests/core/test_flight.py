@@ -239,3 +239,50 @@ def test_some_fails_once_too_few_can_succeed() -> None:
     event = next(p for p in st.record.operations() if p.key == keys[1])
     st.fails(StepFailed("second"), event.label)
     assert st.status in ("parked", "waiting", "running", "settling"), st.status
+
+
+def test_what_is_begun_sees_its_arguments_and_captures_as_they_were() -> None:
+    st = stage(flights.copies)
+    call = next(c for c in st.calls if c.step == "joined")
+    assert '"b"' not in call.body
+    st.result("a", "begin(joined)")
+    st.reply(OutOfStock(order_id=K), "ReserveStock")
+    assert '"a1"' in st.pending("undo(begin(joined))").body
+
+
+def test_too_many_operations_in_flight_park_the_instance() -> None:
+    assert stage(flights.crowd, 256).status == "waiting"
+    st = stage(flights.crowd, 257)
+    assert st.record.parked is not None and st.record.parked.code == "CP846"
+
+
+def test_a_timer_that_is_set_anew_for_ever_does_not_make_the_record_grow() -> None:
+    st = stage(flights.resetting)
+    sizes: list[int] = []
+    for _ in range(40):
+        st.event(Approved(order_id=K))
+        sizes.append(len(st.value or b""))
+    assert len(st.record.root.frames[0].begun) <= 3
+    assert sizes[-1] - sizes[2] < 64 * 20, "the ids that it has seen, and nothing else"
+    st.later(3_600_000)
+    assert note(st) == "40"
+
+
+def test_moments_do_as_lengths_do_and_a_deadline_can_be_moved() -> None:
+    st = stage(flights.until)
+    st.later(3_600_000)
+    st.later(2_610_000)
+    assert st.record.state.startswith("wait"), st.record.state
+    st.later(60_000)
+    assert st.status in ("failed", "compensated")
+
+
+@pytest.mark.parametrize("late", ["alert", "compensate"])
+def test_an_observer_follows_what_is_in_flight_by_the_types_of_its_events(late: str) -> None:
+    st = stage(flights.one, mode="observe", on_late=late)
+    assert st.types_sent() == []
+    st.event(StockReserved(order_id=K))
+    st.event(CHARGED)
+    assert st.record.state == "ShipOrder"
+    st.event(Shipped(order_id=K))
+    assert note(st) == "ch-1"

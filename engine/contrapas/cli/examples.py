@@ -97,8 +97,18 @@ EXAMPLES: dict[str, Example] = {
     "CP113": _saga("await work(e.id)\nraise"),
     "CP114": _saga('match e.id:\n    case "x" if await work(e.id):\n        pass\nreturn Done(id=e.id)'),
     "CP116": _saga("await work(e.id)\nprint(locals())\nreturn Done(id=e.id)"),
+    "CP115": _saga(
+        "job = s.begin(work(e.id))\nother = await both(job)\nreturn Done(id=other + await job)",
+        before="@step(undo=None)\nasync def both(job: Any) -> str:\n    return str(job)\n",
+    ),
     "CP117": _saga("work(e.id)\nreturn Done(id=e.id)"),
     "CP118": _saga('await s.step(Charge(id=e.id), undo="refund")\nreturn Done(id=e.id)'),
+    "CP119": Example(
+        "@saga\nasync def final(s: Saga, name: str) -> str:\n    s.point_of_no_return()\n    return await work(name)\n\n"
+        "@saga\nasync def demo(s: Saga, e: Started) -> Done:\n"
+        "    one, _ = await s.all(final(s, e.id), work(e.id))\n    return Done(id=one)\n\n"
+        "app.orchestrate(demo)\n"
+    ),
     "CP120": _saga("global total\ntotal = await work(e.id)\nreturn Done(id=e.id)", before='total = ""'),
     "CP121": _saga(
         "await STEPS[e.id](e.id)\nreturn Done(id=e.id)", before='STEPS = {"one": work, "two": work}'
@@ -177,6 +187,7 @@ EXAMPLES: dict[str, Example] = {
     "CP322": _saga(
         'await s.step(work(e.id), label="first")\nawait s.step(work(e.id), label="first")\nreturn Done(id=e.id)'
     ),
+    "CP731": _saga("for n in e.names:\n    s.begin(work(n))\nreturn Done(id=e.id)"),
     "CP211": _saga(
         'name = e.id\nawait s.step(Charge(id=e.id), undo=lambda ok: Refund(id=name, charge=ok.charge), within="30s")\n'
         'name = "other"\nawait work(name)\nreturn Done(id=name)'

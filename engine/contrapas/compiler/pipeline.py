@@ -18,6 +18,7 @@ from contrapas.compiler.front import Front, outcomes, starts
 from contrapas.compiler.inflight import BEGIN
 from contrapas.compiler.lock import LockFile, SagaLock
 from contrapas.compiler.operations import UNRESOLVED
+from contrapas.compiler.pivots import in_branches
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
 from contrapas.compiler.summaries import Summary, summarise
@@ -86,6 +87,7 @@ def compile_all(
             work.extend(called(one.program))
         if one.machine is not None:
             done.machines[saga.name] = one.machine
+    done.refusals.extend(in_branches(done.programs))
     done.machines = _with_called(done.machines, done.programs)
     return done
 

@@ -16,6 +16,7 @@ from contrapas.author.op import Op
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.builder import type_text
+from contrapas.codec.handles import holds_handles
 from contrapas.codec.kinds import generic, is_kind
 from contrapas.codec.registry import Registry
 from contrapas.compiler import trees
@@ -275,7 +276,19 @@ class _Inference:
                 site = self.program.sites[block.term.site - 1]
                 given = self._given(site, block.term.op)
                 site.result = Any if given is BOTTOM or given is UNKNOWN else given
+                if site.kind not in ("result", "next"):
+                    self._handed_on(site, block.term.op)
         return {name: UNKNOWN if tp is BOTTOM else tp for name, tp in self.names.items()}
+
+    def _handed_on(self, site: Site, op: ast.expr) -> None:
+        """CP115 wants to know which operations are given a handle."""
+        for node in trees.walk(op):
+            if isinstance(node, ast.Call):
+                for value in (*node.args, *[keyword.value for keyword in node.keywords]):
+                    inner = value.value if isinstance(value, ast.Starred) else value
+                    tp = self.typing.of(inner)
+                    if tp is not BOTTOM and tp is not UNKNOWN and holds_handles(tp):
+                        site.arguments = (*site.arguments, tp)
 
     def _given(self, site: Site, op: ast.expr) -> Any:
         """What an await gives; of an operation in flight, its handle tells."""

@@ -18,6 +18,48 @@ def warn(program: Program, refusals: Refusals) -> None:
     """Add the warnings about a lowered program."""
     _changed_captures(program, refusals)
     _globals(program, refusals)
+    _never_met(program, refusals)
+
+
+def _never_met(program: Program, refusals: Refusals) -> None:
+    """CP731: begun in a loop, and the handle is dropped there, or nothing in the function awaits, names or cancels one."""
+    begun = {(s.line, s.column): s for s in program.sites if s.kind == "begin"}
+    if not begun:
+        return
+    kinds = {site.kind for site in program.sites}
+    meets = "result" in kinds or "next" in kinds or _calls_cancel(program.node)
+
+    def look(node: ast.AST, *, looped: bool) -> None:
+        if isinstance(node, ast.AsyncWith):
+            looped = False  # the end of its scope meets it
+        elif isinstance(node, ast.For | ast.While | ast.ListComp | ast.SetComp | ast.DictComp):
+            looped = True
+        dropped = node.value if isinstance(node, ast.Expr) else None
+        for child in trees.children(node):
+            site = begun.get((getattr(child, "lineno", 0), getattr(child, "col_offset", -1)))
+            if (
+                isinstance(child, ast.Call)
+                and site is not None
+                and looped
+                and (child is dropped or not meets)
+            ):
+                refusals.add(
+                    child,
+                    "CP731",
+                    f"{site.text} is begun in a loop, and its handle meets no await, next, cancel or scope end",
+                    "await it, cancel it, or begin it in an s.scope() within the loop",
+                    warning=True,
+                )
+            look(child, looped=looped)
+
+    look(program.node, looped=False)
+
+
+def _calls_cancel(node: ast.AST) -> bool:
+    return any(
+        isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "cancel"
+        for n in trees.walk(node)
+    )
 
 
 def _changed_captures(program: Program, refusals: Refusals) -> None:

@@ -156,12 +156,16 @@ def _give(work: Work, line: Line, begun: Begun) -> None:
 
 def sweep(work: Work, line: Line) -> None:
     """Let go of what has ended well or was given up, and whose handle no slot holds: nobody can ask for it any more."""
-    frame = line.node.frames[-1]
+    node = line.node
+    if not node.frames or (node.pending is None and node.join is None):
+        return
+    frame = node.frames[-1]
     for begun in list(frame.begun):
         if not flying.through(begun) or (begun.node.error is not None and not begun.given):
             continue
         text = json.dumps(flying.handle_of(begun), ensure_ascii=False)
-        if not any(text in slot for slot in frame.slots.values()):
+        waits = node.pending is not None and text in node.pending.body
+        if not waits and not any(text in slot for slot in frame.slots.values()):
             flying.release(work, line, begun)
 
 

@@ -72,7 +72,7 @@ def _go(work: Work, line: Line, value: Any, thrown: BaseException | None) -> Non
         thrown, op, value = _stretch(work, line, frame, plan, value, thrown)
         if op is not None:
             issue.issue(work, line, value, op)
-            if frame.begun and op.kind not in ("result", "next"):
+            if frame.begun:
                 flight.sweep(work, line)
             return
         node.frames.pop()
