@@ -14,7 +14,7 @@ from contrapas.core.headers import headers_of
 from contrapas.core.outcomes import dump_body
 from contrapas.core.rendezvous import digest_of
 from contrapas.core.resume import reissue
-from contrapas.core.timers import timers
+from contrapas.core.timers import next_deadline, timers
 from contrapas.core.transition import transition
 from contrapas.core.undo import walk
 from contrapas.core.world import Input, StepCall, Transition, World
@@ -79,6 +79,8 @@ class Stage:
             assert change.record.status in STATUSES
             assert change.record.version == (1 if before is None else before.version + 1)
             headers_of(change.record, value)
+            due = min((t.at for t in timers(change.record)), default=None)
+            assert next_deadline(change.record) == due, "the heap would not hold the next timer"
             self.value = value
             self.sent += change.record.out
             self.path.append((change.record.status, change.record.state))
