@@ -62,8 +62,8 @@ def _awaiting(node: Any, chance: random.Random) -> Any:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
         return node
     for name, value in ast.iter_fields(node):
-        if isinstance(value, list):
-            several: list[Any] = value
+        several: Any = value
+        if several.__class__ is list:
             setattr(node, name, [_awaiting(v, chance) if isinstance(v, ast.AST) else v for v in several])
         elif isinstance(value, ast.AST):
             setattr(node, name, _awaiting(value, chance))

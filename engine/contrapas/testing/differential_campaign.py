@@ -8,6 +8,7 @@ with the same file goes on behind the chunks that it holds.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import platform
@@ -63,7 +64,8 @@ class Counts:
 
 
 def chunk(first: int, scripts: int) -> Counts:
-    """The programs of one chunk."""
+    """The programs of one chunk, in a process of its own."""
+    gc.set_threshold(50_000, 20, 50)  # syntax trees are many small objects that die together
     tally = run(range(first, first + CHUNK), scripts, stop_after=CHUNK)
     seen = tally.report
     return Counts(
