@@ -44,7 +44,7 @@ def unfit(record: InstanceRecord, world: World) -> str:
         moved = migrated(
             record, Input(cause=Cause(kind="migrate", type=""), instance=record.instance, at=0), world
         )
-        _look(moved or record, world)
+        look(moved or record, world)
     except Unfit as why:
         return str(why)
     return ""
@@ -53,7 +53,7 @@ def unfit(record: InstanceRecord, world: World) -> str:
 def lead_over(work: Work) -> None:
     """Before an input is applied: Unfit when some frame or undo has no place here; else what waits is told today's replies."""
     world = work.world
-    _look(work.record, world)
+    look(work.record, world)
     for line in lines(work.root):
         node = line.node
         pending = node.pending
@@ -79,7 +79,8 @@ def _widen(work: Work, node: Node, pending: Pending, state: State) -> None:
         bind(work, added)
 
 
-def _look(record: InstanceRecord, world: World) -> None:
+def look(record: InstanceRecord, world: World) -> None:
+    """Unfit when a frame, an undo or an operation in flight has no place here."""
     for frame in _frames(record.root):
         standing(frame, world)
     for line in lines(Line((record.root,))):

@@ -184,6 +184,10 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
     """Apply an input; what cannot be applied twice parks the instance with it."""
     for last in (False, True):
         try:
+            if world.older and event.outcome not in _WITHOUT_CODE:
+                moves.look(
+                    record, world
+                )  # the shortcut sees today's frames, not what older ones left on the stack
             made = straight(record, event, world)
             if isinstance(made, tuple):
                 new, call = made
