@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,17 @@ def test_coverage_names_what_no_test_has_walked_and_draws_it(tmp_path: Path) -> 
     assert "state       ReserveStock" not in out
     assert "transition  ChargeCard → ReserveStock" not in out
     picture = path / "build" / "sagas" / "place_order.svg"
-    assert picture.read_text().startswith("<svg")
+    drawn = picture.read_text()
+    assert drawn.startswith("<svg")
+    marks = dict(re.findall(r'id="((?:state|edge)-[^"]+)" class="[^"]*?(covered|missed)"', drawn))
+    assert marks["state-ChargeCard"] == marks["edge-ChargeCard-ReserveStock"] == "covered"
+    assert marks["state-ShipOrder"] == marks["edge-ReserveStock-ShipOrder"] == "missed"
+    assert marks["edge-ChargeCard-compensate"] == "missed"  # no test has waited until it was too late
+    assert (marks["state-undo.28ChargeCard.29"], marks["state-undo.28ReserveStock.29"]) == (
+        "covered",
+        "missed",
+    )
+    assert (marks["state-OrderRejected"], marks["state-OrderConfirmed"]) == ("covered", "missed")
 
 
 @pytest.mark.parametrize("mode", ["compiled", "native", "both"])

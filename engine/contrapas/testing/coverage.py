@@ -6,17 +6,23 @@ what it is; this tells of failures, expiries and undos that no test has tried. W
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from contrapas.core.envelope import Frame, InstanceRecord, Node
 from contrapas.core.world import World
 from contrapas.draw.edges import graph_of
-from contrapas.draw.graph import START, Graph
+from contrapas.draw.graph import START, Graph, shown
 from contrapas.machine import Edge, Machine
 
 Arrow = tuple[str, str, str]
 """source, target, cause"""
+_BEGUN: Final = re.compile(r"undo\(begin\((.*)\)\)(?:#[0-9]+)?")
+"""The undo of what was begun; the drawing names it by its step."""
+_PASSED: Final = frozenset({"result", "next", "join", "compensate", "unwind"})
+"""Kinds of states that may be passed within one transition, when what they wait for has ended already."""
 
 
 @dataclass(slots=True)
@@ -44,6 +50,21 @@ class Walked:
         for label in self.all_undos():
             if label not in self.undos:
                 yield f"undo        {label}"
+
+    def classes(self) -> dict[str | tuple[str, str], str]:
+        """`covered` or `missed` for every box and arrow of the picture. An arrow that stands for several transitions is
+        covered when each of them was walked, an end when any way into it was."""
+        found: dict[str | tuple[str, str], str] = {}
+        for label in self.graph.states:
+            found[label] = _word(label in self.states)
+        for label in self.all_undos():
+            found[label] = _word(label in self.undos)
+        for edge in self.graph.edges:
+            walked, ends = arrow_of(edge) in self.arrows, (shown(edge.source), shown(edge.target))
+            found[ends] = _word(walked and found.get(ends) != "missed")
+            for end in {edge.source, edge.target} - self.graph.states.keys():
+                found[shown(end)] = _word(walked or found.get(shown(end)) == "covered")
+        return found
 
     def counts(self) -> tuple[int, int]:
         """(walked, all): states, transitions and undos together."""
@@ -77,11 +98,14 @@ class Coverage:
         for frame in frames_of(record.root):
             if (mine := self.sagas.get(frame.saga)) is not None and frame.label in mine.graph.states:
                 mine.states.add(frame.label)
+            if mine is not None:
+                mine.states |= {begun.label for begun in frame.begun} & mine.graph.states.keys()
         for operation in record.operations():
+            label = _BEGUN.sub(r"undo(\1)", operation.label)
             saga = self.sagas.get(record.saga)
             for mine in (saga, *self.sagas.values()):
-                if mine is not None and operation.label in mine.all_undos():
-                    mine.undos.add(operation.label)
+                if mine is not None and label in mine.all_undos():
+                    mine.undos.add(label)
                     break
         old = list(leaves(before.root)) if before is not None else []
         new = list(leaves(record.root))
@@ -103,9 +127,16 @@ class Coverage:
         leaving = [e for e in mine.graph.edges if e.source == source]
         there = [e for e in leaving if e.target == target]
         fitting = [e for e in there if fits(e, record)] or (there if len(there) == 1 else [])
+        if not fitting and target:
+            fitting = way(mine.graph, source, target, record)
+            mine.states |= {e.target for e in fitting if e.target in mine.graph.states}
         if not fitting and not target:
             fitting = [e for e in leaving if e.target.startswith(("raise", "parked")) and fits(e, record)]
         mine.arrows |= {arrow_of(e) for e in fitting}
+
+
+def _word(walked: bool) -> str:
+    return "covered" if walked else "missed"
 
 
 def arrow_of(edge: Edge) -> Arrow:
@@ -125,6 +156,22 @@ def fits(edge: Edge, record: InstanceRecord) -> bool:
     return not edge.cause or cause.type in edge.cause.replace("|", " ").split()
 
 
+def way(graph: Graph, source: str, target: str, record: InstanceRecord) -> list[Edge]:
+    """The shortest way through states that were passed within one transition; empty where there is none."""
+    ways = [[e] for e in graph.edges if e.source == source]
+    ways.sort(key=lambda way: not fits(way[0], record))
+    met = {source}
+    for walked in ways:
+        at = walked[-1].target
+        if at == target:
+            return walked
+        state = graph.states.get(at)
+        if at not in met and state is not None and state.kind in _PASSED:
+            met.add(at)
+            ways += [[*walked, e] for e in graph.edges if e.source == at]
+    return []
+
+
 def moved(before: InstanceRecord | None, record: InstanceRecord) -> bool:
     """The operation in hand is another one than before, though its label may be the same."""
     if before is None:
@@ -134,7 +181,10 @@ def moved(before: InstanceRecord | None, record: InstanceRecord) -> bool:
 
 def frames_of(node: Node) -> Iterator[Frame]:
     """Every frame of a record."""
-    yield from node.frames
+    for frame in node.frames:
+        yield frame
+        for begun in frame.begun:
+            yield from frames_of(begun.node)
     if node.join is not None:
         for child in node.join.children:
             yield from frames_of(child)
@@ -145,5 +195,8 @@ def leaves(node: Node) -> Iterator[Frame]:
     if node.join is not None:
         for child in node.join.children:
             yield from leaves(child)
+    for frame in node.frames:
+        for begun in frame.begun:
+            yield from leaves(begun.node)
     if node.frames:
         yield node.frames[-1]

@@ -139,5 +139,5 @@ def _picture(where: Path, name: str, walked: Any) -> Path:
 
     where.mkdir(parents=True, exist_ok=True)
     file = where / f"{name}.svg"
-    file.write_text(svg(walked.graph), encoding="utf-8")
+    file.write_text(svg(walked.graph, classes=walked.classes()), encoding="utf-8")
     return file
