@@ -322,19 +322,23 @@ CP522 info Another worker owns the partition now
 CP523 warning The log could not take a write; nothing was written
   The same write is tried again.
 CP601 error An event that nobody emits, or that nobody takes
+  Annotations of services and the machines of sagas say who emits and who takes what; here one side is missing.
   > Declare who emits it, or remove it from the command or wait. Topics that no Service uses are external and not judged.
 CP602 error The consumer cannot read what the producer writes
   > Make the new field optional, or deploy the consumer first.
 CP603 error A participant acts on a branch that no event tells it of
   > Let the deciding service emit an event for it.
 CP604 warning Reactions or sagas wait for each other in a ring
+  Each brings about the next, and the last the first: it never comes to rest.
   > Break the ring, or bound it by a count or a time.
 CP605 error Two services answer one command
+  Both would act, and which answer counts is left to chance.
   > One owner for each command.
 CP701 error The saga can stand still for ever
   Nothing that it waits for can come, and no timer runs.
   > Give the wait a producer, or within=.
 CP702 error A loop without any await
+  The worker never comes out of it, and no other instance of the partition moves meanwhile.
   > Let each round wait for something, or bound the loop.
 CP703 warning A step has no undo, and a step after it can fail
   Its effect would stand although the saga failed.
@@ -343,10 +347,12 @@ CP704 error A step after the point of no return can fail
   Nothing is undone after it, so a failure there would leave the saga half done.
   > retry=FOREVER, or move the step before the point.
 CP705 error A failure that ends in nothing
+  Nobody learns of it: no outcome, nothing taken back, nothing parked.
   > Return an outcome, compensate, or let the failure leave the saga.
 CP706 warning Undos written by hand differ from the registered ones
   > Use undo= on the step, and await s.compensate().
 CP707 warning The saga returns normally while effects of a failed attempt stand
+  A handled failure keeps the registered undos; a normal return drops them, and the effects stay for ever.
   > await s.compensate() before the return, or let the failure leave the function.
 CP708 warning An undo can fail and is not tried again
   > retry= on the undo step.
@@ -357,22 +363,28 @@ CP710 warning An unknown outcome is treated as a failure
   The same effect is asked for again although the first may have happened.
   > Test why.unknown, undo first, or use retry= under the same key.
 CP711 info A repeated event with a new id changes the outcome
+  The engine drops repetitions of one id; a second event with the same content is a second event.
 CP712 warning A wait without an end
   > within=… on the wait, FOREVER if that is meant, or a deadline for the saga.
 CP713 warning A loop without bound or pause
+  The same operation is asked for with the same arguments, as fast as it answers.
   > A bound, or s.sleep between the rounds.
 CP714 warning A state, handler or case that is never reached
+  The checker has tried every end of every operation, and none leads here.
   > Remove it, or declare the failure that it handles.
 CP715 info An event that no state ahead takes
+  It would be refused, recorded as a no-op, or kept for nothing.
 CP716 error Two parallel branches wait for one event
   Which of them gets it would be left to chance.
   > Wait once and share the result, or use correlate=.
 CP717 info The outcome depends on which of two events comes first
+  They come from different topics, between which there is no order.
 CP718 warning A cancelled instance may not end
   > Bound what runs in except and finally.
 CP719 error A correlation value is unbound, or topics with one key differ in partitions
   > Bind the value before the wait; give co-keyed topics the same count.
 CP720 info The state grows in a loop
+  The whole state is written with every transition.
   The record limit is 900 kB.
   > Keep only what later rounds need.
 CP721 error An observed saga holds a local step with effects

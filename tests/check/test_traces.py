@@ -122,7 +122,8 @@ def sample(cls: Any, chance: random.Random) -> Any:
     if origin is Annotated:
         return sample(args[0], chance)
     if origin in (tuple, list, set, frozenset):
-        return origin(sample(args[0], chance) for _ in range(chance.randrange(3)))
+        several: Any = origin
+        return several([sample(args[0], chance) for _ in range(chance.randrange(3))])
     fields = {name: sample(field.annotation, chance) for name, field in cls.model_fields.items()}
     return cls(**fields)
 
