@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from contrapas.cli import exits, machines, records, screen, text, travel
+from contrapas.cli import exits, flying, machines, records, screen, text, travel
 from contrapas.cli.hint import hint
 from contrapas.cli.lanes import LogFile, open_file
 from contrapas.cli.mask import NONE, Masks
@@ -100,7 +100,11 @@ def _page(
         "",
     ]
     out += [f"  {line}" for line in path_lines(look, body, past, note, graph)]
-    rows = [*_waits(look, body, note, places, now, items), *_holds(look, body, note, graph, now)]
+    rows = [
+        *_waits(look, body, note, places, now, items),
+        *flying.rows(look, body, now),
+        *_holds(look, body, note, graph, now),
+    ]
     size = text.count(len(head.record.value or b""))
     rows.append(
         (
@@ -132,6 +136,9 @@ def _waits(
         tries = f"   attempt {records.attempts_of(pending, note.attempts)}" if pending.attempt > 1 else ""
         retry = f"   next try {screen.moment(look, pending.retry_at, now)}" if pending.retry_at else ""
         many = f"   {records.items_text(pending, items or {})}" if pending.kind == "map" else ""
+        if pending.kind in flying.MEETS:
+            yield "waits for", text.escape(f"{flying.waited_for(pending)}{limit}")
+            continue
         yield (
             "waits for",
             text.escape(f"{' | '.join(pending.types) or pending.name}{many}  {at}{limit}{tries}{retry}"),
