@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrapas.author.event import Command
 from contrapas.author.saga import SagaDef
+from contrapas.compiler import entity_calls
 from contrapas.compiler.refusals import Refusals
 from contrapas.machine.ir import Site
 
@@ -69,8 +70,10 @@ def cancel_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Foun
 
 
 def one_way(ops: Operations, node: ast.Call) -> None:
-    """`s.tell` sends a command; what else could travel one way is not known to this release."""
+    """`s.tell` sends a command, or calls an entity; what else could travel one way is not known to this release."""
     first = node.args[0] if node.args else None
+    if first is not None and entity_calls.is_call(ops, first):
+        return
     if first is None or not isinstance(ops.class_of(first, Command), type):
         shown = ast.unparse(first)[:60] if first is not None else ""
         ops.refusals.add(

@@ -106,6 +106,8 @@ def straight(
     value: Any = event.live if local else event.body
     if value is UNREAD:
         value = world.types.steps[pending.name].result.load(event.body)
+    elif not local and world.types.messages[event.type].returns:
+        value = value.value  # an entity's answer
     new = next_record(record, event)
     node = new.root
     node.pending = None
