@@ -90,6 +90,10 @@ def make_ready(work: Work, entry: UndoEntry, undo: Any) -> None:
     retry: Retry | None = None
     if isinstance(undo, Op):
         retry, entry.within_ms = undo.retry, undo.within_ms
+        if undo.until is not None:
+            raise DataError(
+                "CP850", f"until= of the undo of {entry.label}: nobody knows when it will run", fix="within="
+            )
         if undo.kind == "local":
             step = work.types.steps[undo.name]
             entry.kind, entry.name, entry.body = "local", undo.name, step.args.dump(undo.value)
