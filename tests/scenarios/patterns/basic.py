@@ -21,7 +21,7 @@ from tests.scenarios.patterns.desk import (
 from tests.scenarios.patterns.pattern import answer, pattern, traced
 
 
-@saga
+@saga(deadline="30d")
 async def sequence(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Goods are packed, then shipped, then invoiced."""
     await s.step(PackGoods(order=e.order))
@@ -47,7 +47,7 @@ async def wcp01_sequence(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def parallel_split(s: Saga, e: OrderPlaced) -> OrderClosed:
     """While the goods are packed and shipped, the invoice goes out; nobody waits for it here."""
     s.begin(SendInvoice(order=e.order), undo=None)
@@ -73,10 +73,10 @@ async def wcp02_parallel_split(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def synchronization(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Shipped once packing and the credit check are both through."""
-    await s.all(s.step(PackGoods(order=e.order)), s.step(CheckCredit(order=e.order)))
+    await s.all(s.step(PackGoods(order=e.order), undo=None), s.step(CheckCredit(order=e.order), undo=None))
     await s.step(ShipGoods(order=e.order))
     return OrderClosed(order=e.order)
 
@@ -98,7 +98,7 @@ async def wcp03_synchronization(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def exclusive_choice(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Large orders go through the credit check, small ones are invoiced at once."""
     if e.cents > 500_00:
@@ -130,7 +130,7 @@ async def wcp04_exclusive_choice(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def simple_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Wrapped or just packed, one of the two: it is shipped the same way."""
     if e.gift:

@@ -26,14 +26,14 @@ from tests.scenarios.patterns.desk import (
 from tests.scenarios.patterns.pattern import answer, pattern, traced
 
 
-@saga
+@saga(deadline="30d")
 async def multi_choice(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Whatever an order needs, all of it at the same time: wrapping, a credit check, both or neither."""
     if e.gift:
         s.begin(WrapGift(order=e.order), undo=None)
     if e.cents > 500_00:
         s.begin(CheckCredit(order=e.order), undo=None)
-    await s.step(PackGoods(order=e.order))
+    await s.step(PackGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 
@@ -63,7 +63,7 @@ async def wcp06_multi_choice(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def structured_synchronizing_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Shipped when everything that was chosen has been done: one task, or two."""
     chosen = [s.begin(PackGoods(order=e.order), undo=None)]
@@ -72,7 +72,7 @@ async def structured_synchronizing_merge(s: Saga, e: OrderPlaced) -> OrderClosed
         await task
     if wrapped is not None:
         await wrapped
-    await s.step(ShipGoods(order=e.order))
+    await s.step(ShipGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 
@@ -148,7 +148,7 @@ async def wcp08_multi_merge(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def structured_discriminator(s: Saga, e: OrderPlaced) -> OrderClosed:
     """The first quote is taken and goods are shipped; the other one still comes, and moves nothing."""
     asked = [s.step(AskQuote(order=e.order, carrier=c), undo=None) for c in ("bear", "wolf")]
@@ -184,12 +184,12 @@ class WheelsCame(Event, topic="desk.parts", key="order"):
     order: str = "o-1"
 
 
-@saga
+@saga(deadline="30d")
 async def generalised_and_join(s: Saga, e: OrderPlaced) -> OrderClosed:
     """A bicycle is put together from a frame and wheels; what arrives ahead of its counterpart is kept."""
     for _ in range(2):
         await s.all(s.wait(FrameCame), s.wait(WheelsCame))
-        await s.step(PackGoods(order=e.order))
+        await s.step(PackGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 
@@ -220,19 +220,19 @@ async def wcp33_generalised_and_join(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def local_synchronizing_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Whether there is a second thread to wait for is known from a local value, set where the threads part."""
     ready: list[Pending[Packed | Wrapped]] = [s.begin(PackGoods(order=e.order), undo=None)]
     try:
-        await s.step(CheckCredit(order=e.order))
+        await s.step(CheckCredit(order=e.order), undo=None)
         if e.gift:
             ready.append(s.begin(WrapGift(order=e.order), undo=None))
     except StepFailed:
         pass  # no credit: no paper either
     for one in ready:
         await one
-    await s.step(ShipGoods(order=e.order))
+    await s.step(ShipGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 
@@ -272,7 +272,7 @@ async def wcp37_local_synchronizing_merge(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def general_synchronizing_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
     """An inspection may send a part back, as often as it likes: shipped when no thread can arrive any more."""
     open_: list[Pending[Inspected]] = [s.begin(Inspect(order=e.order, item=i), undo=None) for i in e.items]
@@ -306,7 +306,7 @@ async def wcp38_general_synchronizing_merge(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def thread_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Two identical threads of one branch, two packers at work, become one: a single invoice."""
     packers = [s.begin(PackGoods(order=e.order, item=i), undo=None) for i in e.items]
@@ -314,7 +314,7 @@ async def thread_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
         done = await s.next(*packers)
         packers.remove(done)
         await done
-    await s.step(SendInvoice(order=e.order))
+    await s.step(SendInvoice(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 

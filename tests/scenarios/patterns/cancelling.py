@@ -24,7 +24,7 @@ from tests.scenarios.patterns.desk import (
 from tests.scenarios.patterns.pattern import answer, pattern, traced
 
 
-@saga
+@saga(deadline="30d")
 async def cancel_task(s: Saga, e: OrderPlaced) -> OrderClosed:
     """The customer withdraws while the goods are being packed: what may have been packed is unpacked."""
     packing = s.begin(PackGoods(order=e.order), undo=UnpackGoods(order=e.order))
@@ -32,7 +32,7 @@ async def cancel_task(s: Saga, e: OrderPlaced) -> OrderClosed:
     if await s.next(packing, withdrawn) == withdrawn:
         packing.cancel()
         return OrderClosed(order=e.order, word="withdrawn")
-    await s.step(ShipGoods(order=e.order))
+    await s.step(ShipGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order, word="shipped")
 
 
@@ -52,7 +52,7 @@ async def wcp19_cancel_task(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def cancel_case(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Whoever may do so cancels the order wherever it stands: what was done is taken back."""
     await s.step(PackGoods(order=e.order), undo=UnpackGoods(order=e.order))
@@ -104,7 +104,7 @@ async def parcel(s: Saga, order: str) -> None:
     await s.all(s.step(WrapGift(order=order), undo=None), s.step(Inspect(order=order), undo=None))
 
 
-@saga
+@saga(deadline="30d")
 async def cancel_region(s: Saga, e: OrderPlaced) -> OrderClosed:
     """The customer wants nothing but the invoice: everything about the parcel is called off, the invoice goes on."""
     invoice = s.begin(SendInvoice(order=e.order), undo=None)
@@ -137,7 +137,7 @@ async def wcp25_cancel_region(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def cancel_instances(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Every item is inspected, unless the customer withdraws: then no inspection counts any more."""
     try:
@@ -188,7 +188,7 @@ async def wcp26_cancel_multiple_instance_activity(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def complete_instances(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Every item is inspected, until the foreman says enough: what has been found counts, the rest is called off."""
     inspections = [s.begin(Inspect(order=e.order, item=i), undo=None) for i in e.items]

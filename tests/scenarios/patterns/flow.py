@@ -24,7 +24,7 @@ from tests.scenarios.patterns.desk import (
 from tests.scenarios.patterns.pattern import answer, pattern, traced
 
 
-@saga
+@saga(deadline="30d")
 async def arbitrary_cycles(s: Saga, e: OrderPlaced) -> OrderClosed:
     """A loop with two ways in and two ways out: gifts enter at the wrapping, all else at the packing; a bad inspection
     leads back to the one or the other, too many of them out."""
@@ -32,13 +32,13 @@ async def arbitrary_cycles(s: Saga, e: OrderPlaced) -> OrderClosed:
     while True:
         match at:
             case "pack":
-                await s.step(PackGoods(order=e.order))
+                await s.step(PackGoods(order=e.order), undo=None)
                 at = "wrap" if e.gift else "inspect"
             case "wrap":
-                await s.step(WrapGift(order=e.order))
+                await s.step(WrapGift(order=e.order), undo=None)
                 at = "inspect"
             case "inspect":
-                seen = await s.step(Inspect(order=e.order))
+                seen = await s.step(Inspect(order=e.order), undo=None)
                 bad += not seen.fine
                 at = "ship" if seen.fine else "wrap" if bad == 1 else "pack"
                 if bad > 2:
@@ -76,7 +76,7 @@ async def wcp10_arbitrary_cycles(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def implicit_termination(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Nobody says when it is over: it is when nothing is left to do, the invoice and the parcel in whatever order."""
     s.begin(SendInvoice(order=e.order), undo=None)
@@ -100,11 +100,11 @@ async def wcp11_implicit_termination(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def structured_loop(s: Saga, e: OrderPlaced) -> OrderClosed:
     """While there are items: pack one. Then until it is fine, but three times at most: inspect."""
     for item in e.items:
-        await s.step(PackGoods(order=e.order, item=item))
+        await s.step(PackGoods(order=e.order, item=item), undo=None)
     rounds = 0
     while rounds < 3:
         rounds += 1
@@ -137,9 +137,9 @@ async def boxes(s: Saga, order: str, items: list[str]) -> int:
     if len(items) > 1:
         half = len(items) // 2
         inner = await boxes(s, order, items[:half]) + await boxes(s, order, items[half:])
-        await s.step(PackGoods(order=order), label="around both")
+        await s.step(PackGoods(order=order), undo=None, within="7d", label="around both")
         return inner + 1
-    await s.step(PackGoods(order=order, item=items[-1]))
+    await s.step(PackGoods(order=order, item=items[-1]), undo=None, within="7d")
     return 1
 
 

@@ -43,7 +43,7 @@ async def handle_item(s: Saga, e: ItemOrdered) -> ItemSeen:
     return ItemSeen(item=e.item)
 
 
-@saga
+@saga(deadline="30d")
 async def instances_without_synchronization(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Each item goes its own way; nobody waits for any of them."""
     for item in e.items:
@@ -78,7 +78,7 @@ async def wcp12_multiple_instances_without_synchronization(sagas: Sagas) -> None
     )
 
 
-@saga
+@saga(deadline="30d")
 async def instances_known_when_written(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Three inspectors look at every order, no more and no less."""
     seen = await s.all(
@@ -129,7 +129,7 @@ async def wcp14_multiple_instances_with_a_priori_run_time_knowledge(sagas: Sagas
     )
 
 
-@saga
+@saga(deadline="30d")
 async def instances_not_known_before(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Items are added while others are being packed; shipped when no more come and all are packed."""
     packing = [s.begin(PackGoods(order=e.order, item=i), undo=None) for i in e.items]
@@ -137,7 +137,7 @@ async def instances_not_known_before(s: Saga, e: OrderPlaced) -> OrderClosed:
         packing.append(s.begin(PackGoods(order=e.order, item=more.item), undo=None))
     for one in packing:
         await one
-    await s.step(ShipGoods(order=e.order))
+    await s.step(ShipGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order, word=str(len(packing)))
 
 
@@ -171,7 +171,7 @@ async def wcp15_multiple_instances_without_a_priori_run_time_knowledge(sagas: Sa
     )
 
 
-@saga
+@saga(deadline="30d")
 async def static_partial_join(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Of all inspections of an order two decide; the others are made to the end, for the files."""
     made = [s.step(Inspect(order=e.order, item=i)) for i in e.items]
@@ -199,7 +199,7 @@ async def wcp34_static_partial_join_for_multiple_instances(sagas: Sagas) -> None
     )
 
 
-@saga
+@saga(deadline="30d")
 async def cancelling_partial_join_of_instances(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Of all inspections of an order two decide; the others are called off."""
     await s.some(2, *[s.step(Inspect(order=e.order, item=i)) for i in e.items])
@@ -226,7 +226,7 @@ async def wcp35_cancelling_partial_join_for_multiple_instances(sagas: Sagas) -> 
     )
 
 
-@saga
+@saga(deadline="30d")
 async def dynamic_partial_join(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Carriers are asked, more of them when one says no, until there are two quotes; how many were needed shows then."""
     others = ["hare", "lynx"]

@@ -30,7 +30,7 @@ class ButtonPressed(Event, topic="desk.alarms", key="order"):
     order: str = "o-1"
 
 
-@saga
+@saga(deadline="30d")
 async def blocking_discriminator(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Of two alarms the first one sends somebody to look. A second smoke waits until the heat of this round has come."""
     for _ in range(2):
@@ -69,7 +69,7 @@ async def wcp28_blocking_discriminator(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def cancelling_discriminator(s: Saga, e: OrderPlaced) -> OrderClosed:
     """The first carrier to answer gets the parcel; the others need not answer any more."""
     quote = await s.first(
@@ -104,7 +104,7 @@ async def wcp29_cancelling_discriminator(sagas: Sagas) -> None:
 CARRIERS = ("bear", "wolf", "hare")
 
 
-@saga
+@saga(deadline="30d")
 async def structured_partial_join(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Two quotes of three are enough to choose the cheaper; the third one comes and moves nothing."""
     asked = [s.step(AskQuote(order=e.order, carrier=c), undo=None) for c in CARRIERS]
@@ -135,7 +135,7 @@ async def wcp30_structured_partial_join(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def blocking_partial_join(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Two alarms of three send somebody to look, once a round; the round is over when the third one has come too."""
     for _ in range(2):
@@ -149,7 +149,7 @@ async def blocking_partial_join(s: Saga, e: OrderPlaced) -> OrderClosed:
             alarms.remove(alarm)
             await alarm
             if count == 1:
-                await s.step(Inspect(order=e.order))
+                await s.step(Inspect(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 
@@ -184,7 +184,7 @@ async def wcp31_blocking_partial_join(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def cancelling_partial_join(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Two quotes of three are enough; a refusal is none, and whoever is late is not asked any more."""
     asked = [s.step(AskQuote(order=e.order, carrier=c), undo=None) for c in CARRIERS]

@@ -25,7 +25,7 @@ from tests.scenarios.patterns.desk import (
 from tests.scenarios.patterns.pattern import answer, pattern, traced
 
 
-@saga
+@saga(deadline="30d")
 async def deferred_choice(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Confirmed or withdrawn by the customer, or let go of after a week: what comes first decides."""
     match await s.wait(Confirmed, Withdrawn, within="7d"):
@@ -73,7 +73,7 @@ class Picked(Event, topic="desk.packers", key="order"):
     task: str
 
 
-@saga
+@saga(deadline="30d")
 async def interleaved_parallel_routing(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Inspect, wrap, pack: in any order that people choose, one at a time, but packing after inspecting."""
     left, done = {"inspect", "wrap", "pack"}, list[str]()
@@ -85,11 +85,11 @@ async def interleaved_parallel_routing(s: Saga, e: OrderPlaced) -> OrderClosed:
         done.append(task)
         match task:
             case "inspect":
-                await s.step(Inspect(order=e.order))
+                await s.step(Inspect(order=e.order), undo=None)
             case "wrap":
-                await s.step(WrapGift(order=e.order))
+                await s.step(WrapGift(order=e.order), undo=None)
             case _:
-                await s.step(PackGoods(order=e.order))
+                await s.step(PackGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order, word=" ".join(done))
 
 
@@ -128,7 +128,7 @@ class NewAddress(Event, topic="desk.customers", key="order", transient=True):
     street: str
 
 
-@saga
+@saga(deadline="30d")
 async def milestone(s: Saga, e: OrderPlaced) -> OrderClosed:
     """The address may be changed as often as the customer likes, until the parcel is packed."""
     street = "at home"
@@ -137,7 +137,7 @@ async def milestone(s: Saga, e: OrderPlaced) -> OrderClosed:
         street = (await changes).street
         changes = s.begin(s.wait(NewAddress))
     changes.cancel()
-    await s.step(ShipGoods(order=e.order))
+    await s.step(ShipGoods(order=e.order), undo=None)
     return OrderClosed(order=e.order, word=street)
 
 
@@ -196,7 +196,7 @@ async def dock(s: Saga, first: DockOpened | TakeDock) -> DockClosed:
     while not isinstance(asked, Timeout):
         if isinstance(asked, TakeDock):
             s.reply(asked, DockGiven(dock=s.key))
-            s.reply(await s.wait(LeaveDock), DockFree(dock=s.key))
+            s.reply(await s.wait(LeaveDock), DockFree(dock=s.key))  # allow CP712: who has it gives it back
         asked = await s.wait(TakeDock, within="1h")
     return DockClosed(dock=s.key)
 
@@ -255,7 +255,7 @@ async def wcp39_critical_section(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def interleaved_routing(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Credit check, inspection and wrapping: each once, one at a time, in the order in which somebody is free for it."""
     left = {"credit", "inspect", "wrap"}
@@ -266,11 +266,11 @@ async def interleaved_routing(s: Saga, e: OrderPlaced) -> OrderClosed:
         left.remove(task)
         match task:
             case "credit":
-                await s.step(CheckCredit(order=e.order))
+                await s.step(CheckCredit(order=e.order), undo=None)
             case "inspect":
-                await s.step(Inspect(order=e.order))
+                await s.step(Inspect(order=e.order), undo=None)
             case _:
-                await s.step(WrapGift(order=e.order))
+                await s.step(WrapGift(order=e.order), undo=None)
     return OrderClosed(order=e.order)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from contrapas.author.saga import SagaDef
+from contrapas.check.story import render
 from contrapas.testing import Sagas
+from tests.check.compiled import check
 from tests.scenarios.patterns.pattern import PATTERNS, Pattern
 
 HERE = Path(__file__).parent
@@ -71,6 +75,25 @@ def test_the_table_of_the_page_is_what_the_code_says(request: pytest.FixtureRequ
     if request.config.getoption("--rewrite"):
         page.write_text(made)
     assert page.read_text() == made, "README.md differs: pytest --rewrite, then read the diff"
+
+
+def test_the_checker_finds_nothing_wrong_with_any_of_them() -> None:
+    found = [saga for saga in sagas_of() if begins(saga)]
+    assert len(found) >= 43
+    report = check(*found)
+    wrong = [f for f in report.findings if f.severity in ("error", "warning")]
+    assert not wrong, "\n".join(render(f) for f in wrong)
+
+
+def sagas_of() -> list[SagaDef[..., Any]]:
+    """Every saga that is defined in the files of the patterns."""
+    modules = [importlib.import_module(f"tests.scenarios.patterns.{file}") for file in FILES]
+    return [v for m in modules for v in vars(m).values() if isinstance(v, SagaDef) and v.module == m.__name__]
+
+
+def begins(saga: SagaDef[..., Any]) -> bool:
+    """Whether an event begins it; others are called by sagas."""
+    return list(inspect.signature(saga.fn).parameters)[1:] in (["e"], ["first"])
 
 
 HEAD: Final = "| WCP | pattern | how it is said | where |\n|---|---|---|---|"

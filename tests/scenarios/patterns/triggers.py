@@ -22,7 +22,7 @@ class CourierRings(Event, topic="desk.door", key="order", transient=True):
     order: str = "o-1"
 
 
-@saga
+@saga(deadline="30d")
 async def transient_trigger(s: Saga, e: OrderPlaced) -> OrderClosed:
     """The courier takes the parcel along if it stands ready when he rings."""
     await s.step(PackGoods(order=e.order))
@@ -55,7 +55,7 @@ async def wcp23_transient_trigger(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def persistent_trigger(s: Saga, e: OrderPlaced) -> OrderClosed:
     """A confirmation counts whenever it comes, before the goods are packed or after."""
     await s.step(PackGoods(order=e.order))
