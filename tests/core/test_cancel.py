@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from contrapas.errors import Cancelled
+from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import Machine
 from tests.core import shop
 from tests.core.lines import Await, Env, machine
@@ -118,6 +118,20 @@ def test_a_kill_runs_no_user_code_and_unwinds_at_once() -> None:
     assert stage.labels() == ["undo(ChargeCard)"] and not stage.calls
     stage.reply(CardRefunded(order_id=K))
     assert (stage.status, stage.record.error) == ("compensated", "killed")
+
+
+def test_behind_the_point_of_no_return_a_kill_is_refused_until_it_is_parked() -> None:
+    """What stands must go forward; only what has stopped for good may be given up."""
+    saga = order(
+        Await(label="price", kind="local", op=lambda e, s: (s.point_of_no_return(), shop.price(K))[1]),
+    )
+    stage = Stage(saga)
+    stage.start()
+    assert stage.operate("kill").reason.endswith("is past its point of no return")
+    stage.fails(StepFailed("no price"))
+    assert stage.status == "parked"
+    stage.operate("kill")
+    assert stage.status == "failed"
 
 
 def test_a_kill_in_a_join_unwinds_its_branches() -> None:

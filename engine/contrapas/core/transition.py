@@ -365,7 +365,7 @@ def _refusal(record: InstanceRecord, verb: str) -> str:
         return "" if record.parked is None else f"{record.instance} is parked"
     if record.ended_at is not None:
         return f"{record.instance} already ended: {record.status}"
-    if verb == "cancel" and record.pivoted:
+    if record.pivoted and (verb == "cancel" or (verb == "kill" and record.parked is None)):
         return f"{record.instance} is past its point of no return"
     if verb == "pause" and record.paused:
         return f"{record.instance} is paused already"

@@ -105,10 +105,6 @@ class Model:
             yield from self._limits(config, at)
         if not (config.pivoted or config.cancelled):
             yield from self._cancel(config, at)
-        elif config.pivoted and self.late:  # nothing is undone any more, but an operator may end it
-            site = self.site(at)
-            killed = Config(pivoted=True, cancelled=True, unwinding=Unwind(0, "end"))
-            yield Move("kill", at.machine, site.label, "kill", killed, site.line, failure=True)
         if self.late and config.late:
             yield from _late(config)
 
