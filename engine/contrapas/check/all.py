@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from contrapas.check import failures, flow, loops, properties, reach, replies, undos
+from contrapas.check import branches, failures, flow, loops, properties, reach, replies, undos
 from contrapas.check.finding import Finding
 from contrapas.check.study import Property, Study
 
@@ -50,6 +50,7 @@ def limits(study: Study, limit: int) -> Iterator[Finding]:
             "call parts of it as sagas of their own, or run fewer branches beside each other",
             machine.line,
         )
+    yield from branches.as_one_step(study)
     for (name, label), site in model.unknown.items():
         yield study.find(
             "CP790",

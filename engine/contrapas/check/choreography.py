@@ -333,7 +333,7 @@ def _taken(study: Study) -> Iterator[Any]:
 
 def _started(study: Study) -> tuple[Any, ...]:
     program = study.program()
-    hint = program.hints.get(program.params[0]) if program.params else None
+    hint = program.hints.get(program.params[0]) if program.params and not study.called else None
     return tuple(m for m in _members(hint) if isinstance(m, type))
 
 
@@ -341,7 +341,8 @@ def _given(study: Study) -> Iterator[Any]:
     """Event classes that a saga publishes."""
     if study.mode == "observe":
         return
-    yield from (m for m in _members(study.program().hints.get("return")) if isinstance(m, type))
+    if not study.called:
+        yield from (m for m in _members(study.program().hints.get("return")) if isinstance(m, type))
     for machine in study.machines():
         walker = study.walkers[machine]
         yield from walker.native.emits

@@ -86,13 +86,19 @@ class Exploration:
 
 
 def explore(
-    name: str, walkers: Mapping[str, Walker], *, limit: int = LIMIT, asserted: bool = True
+    name: str,
+    walkers: Mapping[str, Walker],
+    *,
+    limit: int = LIMIT,
+    asserted: bool = True,
+    first: Config | None = None,
 ) -> Exploration:
     """Look at every configuration of saga `name`; called sagas in `walkers` are entered.
 
     asserted: with the rules that hold of every saga (`check.invariants`); BugError CP900 when one does not.
+    first: what holds already when it starts.
     """
-    found = Exploration(Model(name, walkers))
+    found = Exploration(Model(name, walkers, first=first))
     model, parents, moves = found.model, found.parents, found.moves
     queue: deque[Config] = deque()
     wrong: list[tuple[Config | None, Move]] = []

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from contrapas.check.all import PROPERTIES, limits
+from contrapas.check.branches import alone
 from contrapas.check.choreography import choreography
 from contrapas.check.explore import LIMIT, explore
 from contrapas.check.finding import Finding, settle, unique
 from contrapas.check.lint import lint
 from contrapas.check.study import Study
+from contrapas.draw.config import Config
 from contrapas.draw.edges import graph_of, program_of
 from contrapas.draw.segment import Walker
 from contrapas.draw.text import counted, numbers
@@ -75,7 +77,10 @@ class Report:
 
 
 def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit: int = LIMIT) -> Report:
-    """Explore the sagas that the app runs; those that are only called are explored where they are called."""
+    """Explore the sagas that the app runs; those that are only called are explored where they are called.
+
+    Those that are called only as branches beside others are explored by themselves.
+    """
     walkers = {name: Walker(program_of(m)) for name, m in machines.items() if m.entity is None}
     modes = {
         str(use.saga.name): str(use.mode) for use in definition.sagas if not getattr(use.saga, "retired", "")
@@ -85,14 +90,23 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
     found: list[Finding] = []
     sizes: dict[str, int] = {}
     studies: list[Study] = []
+    every: list[Study] = []
     for name, mode in modes.items():
         explored = explore(name, walkers, limit=limit)
         study = Study(machines[name], walkers, explored, "orchestrate" if mode == "handler" else mode)
+        every.append(study)
         if mode != "handler":
             studies.append(study)
         found += [one for ask in PROPERTIES for one in ask(study)]
         found += limits(study, limit)
         sizes[name] = len(explored.parents)
+    def by_itself(name: str, mode: str, first: Config) -> Study:
+        explored = explore(name, walkers, limit=limit, first=first)
+        return Study(machines[name], walkers, explored, mode, called=True)
+
+    for study, said in list(alone(every, by_itself, PROPERTIES, lambda one: limits(one, limit))):
+        studies.append(study)
+        found += said
     found += choreography(tuple(definition.services), studies, getattr(definition, "externals", ()))
     for name, walker in walkers.items():
         found += lint(walker.program, name)

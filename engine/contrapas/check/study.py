@@ -26,6 +26,8 @@ class Study:
     mode: str = "orchestrate"
     places: dict[tuple[str, int], list[Config]] = field(default_factory=dict[tuple[str, int], list[Config]])
     """(machine, site index) -> configurations that stand there, in the order in which they were found."""
+    called: bool = False
+    """A called saga that is explored by itself: it has no start events and no outcomes."""
 
     def __post_init__(self) -> None:
         for config in self.explored.parents:

@@ -59,9 +59,13 @@ def class_name(exc: Value) -> str:
 class Model:
     """Moves of one saga; called sagas in `walkers` are entered, others are one operation."""
 
-    def __init__(self, name: str, walkers: Mapping[str, Walker], *, late: bool = True) -> None:
+    def __init__(
+        self, name: str, walkers: Mapping[str, Walker], *, late: bool = True, first: Config | None = None
+    ) -> None:
         self.name = name
         self.walkers = walkers
+        self.first = first or Config()
+        """What holds already when the saga starts: of a called saga that is explored by itself."""
         self.late = late
         """With late replies, kills and caught failures: what no arrow of a picture shows."""
         self.unknown: dict[tuple[str, str], Site] = {}
@@ -82,7 +86,7 @@ class Model:
         walker = self.walkers[self.name]
         for env in self._starts(self.name):
             for stop in walker.begin(env):
-                for way in self._settle(Config(), self.name, (), stop):
+                for way in self._settle(self.first, self.name, (), stop):
                     yield Move(
                         "start", self.name, "START", "", way.config, 0, way.line, "", False, (),
                         way.pivot, False, way.bug, way.facts,

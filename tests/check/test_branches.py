@@ -1,0 +1,83 @@
+"""A called saga that runs as a branch: said to be one step there, and explored by itself, once."""
+
+from __future__ import annotations
+
+from contrapas import Saga, saga, step
+from tests.check.compiled import check
+from tests.check.wrong import Answered, Asked, Booked, BookSeat, UnbookSeat
+
+
+@step(undo=None)
+async def look(id: str) -> int:
+    return 1
+
+
+@saga
+async def waits_inside(s: Saga, id: str) -> int:
+    await s.wait(Booked)
+    return await look(id)
+
+
+@saga
+async def books_inside(s: Saga, id: str) -> int:
+    await s.step(BookSeat(id=id), within="1m")
+    return await look(id)
+
+
+@saga
+async def deep_inside(s: Saga, id: str) -> int:
+    return sum(await s.all(waits_inside(s, id), look(id)))
+
+
+@saga
+async def joins(s: Saga, e: Asked) -> Answered:
+    await s.all(books_inside(s, e.id), s.step(BookSeat(id=e.id), within="1m", undo=UnbookSeat(id=e.id)))
+    return Answered(id=e.id)
+
+
+@saga
+async def begins(s: Saga, e: Asked) -> Answered:
+    job = s.begin(waits_inside(s, e.id))
+    await look(e.id)
+    await job
+    return Answered(id=e.id)
+
+
+@saga(deadline="1h")
+async def ends_in_time(s: Saga, e: Asked) -> Answered:
+    await s.first(deep_inside(s, e.id), look(e.id))
+    return Answered(id=e.id)
+
+
+@saga
+async def calls(s: Saga, e: Asked) -> Answered:
+    await waits_inside(s, e.id)
+    return Answered(id=e.id)
+
+
+def said(*sagas: object) -> list[tuple[str, str, str]]:
+    return [(f.code, f.saga, f.severity) for f in check(*sagas).findings]
+
+
+def test_a_branch_that_calls_a_saga_is_said_to_be_one_step_and_its_inside_is_explored() -> None:
+    assert said(joins) == [
+        ("CP703", "books_inside", "warning"),
+        ("CP790", "joins", "information"),
+    ]
+
+
+def test_what_a_begun_saga_waits_for_without_end_is_found_once_however_many_begin_it() -> None:
+    findings = check(begins).findings
+    assert [(f.code, f.saga) for f in findings] == [("CP712", "waits_inside"), ("CP790", "begins")]
+    assert "waits_inside runs as a branch of" in findings[1].text
+
+
+def test_a_deadline_of_every_caller_covers_the_branch_at_any_depth() -> None:
+    found = said(ends_in_time)
+    assert ("CP790", "deep_inside", "information") in found
+    assert [code for code, _, _ in found] == ["CP790", "CP790"]
+
+
+def test_a_saga_that_is_called_in_line_as_well_is_explored_where_it_is_called() -> None:
+    found = check(begins, calls).findings
+    assert [(f.code, f.saga) for f in found if f.code == "CP712"] == [("CP712", "calls")]
