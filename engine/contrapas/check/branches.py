@@ -15,9 +15,7 @@ from contrapas.draw.config import Config
 from contrapas.draw.native import type_name
 from contrapas.machine.ir import Site
 
-_OF_A_ROOT: frozenset[Property] = frozenset(
-    {failures.nothing, reach.untaken, replies.replies, loops.repeats}
-)
+_OF_A_ROOT: frozenset[Property] = frozenset({failures.nothing, reach.untaken, replies.replies, loops.repeats})
 """Properties of what starts a saga and of its outcomes: a called saga has neither."""
 
 
@@ -65,7 +63,9 @@ def alone(
         calls: dict[str, list[tuple[Study, bool]]] = {}
         for study in level:
             for machine, top, site in branches(study):
-                calls.setdefault(type_name(site.target), []).append((study, _limited(study, machine, top, site)))
+                calls.setdefault(type_name(site.target), []).append(
+                    (study, _limited(study, machine, top, site))
+                )
         for name, callers in calls.items():
             if name in seen:
                 continue

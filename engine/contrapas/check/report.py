@@ -100,6 +100,7 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
         found += [one for ask in PROPERTIES for one in ask(study)]
         found += limits(study, limit)
         sizes[name] = len(explored.parents)
+
     def by_itself(name: str, mode: str, first: Config) -> Study:
         explored = explore(name, walkers, limit=limit, first=first)
         return Study(machines[name], walkers, explored, mode, called=True)
