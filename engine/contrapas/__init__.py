@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contrapas.author.sensitive import Sensitive
     from contrapas.author.service import Delivery, Depends, Service
     from contrapas.author.step import step
+    from contrapas.author.telling import Telling
     from contrapas.author.timeout import Failed, Timeout
     from contrapas.errors import Cancelled, StepFailed
 
@@ -44,6 +45,7 @@ __all__ = [
     "Sensitive",
     "Service",
     "StepFailed",
+    "Telling",
     "Timeout",
     "handler",
     "query",
@@ -68,6 +70,7 @@ _HOME = {
     "Sensitive": "contrapas.author.sensitive",
     "Service": "contrapas.author.service",
     "StepFailed": "contrapas.errors",
+    "Telling": "contrapas.author.telling",
     "Timeout": "contrapas.author.timeout",
     "handler": "contrapas.author.entity",
     "query": "contrapas.author.entity",

@@ -7,6 +7,7 @@ from contrapas.author.entity import Entity, handler
 from contrapas.author.event import Event
 from contrapas.author.saga import Saga, saga
 from contrapas.author.step import step
+from contrapas.author.telling import Telling
 
 SENT: list[str] = []
 
@@ -47,11 +48,21 @@ async def refund(s: Saga, e: Requested) -> Refunded:
 class Batch(Entity, key="id"):
     waiting: list[str] = []
     flushed: int = 0
+    timer: Telling | None = None
 
     @handler
     async def put(self, s: Saga, what: str) -> int:
         self.waiting.append(what)
         s.tell(Batch.at(self.key).flush(), after="10s")
+        return len(self.waiting)
+
+    @handler
+    async def put_last(self, s: Saga, what: str) -> int:
+        """What comes meanwhile puts the timer off."""
+        self.waiting.append(what)
+        if self.timer is not None:
+            s.untell(self.timer)
+        self.timer = s.tell(Batch.at(self.key).flush(), after="10s")
         return len(self.waiting)
 
     @handler

@@ -246,7 +246,21 @@ async def test_an_entity_calls_itself_later_by_a_timer_of_its_record() -> None:
         await rig.worker()
         assert fields(rig, "Batch/a")["flushed"] == 0
         await rig.turn(10_000, 2)
-        await rig.until(lambda: fields(rig, "Batch/a") == {"waiting": [], "flushed": 2})
+        await rig.until(lambda: fields(rig, "Batch/a") == {"waiting": [], "flushed": 2, "timer": None})
+
+
+async def test_an_entity_puts_its_timer_off_and_nothing_of_the_first_one_is_left() -> None:
+    definition = linked.app.definition()
+    async with rig_of(definition, build(definition), partitions=2) as rig:
+        await rig.worker()
+        client = rig.client()
+        for number in range(3):
+            assert value(await asked(rig, client, linked.Batch, "put_last", f"x{number}")) == number + 1
+            await rig.kill()
+            await rig.worker()
+            await rig.turn(8_000, 1)
+            assert fields(rig, "Batch/a")["flushed"] == 0
+        await rig.until(lambda: fields(rig, "Batch/a")["flushed"] == 3)
 
 
 def test_an_entity_that_is_called_and_not_served_is_refused() -> None:

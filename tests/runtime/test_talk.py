@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from contrapas import Command, Event, Saga, StepFailed, Timeout, saga
+from contrapas import Command, Event, Saga, StepFailed, Telling, Timeout, saga
+from contrapas.author.saga import Activation
 from contrapas.core.envelope_avro import decode
 from contrapas.errors import CompileError, DataError
 from contrapas.runtime.build import build
@@ -88,6 +90,21 @@ async def telling(s: Saga, began: Began) -> Over:
     s.tell(Clean(id=s.key), after="10m")
     s.tell(Clean(id="late"), after="10h")
     await s.wait(Go, within="1h")
+    return Over(id=s.key, text="told")
+
+
+@saga
+async def recalling(s: Saga, began: Began) -> Over:
+    first = s.tell(Clean(id="first"), after="10m")
+    again = [s.tell(Clean(id=f"more{n}"), after="10m") for n in range(3)]
+    s.untell(again.pop(0))
+    again.append(s.tell(Clean(id="last"), after="10m"))
+    await s.wait(Go, within="1h")
+    s.untell(first)
+    s.untell(again[0])
+    await s.wait(Answer, within="1h")
+    s.untell(again[1])  # it has left
+    await s.sleep("1h")
     return Over(id=s.key, text="told")
 
 
@@ -191,6 +208,46 @@ async def test_a_one_way_command_leaves_now_or_later_and_never_after_the_end() -
         assert rig.status("telling/k") == "done"
         await rig.turn(60_000, 700)
         assert len(types(rig, "f.commands")) == 2
+
+
+@pytest.mark.parametrize("crash", [False, True])
+async def test_a_message_that_was_to_leave_later_is_taken_back_while_it_is_not_sent(crash: bool) -> None:
+    what = app(recalling)
+    async with rig_of(what, build(what)) as rig:
+
+        async def dies() -> None:
+            if crash:
+                await rig.kill()
+                await rig.worker()
+
+        await rig.worker()
+        await sent(rig, Began(id="k"))
+        await dies()
+        record = decode([r for r in rig.records() if r.key == b"recalling/k"][-1].value)
+        assert record.talk is not None
+        assert [json.loads(t.body)["id"] for t in record.talk.tells] == ["first", "more1", "more2", "last"]
+        assert len({t.id for t in record.talk.tells}) == 4
+        await sent(rig, Go(id="k"))
+        await dies()
+        await rig.turn(10_000, 70)
+        left = {
+            dict(r.headers)["ce_id"]: json.loads(r.value or b"{}")["id"] for r in rig.records("f.commands")
+        }
+        assert sorted(left.values()) == ["last", "more2"]
+        await dies()
+        await sent(rig, Answer(id="k", n=1))
+        await dies()
+        await rig.turn(10_000, 20)
+        assert {dict(r.headers)["ce_id"] for r in rig.records("f.commands")} == set(left)
+        assert rig.status("recalling/k") == "waiting"
+
+
+def test_a_handle_of_another_instance_takes_nothing_back() -> None:
+    s = Saga(Activation("k", "recalling/k"))
+    with pytest.raises(RuntimeError, match="another instance"):
+        s.untell(Telling("recalling/other@3#t0"))
+    with pytest.raises(TypeError, match="untell"):
+        s.untell("recalling/k@3#t0")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

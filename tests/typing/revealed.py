@@ -21,6 +21,7 @@ from contrapas import (
     Sensitive,
     Service,
     StepFailed,
+    Telling,
     Timeout,
     handler,
     query,
@@ -271,7 +272,10 @@ async def talks(s: Saga, first: CartOpened | AddItem) -> None:
     assert_type(await s.cancel(cart, "1", reason="no more"), str | None)
     s.show(CartView(items=1))
     s.note("one line")
-    s.tell(RefundCard(order_id="1", charge_id="2"), after="10m")
+    told = s.tell(RefundCard(order_id="1", charge_id="2"), after="10m")
+    assert_type(told, Telling)
+    s.untell(told)
+    assert_type(s.tell(RefundCard(order_id="1", charge_id="2")), None)
     await s.step(RefundCard(order_id="1", charge_id="2"), undo=None, undo_failed=True)
 
 

@@ -7,7 +7,8 @@ made from its signature, that travels on the namespace's own lane. `Chat.at("s-4
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import update_wrapper
@@ -78,13 +79,20 @@ def query(fn: Callable[Concatenate[E, P], R], /) -> HandlerDef[P, R]:
 _KEY: ContextVar[str] = ContextVar("contrapas_entity_key", default="")
 
 
-def look(call: Call, me: Entity, key: str, args: Sequence[Any]) -> Any:
-    """What a query gives."""
+@contextmanager
+def keyed(key: str) -> Generator[None]:
+    """`self.key` gives this key inside, in methods that handlers and queries call too."""
     token = _KEY.set(key)
     try:
-        return call.definition.fn(me, *args)
+        yield
     finally:
         _KEY.reset(token)
+
+
+def look(call: Call, me: Entity, key: str, args: Sequence[Any]) -> Any:
+    """What a query gives."""
+    with keyed(key):
+        return call.definition.fn(me, *args)
 
 
 class At:

@@ -64,7 +64,7 @@ class Activation:
         """In program order: `("emit", event)`, `("pivot",)`, `("deadline", within_ms, until)`, `("enter", scope)`,
         `("enter", scope, within_ms, until)`, `("leave", scope)`, `("kill",)`: what is in flight in the scope ends here,
         `("reply", name of the command, event)`, `("show", model)`, `("note", text)`,
-        `("tell", command, after_ms)`; where operations are begun
+        `("tell", command, after_ms, handle)`, `("untell", handle)`; where operations are begun
         `("begin", pending, op)`, `("cancel", pending)`."""
         self.logger = logger
 
@@ -73,6 +73,10 @@ class Activation:
         raise RuntimeError(
             f"{op.name}: an operation is begun in a saga; outside of one, run it with contrapas.testing"
         )
+
+    def told(self) -> str:
+        """Id of the message that is told now, to leave later."""
+        return f"{self.instance}@0#t{sum(1 for e in self.effects if e[0] == 'tell')}"
 
     def joins(self) -> bool:
         """Whether the innermost open scope is limited, or has something in flight that its end waits for."""

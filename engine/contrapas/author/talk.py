@@ -6,7 +6,7 @@ None of these is awaited (`s.cancel` excepted): they are noted in the activation
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -16,6 +16,7 @@ from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.event import Command, Event, message_spec
 from contrapas.author.link import Link, claimed
 from contrapas.author.op import Op
+from contrapas.author.telling import Telling
 
 if TYPE_CHECKING:
     from contrapas.author.saga import Activation, SagaDef
@@ -75,9 +76,19 @@ class Talk:
         activation = self._activation
         return claimed(activation.instance, event, within, activation.linker)
 
-    def tell(self, command: Command[Any, Any] | Op[Any], /, *, after: Duration | None = None) -> None:
+    @overload
+    def tell(self, command: Command[Any, Any] | Op[Any], /, *, after: None = None) -> None: ...
+    @overload
+    def tell(self, command: Command[Any, Any] | Op[Any], /, *, after: Duration) -> Telling: ...
+    @overload
+    def tell(
+        self, command: Command[Any, Any] | Op[Any], /, *, after: Duration | None = None
+    ) -> Telling | None: ...
+    def tell(
+        self, command: Command[Any, Any] | Op[Any], /, *, after: Duration | None = None
+    ) -> Telling | None:
         """Send a command one way: nobody waits for an answer. It leaves with this transition, or `after` a while: a timer
-        of the record, dropped when the saga ends."""
+        of the record, dropped when the saga ends. With `after` it gives a handle for `untell`."""
         if isinstance(command, Op):
             if command.door is None:
                 raise TypeError("tell() sends a command, or calls an entity")
@@ -86,7 +97,20 @@ class Talk:
         if not message_spec(type(command)).command:  # pyright: ignore[reportUnknownArgumentType]
             raise TypeError(f"tell() sends a command; for {type(command).__name__} there is s.emit")
         ms = None if after is None else duration_ms(after, what="after=", zero=True)
-        self._activation.effects.append(("tell", command, ms))
+        handle = None if ms is None else Telling(self._activation.told())
+        self._activation.effects.append(("tell", command, ms, handle))
+        return handle
+
+    def untell(self, handle: Telling, /) -> None:
+        """Take a message back that was to leave later; one that has left stays sent.
+
+        TypeError for what is no handle, RuntimeError for a handle of another instance.
+        """
+        if not isinstance(handle, Telling):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"untell() takes what tell(…, after=…) gave, not {type(handle).__name__}")
+        if handle.text.rpartition("@")[0] != self._activation.instance:
+            raise RuntimeError(f"{handle.text} was told by another instance: only that one takes it back")
+        self._activation.effects.append(("untell", handle))
 
     def cancel(
         self, other: SagaDef[..., Any], key: str, /, *, reason: str = "", label: str = ""

@@ -22,11 +22,12 @@ from pydantic import AnyUrl, BaseModel, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import Url
 
 from contrapas.author.flight import Pending
+from contrapas.author.telling import Telling
 from contrapas.codec import cursor as cursors
 from contrapas.codec import times
 from contrapas.codec.anything import Anything, Shapes
 from contrapas.codec.exceptions import OpaqueValue, Raised
-from contrapas.codec.handles import handle_shape, holds_handles
+from contrapas.codec.handles import handle_shape, holds_handles, telling_shape
 from contrapas.codec.models import Dataclass, Fields, Model, Typed
 from contrapas.codec.shapes import (
     Dict,
@@ -560,6 +561,7 @@ def _leaves(book: Names) -> dict[Any, Shape]:
         ),
         OpaqueValue: Text(OpaqueValue, "OpaqueValue", lambda v: v.text, OpaqueValue),
         Pending: handle_shape(),
+        Telling: telling_shape(),
     }
     mutable = Text(
         bytearray, "bytearray", lambda b: write_bytes(bytes(b)), lambda d: bytearray(read_bytes(d))

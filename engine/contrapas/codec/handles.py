@@ -5,12 +5,28 @@ from __future__ import annotations
 from typing import Any, get_args, get_origin
 
 from contrapas.author.flight import Pending
+from contrapas.author.telling import Telling, read
 from contrapas.codec.shapes import Misfit, Text, named
 
 
 def handle_shape() -> Text:
     """`label/visit`; what the result's type is does not show."""
     return Text(Pending, "Pending", lambda handle: handle.text, _read)
+
+
+def telling_shape() -> Text:
+    """A message that leaves later, by its id: data, which may be kept anywhere."""
+    return Text(Telling, "Telling", lambda handle: handle.text, _telling)
+
+
+def _telling(data: Any) -> Telling:
+    try:
+        return read(data)
+    except ValueError:
+        got = named(data)
+        raise Misfit(
+            f"expected the id of a message, got {got}", expected="saga/key@version#t0", got=got
+        ) from None
 
 
 def holds_handles(tp: Any) -> bool:

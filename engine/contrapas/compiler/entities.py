@@ -11,9 +11,10 @@ import hashlib
 import inspect
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Union, cast
 
-from contrapas.author.entity import Call, Entity, EntitySpec, look, spec_of
+from contrapas.author.entity import Call, Entity, EntitySpec, keyed, look, spec_of
 from contrapas.author.op import Op
 from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.timeout import Timeout
@@ -139,6 +140,21 @@ def handlers_of(cls: type[Entity]) -> list[HandlerSaga]:
     """The handlers of an entity, to be compiled with the sagas. DataError CP124 for a signature that is not complete."""
     spec = spec_of(cls)
     return [HandlerSaga(spec, call) for call in spec.calls.values() if not call.definition.query]
+
+
+def with_key(machine: Machine) -> Machine:
+    """A handler's machine, so that methods that the handler calls know the key too."""
+    inner = machine.function
+    if inner is None:
+        return machine
+
+    def function(
+        pc: int, value: Any, thrown: BaseException | None, slots: Any, s: Saga, *ambients: Any
+    ) -> Any:
+        with keyed(s.key):
+            return inner(pc, value, thrown, slots, s, *ambients)
+
+    return replace(machine, function=function)
 
 
 def check(cls: type[Entity], registry: Registry) -> list[Refusal]:

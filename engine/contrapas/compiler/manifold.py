@@ -31,8 +31,9 @@ def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found |
         return None
     target: Any = ops.resolve(node.args[0])
     if isinstance(target, SagaDef):
-        text = f"s.map over the saga {target.name} is not known to this release"
-        ops.refusals.add(node.args[0], "CP100", text, "a @step, or s.all(*[fn(s, x) for x in items])")
+        text = f"s.map runs a @step for each item, and {target.name} is a @saga"
+        fix = f"await {ops.saga}.all(*[{target.name}({ops.saga}, x) for x in items]), or a @step"
+        ops.refusals.add(node.args[0], "CP100", text, fix)
         return None
     if not isinstance(target, StepDef):
         text = f"`{ast.unparse(node.args[0])[:60]}` is no @step that is known here"

@@ -30,7 +30,20 @@ OPERATIONS: Final = frozenset(
     }
 )  # fmt: skip
 IMMEDIATE: Final = frozenset(
-    {"begin", "reply", "show", "link", "note", "tell", "emit", "point_of_no_return", "deadline", "key", "log"}
+    {
+        "begin",
+        "reply",
+        "show",
+        "link",
+        "note",
+        "tell",
+        "untell",
+        "emit",
+        "point_of_no_return",
+        "deadline",
+        "key",
+        "log",
+    }
 )
 LATER: Final = frozenset(
     {

@@ -19,6 +19,7 @@ from contrapas.author.link import Link
 from contrapas.author.op import Op
 from contrapas.author.saga import SagaDef
 from contrapas.author.step import StepDef
+from contrapas.author.telling import Telling
 from contrapas.codec.cursor import Backward, Cursor, Enumerated, Zipped
 from contrapas.codec.kinds import generic, is_kind
 from contrapas.compiler import builtin_types as table
@@ -276,6 +277,8 @@ class Typing:
                 return begun_type(node, self.sites)
             if func.attr == "link":
                 return Link
+            if func.attr == "tell":
+                return _telling(node)
             return Op if func.attr in _OPERATIONS else types.NoneType
         value = self.value(func)
         if value is UNKNOWN and isinstance(func, ast.Name) and func.id in self.names:
@@ -542,3 +545,11 @@ def _length_fits(tp: Any, elts: list[ast.expr]) -> bool:
     if any(isinstance(e, ast.Starred) for e in elts):
         return len(args) >= len(elts) - 1
     return len(args) == len(elts)
+
+
+def _telling(node: ast.Call) -> Any:
+    """What `s.tell` gives: a handle where the message leaves later."""
+    after = next((k.value for k in node.keywords if k.arg == "after"), None)
+    if after is None or (isinstance(after, ast.Constant) and after.value is None):
+        return types.NoneType
+    return Telling if isinstance(after, ast.Constant) else Telling | None

@@ -137,8 +137,8 @@ def repeat(work: Work, ask: Asked, done: Answered) -> None:
         work.record.out.append(messages.reply(work.record, ask, done, work.world, work.at))
 
 
-def tell(work: Work, command: Any, after: int | None) -> None:
-    """`s.tell`: now, or as a timer of the record."""
+def tell(work: Work, command: Any, after: int | None, later_id: str = "") -> None:
+    """`s.tell`: now, or as a timer of the record. later_id: what its handle says."""
     record = work.record
     mt = work.type_of(command)
     key, body = messages.key_of(mt, command), dump_body(command)
@@ -149,9 +149,15 @@ def tell(work: Work, command: Any, after: int | None) -> None:
         record.out.append(messages.tell(record, mt, ident, key, body, work.world, work.at))
     else:
         talk = talk_of(record)
-        ident = f"{record.instance}@{record.version}#t{len(talk.tells)}"
-        later = Tell(id=ident, at=work.at + after, type=mt.name, key=key, body=body)
+        later = Tell(id=later_id, at=work.at + after, type=mt.name, key=key, body=body)
         record.talk = replace(talk, tells=[*talk.tells, later])
+
+
+def untell(work: Work, ident: str) -> None:
+    """`s.untell`: it does not leave, unless it has left."""
+    talk = talk_of(work.record)
+    if any(t.id == ident for t in talk.tells):
+        work.record.talk = replace(talk, tells=[t for t in talk.tells if t.id != ident])
 
 
 def told(work: Work, ident: str) -> bool:

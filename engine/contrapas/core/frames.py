@@ -245,6 +245,7 @@ def _effects(work: Work, line: Line, frame: Frame) -> Frame:
     """Take over what the code said on its way, in program order."""
     node = line.node
     effects, work.activation.effects = work.activation.effects, []
+    work.told_before += sum(1 for e in effects if e[0] == "tell")
     frame = node.frames[-1] = work.same(frame)
     frame.scopes = list(frame.scopes)
     for effect in effects:
@@ -278,8 +279,10 @@ def _effects(work: Work, line: Line, frame: Frame) -> Frame:
             case ("kill",):
                 flight.kill(work, line)
                 frame = node.frames[-1]
-            case ("tell", command, after):
-                commands.tell(work, command, after)
+            case ("tell", command, after, handle):
+                commands.tell(work, command, after, "" if handle is None else handle.text)
+            case ("untell", handle):
+                commands.untell(work, handle.text)
             case ("deadline", within, until):
                 work.record.deadline = (
                     work.at + within if within is not None else int(until.timestamp() * 1000)

@@ -153,6 +153,16 @@ class Stretch(Activation):
         self.effects.append(("begin", handle, copied(op)))
         return handle
 
+    def told(self) -> str:
+        """Told in this transition, numbered over all its stretches."""
+        return f"{self.instance}@{self._record.version}#t{self._tells()}"
+
+    def _tells(self) -> int:
+        said = sum(1 for e in self.effects if e[0] == "tell")
+        if self.work is None:  # the straight path has one stretch
+            return said
+        return self.work.told_before + said
+
     def cancel(self, pending: Handle[Any], /) -> None:
         """Give up an operation in flight when the stretch in hand is over."""
         self.effects.append(("cancel", pending))
@@ -193,6 +203,7 @@ class Work:
         "stretches",
         "todo",
         "told",
+        "told_before",
         "types",
         "unissued",
         "world",
@@ -220,6 +231,8 @@ class Work:
         self.stretches = 0
         self.told: list[tuple[Asked, Answered]] = []
         """Answers for doors."""
+        self.told_before = 0
+        """Messages told one way in the stretches that are over."""
         self.ambients: dict[str, tuple[Any, ...]] = {}
         self.unissued: dict[int, tuple[Begun, Op[Any]]] = {}
         """What was begun in the stretch in hand and is to start after it, by identity."""

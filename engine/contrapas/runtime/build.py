@@ -13,7 +13,7 @@ from contrapas.author.entity import Entity, spec_of
 from contrapas.author.service import Depends
 from contrapas.codec.registry import Registry, build_registry
 from contrapas.compiler import compile_all
-from contrapas.compiler.entities import check, entity_machine, handlers_of
+from contrapas.compiler.entities import check, entity_machine, handlers_of, with_key
 from contrapas.core.world import World
 from contrapas.errors import CompileError
 from contrapas.machine import Machine, Refusal
@@ -63,6 +63,8 @@ def compiled(definition: Definition, *, lock: Any = None, strict: bool = True) -
     refusals += _unserved(found.entities, definition)
     if refusals:
         raise CompileError(tuple(refusals))
+    for one in handlers:
+        machines[one.name] = with_key(machines[one.name])
     for cls in definition.entities:
         machine = entity_machine(cls, registry)
         machines[machine.name] = machine

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contrapas.author.entity import keyed
 from contrapas.author.flight import FLIGHT
 from contrapas.author.op import Op, UndoRef
 from contrapas.author.saga import Activation, Saga, SagaDef
@@ -359,6 +360,7 @@ def run_compiled(pair: Pair, arguments: tuple[Any, ...], script: Script) -> Run:
     """The compiled form."""
     run = Run()
     driver = Driver(pair.machines, pair.registry, script, run)
+    driver.activation.instance = f"{pair.saga.name}/k"
     root = Compiled(driver, (), None, 0, Op("frame", pair.saga.name, (arguments, {})))
     token = FLIGHT.set(driver.activation)
     try:
@@ -381,8 +383,9 @@ def compare(
     """Run both forms under scripts of these seeds. arguments: makes them anew for each run. Difference where they part."""
     report = report or Report()
     for seed in seeds:
-        left = run_native(pair.saga, arguments(), Script(seed, pair.results, **options), pair.sagas)
-        right = run_compiled(pair, arguments(), Script(seed, pair.results, **options))
+        with keyed("k"):
+            left = run_native(pair.saga, arguments(), Script(seed, pair.results, **options), pair.sagas)
+            right = run_compiled(pair, arguments(), Script(seed, pair.results, **options))
         report.runs += 1
         report.transitions += right.transitions
         report.operations += right.operations

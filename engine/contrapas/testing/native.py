@@ -21,6 +21,7 @@ from contrapas.author.timeout import Failed, Timeout
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.testing.differential_values import Chance, make, picture
 from contrapas.testing.flights import LIMITED, Effects, Flyer, closed
+from contrapas.testing.handlers import native_of
 from contrapas.testing.native_lines import Clock, CutOff, Ends, Join, Line, Path, Run, issued
 
 __all__ = [
@@ -388,7 +389,7 @@ def run_native(saga: Any, arguments: tuple[Any, ...], script: Script, sagas: Map
     token, flight = NATIVE.set(runner), FLIGHT.set(activation)
     root = _Coroutine(runner, (), None, 0, None)
     root.coroutine.close()
-    root.coroutine = runner.function(root, saga.fn(s, *arguments))
+    root.coroutine = runner.function(root, native_of(saga)(s, *arguments))
     try:
         with logging_to(run):
             root.start()

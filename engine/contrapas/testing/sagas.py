@@ -13,11 +13,13 @@ from typing import Any, Concatenate, Generic, Literal, cast
 from typing_extensions import TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
+from contrapas.author.entity import Entity, spec_of
 from contrapas.author.event import Command, Event
 from contrapas.author.op import Op
 from contrapas.author.saga import Saga, SagaDef
 from contrapas.author.step import StepDef
 from contrapas.codec.strict import load_model
+from contrapas.compiler.entities import handlers_of
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.world import World
@@ -29,6 +31,7 @@ from contrapas.runtime.doors import event_draft, key_of, plain_draft, topic_draf
 from contrapas.runtime.reach import reach
 from contrapas.testing.bench import Bench
 from contrapas.testing.coverage import Coverage
+from contrapas.testing.handlers import native_of
 from contrapas.testing.twin import Mode, Twins
 
 E = TypeVar("E", bound=Event)
@@ -228,6 +231,7 @@ class Sagas:
         self._coverage = coverage
         self._uses: dict[str, SagaUse] = {}
         self._services: list[Any] = []
+        self._entities: list[type[Entity]] = []
         self._provided: dict[Any, Callable[[], Any]] = {}
         self._stubs: dict[str, Callable[..., Any]] = {}
         self._calls: dict[str, list[tuple[Any, ...]]] = {}
@@ -241,6 +245,7 @@ class Sagas:
         definition: Definition = app.definition()
         self._uses |= {u.saga.name: u for u in definition.sagas}
         self._services += definition.services
+        self._entities += [cls for cls in definition.entities if cls not in self._entities]
         self._provided |= definition.provided
         self._renew()
 
@@ -255,8 +260,12 @@ class Sagas:
         self._renew()
 
     def serve(self, *services: Any) -> None:
-        """Let these services answer and react, instead of the test."""
-        self._services += services
+        """Let these services answer and react, instead of the test; of entities, let their handlers run."""
+        for one in services:
+            if isinstance(one, type) and issubclass(one, Entity):
+                self._entities.append(one)
+            else:
+                self._services.append(one)
         self._renew()
 
     def provide(self, kind: Any, make: Callable[[], Any]) -> None:
@@ -323,6 +332,10 @@ class Sagas:
         """An instance that something else has started."""
         return Run(self, cast("SagaDef[..., Any]", saga).name, key)
 
+    def entity(self, cls: type[Entity], key: str, /) -> Run[Any]:
+        """An entity of the test, by its key: what its handlers send is met there."""
+        return Run(self, spec_of(cls).name, key)
+
     async def send(self, event: Event, /, *, event_id: str = "") -> None:
         """Publish an event on the topic of its class, as any service may."""
         message = self.known(type(event))
@@ -386,6 +399,7 @@ class Sagas:
         def prepare(other: Sagas) -> None:
             other._uses |= self._uses
             other._services += self._services
+            other._entities += self._entities
             other._provided |= self._provided
             other._stubs |= self._stubs
 
@@ -432,6 +446,7 @@ class Sagas:
             namespace=NAMESPACE,
             sagas=tuple(self._uses.values()),
             services=tuple(self._services),
+            entities=tuple(self._entities),
             provided=self._provided,
         )
         world = replace(build(definition), links=None)  # in a test nobody signs: links are the same each time
@@ -441,10 +456,11 @@ class Sagas:
                 steps[name] = replace(steps[name], fn=stub, is_async=False)
         if self._coverage is not None:
             self._coverage.knows(world)
-        reached = reach(u.saga for u in definition.sagas).sagas
+        found = reach((u.saga for u in definition.sagas), definition.entities)
+        handlers = [h for cls in found.entities for h in handlers_of(cls)]
         clock = self._bench.clock if self._bench is not None else None
         self.twins = Twins(
-            {s.name: s.fn for s in reached},
+            {s.name: native_of(s) for s in [*found.sagas, *handlers]},
             self.mode,
             lambda: (clock or self.clock)(),
             world.types,

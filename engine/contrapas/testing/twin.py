@@ -11,8 +11,9 @@ import copy
 import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
+from contrapas.author.entity import keyed
 from contrapas.author.flight import FLIGHT, Pending
 from contrapas.author.link import Linker
 from contrapas.author.op import NATIVE, Op, copied
@@ -21,6 +22,7 @@ from contrapas.core.work import Line, Stretch
 from contrapas.core.world import Types, World
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.machine import AWAIT, Machine
+from contrapas.testing.handlers import inner_frame
 from contrapas.testing.tape import Tape
 
 Mode = Literal["both", "compiled", "native"]
@@ -61,11 +63,12 @@ class _Hands:
 class Beside(Activation):
     """The activation of a native coroutine: handles come from the compiled form, which ran before."""
 
-    __slots__ = ("_after", "_beside", "_handles")
+    __slots__ = ("_after", "_beside", "_handles", "_tellings")
 
     def __init__(self, key: str, instance: str) -> None:
         super().__init__(key, instance)
         self._handles: list[Pending[Any]] = []
+        self._tellings: list[str] = []
         self._after = -1
         self._beside: Activation | None = None
 
@@ -78,6 +81,7 @@ class Beside(Activation):
         """What the compiled form said in this stretch, and what it awaits at its end."""
         self._beside = beside
         self._handles = [e[1] for e in effects if e[0] == "begin"]
+        self._tellings = [e[3].text for e in effects if e[0] == "tell" and e[3] is not None]
         self._after = _leaves(effects) if op is not None and op.kind == "join" else -1
 
     def begin(self, op: Op[Any], /) -> Pending[Any]:
@@ -85,6 +89,10 @@ class Beside(Activation):
         handle: Pending[Any] = self._handles.pop(0) if self._handles else Pending("begun by nobody else", "")
         self.effects.append(("begin", handle, copied(op)))
         return handle
+
+    def told(self) -> str:
+        """Under the handle that the compiled form was given."""
+        return self._tellings.pop(0) if self._tellings else f"{self.instance}@told by nobody else"
 
     def cancel(self, pending: Pending[Any], /) -> None:
         """Give it up."""
@@ -228,7 +236,7 @@ class Twins:
         return twin
 
     def _unlike(self, twin: Twin, loaded: Mapping[str, Any]) -> tuple[str, str, str] | None:
-        frame = cast(Any, twin.coroutine).cr_frame
+        frame = inner_frame(twin.coroutine)
         if frame is None:
             return None
         there: Mapping[str, Any] = frame.f_locals
@@ -242,10 +250,11 @@ class Twins:
             return twin.ending if thrown is None else Ending(error=thrown)
         token, flight = NATIVE.set(_Hands(twin.s)), FLIGHT.set(twin.own)
         try:
-            if thrown is not None:
-                given = twin.coroutine.throw(thrown)
-            else:
-                given = twin.coroutine.send(None if pc == 0 else value)
+            with keyed(twin.own.key):
+                if thrown is not None:
+                    given = twin.coroutine.throw(thrown)
+                else:
+                    given = twin.coroutine.send(None if pc == 0 else value)
         except StopIteration as done:
             return Ending(value=done.value)
         except BaseException as why:  # noqa: BLE001  whatever the author's code raises

@@ -8,6 +8,7 @@ import copy
 from typing import Any
 
 from contrapas.author.saga import Saga, SagaDef, saga
+from contrapas.author.telling import Telling
 from contrapas.author.timeout import Timeout
 from contrapas.errors import StepFailed
 from contrapas.testing.differential_prelude import (
@@ -119,6 +120,37 @@ async def smaller(s: Saga, go: Go) -> int:
 
 
 @saga
+async def takes_back(s: Saga, go: Go) -> int:
+    """One-way messages that leave later and are taken back, from locals, containers and called sagas."""
+    kept = [s.tell(Refund(k="k", cents=n), after="10m") for n in range(3)]
+    s.untell(kept[1])
+    n = await num(1)
+    maybe = s.tell(Refund(k="k", cents=n), after="1m" if n % 2 else None)
+    s.untell(kept.pop())
+    n += await tells_too(s, kept[0])
+    if maybe is not None:
+        s.untell(maybe)
+        s.untell(maybe)
+    try:
+        s.untell(None)  # type: ignore[arg-type]
+    except TypeError as why:
+        log(str(why))
+    await word(n)
+    log(kept, maybe)
+    return len(kept)
+
+
+@saga
+async def tells_too(s: Saga, handle: Telling) -> int:
+    """Another function of the same instance."""
+    more = s.tell(Refund(k="k", cents=7), after="1h")
+    n = await num(2)
+    s.untell(handle)
+    s.untell(more)
+    return n
+
+
+@saga
 async def other(s: Saga, go: Go) -> int:
     """Somebody else."""
     return await num(go.n)
@@ -129,4 +161,5 @@ TALKS: tuple[tuple[SagaDef[..., Any], tuple[SagaDef[..., Any], ...]], ...] = (
     (built_by_hand, ()),
     (passes_on, (answered_in_a_leg,)),
     (smaller, (other,)),
+    (takes_back, (tells_too,)),
 )
