@@ -31,20 +31,9 @@ OPERATIONS: Final = frozenset(
 )  # fmt: skip
 IMMEDIATE: Final = frozenset(
     {
-        "begin",
-        "reply",
-        "show",
-        "link",
-        "note",
-        "tell",
-        "untell",
-        "emit",
-        "point_of_no_return",
-        "deadline",
-        "key",
-        "log",
+        "begin", "reply", "show", "link", "note", "tell", "untell", "emit", "point_of_no_return", "deadline", "key", "log",
     }
-)
+)  # fmt: skip
 LATER: Final = frozenset(
     {
         "queue", "limit", "lock",
