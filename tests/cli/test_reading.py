@@ -59,8 +59,11 @@ def test_instances_are_listed_with_what_they_wait_for(shop: Path, cli: Cli) -> N
 
 
 def test_a_list_is_filtered_by_predicates_and_globs(shop: Path, cli: Cli) -> None:
-    assert cli("ls", "--where", "status!=compensated and age<1h", "-o", "id")[1].split() == ["o-5", "o-7"]
-    assert cli("ls", "place_order/o-[79]", "-o", "id")[1].split() == ["o-7", "o-9"]
+    assert set(cli("ls", "--where", "status!=compensated and age<1h", "-o", "id")[1].split()) == {
+        "o-5",
+        "o-7",
+    }
+    assert set(cli("ls", "place_order/o-[79]", "-o", "id")[1].split()) == {"o-7", "o-9"}
     assert cli("ls", "--where", 'error~"keyerror"', "-o", "id")[1].split() == ["o-5"]
     assert cli("ls", "--where", "code=CP847 and state~charge", "-o", "id")[1].split() == ["o-5"]
     assert cli("ls", "-n", "1")[1].splitlines()[-1].startswith("1 of 3")

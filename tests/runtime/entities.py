@@ -19,7 +19,7 @@ GATES: dict[str, asyncio.Event] = {}
 BROKEN: list[BaseException] = []
 
 
-class Line(BaseModel):
+class CartLine(BaseModel):
     what: str
     cents: int = 0
 
@@ -44,19 +44,19 @@ class Poked(Event, topic="cart.events", key="id"):
 
 
 class Cart(Entity, key="cart_id"):
-    lines: list[Line] = []
+    lines: list[CartLine] = []
     log: dict[str, int] = {}
     open: bool = True
 
     @handler
     async def add(self, what: str, cents: int = 1) -> int:
-        self.lines.append(Line(what=await fetch(what), cents=cents))
+        self.lines.append(CartLine(what=await fetch(what), cents=cents))
         self.log[self.key] = len(self.lines)
         return len(self.lines)
 
     @handler
     async def checked(self, s: Saga, what: str) -> str:
-        self.lines.append(Line(what=what))
+        self.lines.append(CartLine(what=what))
         await fetch(f"{what} of {self.key}")
         if BROKEN:
             raise BROKEN[0]
@@ -85,7 +85,7 @@ class Cart(Entity, key="cart_id"):
         return sum(line.cents for line in self.lines) + more
 
     @query
-    def whole(self) -> list[Line]:
+    def whole(self) -> list[CartLine]:
         return self.lines
 
 

@@ -6,6 +6,11 @@ _OUT = "async def demo(s: Saga, e: Started) -> Done | SoldOut:"
 _CHARGE = 'await s.step(Charge(id=e.id), undo=lambda ok: Refund(id=e.id, charge=ok.charge), within="30s")'
 _RESERVE = 'await s.step(Reserve(id=e.id), undo=None, within="30s")'
 _VOTE = 'class Vote(Event, topic="demo.events", key="id"):\n    id: str\n    by: str = ""'
+_ADD = """class Added(Event, key="id"):
+    id: str
+
+class Add(Command[Added], key="id"):
+    id: str"""
 _OTHER = 'class Recalled(Event, topic="law.events", key="id"):\n    id: str'
 
 FINDINGS: dict[str, tuple[str, dict[str, str]]] = {
@@ -98,13 +103,31 @@ FINDINGS: dict[str, tuple[str, dict[str, str]]] = {
             "head": "async def demo(s: Saga, e: Card) -> Done:",
         },
     ),
+    "CP725": (
+        'got = await s.wait(Add, within="1h")\nreturn Done(id=e.id)',
+        {"before": _ADD},
+    ),
     "CP726": ("await work(e.id)\ns.emit(Done(id=e.id))\nreturn Done(id=e.id)", {}),
+    "CP727": (
+        (
+            'for name in ("ann", "bob"):\n    await work(name)\n    got = await s.wait(Vote, within="1d")\n'
+            "    if isinstance(got, Vote):\n        return Done(id=e.id)\nreturn Done(id=e.id)"
+        ),
+        {"before": _VOTE},
+    ),
     "CP728": (
         (
             "for name in set(e.names):\n    await s.step(Charge(id=e.id), undo=lambda ok: Refund(id=e.id, charge=ok.charge),"
             ' within="30s")\nreturn Done(id=e.id)'
         ),
         {},
+    ),
+    "CP730": (
+        (
+            'got = await s.wait(Add, within="1h")\nif isinstance(got, Add):\n    s.reply(got, Added(id=e.id))\n'
+            "    s.reply(got, Added(id=e.id))\nreturn Done(id=e.id)"
+        ),
+        {"before": _ADD},
     ),
 }
 
