@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from contrapas.compiler.summaries import Names, Summary, captured
-from contrapas.machine.ir import Await, Program
+from contrapas.compiler.summaries import Change, Names, Summary, captured
+from contrapas.machine.ir import Await, Block, Program
 
 Bound = tuple[Names, Names]
 """(for certain, perhaps)."""
@@ -20,59 +20,100 @@ def whole(
     kept: by site, the names whose value survives the await; None: all.
     """
     params = frozenset(program.params)
-    return _flow(program, summaries, {program.entry: (params, params)}, kept=kept, stop=False)
+    return Ways(program, summaries).whole((params, params), kept)
 
 
-def after(program: Program, summaries: Mapping[int, Summary], start: int, bound: Bound) -> dict[int, Bound]:
-    """The same for one stretch: from block `start` to the next awaits."""
-    return _flow(program, summaries, {start: bound}, kept=None, stop=True)
+class Ways:
+    """A program's blocks as bit masks: the flow over them is asked for from the start and from every await."""
 
+    def __init__(self, program: Program, summaries: Mapping[int, Summary]) -> None:
+        self.program = program
+        self._bits: dict[str, int] = {}
+        self._names: dict[int, Names] = {}
+        self._steps = {n: self._step(block, summaries[n]) for n, block in program.blocks.items()}
 
-def _flow(
-    program: Program,
-    summaries: Mapping[int, Summary],
-    entering: dict[int, Bound],
-    *,
-    kept: Mapping[int, Names] | None,
-    stop: bool,
-) -> dict[int, Bound]:
-    awaits: dict[int, Bound] = {}
-    work = deque(entering)
-    waiting = set(work)
-    while work:
-        number = work.popleft()
-        waiting.discard(number)
-        block = program.blocks[number]
-        summary = summaries[number]
-        sure, maybe = entering[number]
-        end: Bound = (summary.sure.of(sure), summary.maybe.of(maybe))
-        onward: list[tuple[int, Bound]] = [
-            (leaving.to, (leaving.sure.of(sure), leaving.maybe.of(maybe))) for leaving in summary.exits
-        ]
+    def whole(self, start: Bound, kept: Mapping[int, Names] | None) -> dict[int, Bound]:
+        """From the entry, over the awaits."""
+        masks = None if kept is None else {site: self._mask(names) for site, names in kept.items()}
+        return self._flow(self.program.entry, start, masks, stop=False)
+
+    def after(self, start: int, bound: Bound) -> dict[int, Bound]:
+        """The same for one stretch: from block `start` to the next awaits."""
+        return self._flow(start, bound, None, stop=True)
+
+    def _mask(self, names: Iterable[str]) -> int:
+        mask, bits = 0, self._bits
+        for name in names:
+            bit = bits.get(name)
+            if bit is None:
+                bit = bits[name] = 1 << len(bits)
+            mask |= bit
+        return mask
+
+    def _set(self, mask: int) -> Names:
+        found = self._names.get(mask)
+        if found is None:
+            found = self._names[mask] = frozenset(n for n, bit in self._bits.items() if mask & bit)
+        return found
+
+    def _change(self, change: Change) -> _Masks:
+        return self._mask(change.always), self._mask(change.through)
+
+    def _step(self, block: Block, summary: Summary) -> _Step:
         term = block.term
-        if isinstance(term, Await):
-            awaits[term.site] = _meet(awaits[term.site], end) if term.site in awaits else end
-            if not stop:
-                names = kept[term.site] if kept is not None else end[1]
-                onward.append((term.resume, (end[0] & names, end[1] & names)))
-        elif not summary.dead:
+        after: list[tuple[int, int]] = []
+        if not isinstance(term, Await) and not summary.dead:
             for to in block.successors()[len(block.exits) :]:
-                more = captured(block, to)
-                onward.append((to, (end[0] | more, end[1] | more)))
+                after.append((to, self._mask(captured(block, to))))
+        onward = [
+            (e.to, (*self._change(e.sure), *self._change(e.maybe))) for e in summary.exits
+        ]
         if block.handler is not None:
-            landing = {program.blocks[block.handler].landing}
-            caught = (summary.low.of(sure) | landing, summary.high.of(maybe) | landing)
+            landing = self._mask([self.program.blocks[block.handler].landing])
+            low, high = self._change(summary.low), self._change(summary.high)
+            caught = (low[0] | landing, low[1], high[0] | landing, high[1])
             onward.append((block.handler, caught))
-        for to, bound in onward:
-            before = entering.get(to)
-            now = bound if before is None else _meet(before, bound)
-            if now != before:
-                entering[to] = now
-                if to not in waiting:
-                    waiting.add(to)
-                    work.append(to)
-    return awaits
+        end = (*self._change(summary.sure), *self._change(summary.maybe))
+        return end, after, onward, term if isinstance(term, Await) else None
+
+    def _flow(
+        self, start: int, bound: Bound, kept: Mapping[int, int] | None, *, stop: bool
+    ) -> dict[int, Bound]:
+        entering = {start: (self._mask(bound[0]), self._mask(bound[1]))}
+        awaits: dict[int, _Masks] = {}
+        work, waiting, steps = deque(entering), set(entering), self._steps
+        while work:
+            number = work.popleft()
+            waiting.discard(number)
+            (a, b, c, d), after, leaving, term = steps[number]
+            sure, maybe = entering[number]
+            onward = [(to, a2 | (sure & b2), c2 | (maybe & d2)) for to, (a2, b2, c2, d2) in leaving]
+            yes, may = a | (sure & b), c | (maybe & d)
+            if term is None:
+                for to, more in after:
+                    onward.append((to, yes | more, may | more))
+            else:
+                known = awaits.get(term.site)
+                awaits[term.site] = (yes, may) if known is None else (known[0] & yes, known[1] | may)
+                if not stop:
+                    names = may if kept is None else kept[term.site]
+                    onward.append((term.resume, yes & names, may & names))
+            for to, yes, may in onward:
+                before = entering.get(to)
+                now = (yes, may) if before is None else (before[0] & yes, before[1] | may)
+                if now != before:
+                    entering[to] = now
+                    if to not in waiting:
+                        waiting.add(to)
+                        work.append(to)
+        return {site: (self._set(yes), self._set(may)) for site, (yes, may) in awaits.items()}
 
 
-def _meet(a: Bound, b: Bound) -> Bound:
-    return (a[0] & b[0], a[1] | b[1])
+_Masks = tuple[int, int]
+_Step = tuple[
+    tuple[int, int, int, int],
+    list[tuple[int, int]],
+    list[tuple[int, tuple[int, int, int, int]]],
+    Await | None,
+]
+"""What a block does to names bound for certain and perhaps at its end, what follows, where it may leave, its await."""

@@ -69,6 +69,7 @@ def _defaults(program: Program) -> tuple[tuple[Any, ...] | None, dict[str, Any] 
 def set_lines(node: ast.AST, line: int) -> None:
     """Give everything without a place the line of the `def` (G4)."""
     for inner in trees.walk(node):
-        if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
-            inner.lineno, inner.col_offset = line, 0  # type: ignore[attr-defined]
-            inner.end_lineno, inner.end_col_offset = line, 0  # type: ignore[attr-defined]
+        held = inner.__dict__
+        if "lineno" not in held and "lineno" in inner._attributes:
+            held["lineno"] = held["end_lineno"] = line
+            held["col_offset"] = held["end_col_offset"] = 0

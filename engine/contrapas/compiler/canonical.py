@@ -90,6 +90,17 @@ def _names(classes: Iterable[Any]) -> list[str]:
     return [str(getattr(c, "__contrapas_name__", None) or getattr(c, "__name__", c)) for c in classes]
 
 
+class _Fields(dict[type, tuple[str, ...]]):
+    """Class of a node -> its fields that count, in order."""
+
+    def __missing__(self, kind: Any) -> tuple[str, ...]:
+        found = self[kind] = tuple(name for name in kind._fields if name not in _SKIPPED)
+        return found
+
+
+_FIELDS: Final = _Fields()
+
+
 class _Form:
     """Plain data that says everything about a program that matters."""
 
@@ -179,30 +190,32 @@ class _Form:
         """A syntax tree as plain data."""
         if node is None:
             return None
-        plain: Any = node
-        if isinstance(node, list):
-            return [self.node(n) for n in plain]
-        if isinstance(node, str):
+        kind: Any = node.__class__
+        if kind is list:
+            return [self.node(n) for n in node]
+        if kind is str:
             return self._text(node)
-        if isinstance(node, Exit):
+        if kind is Exit:
             return ["Exit", self._number(node.to), self._name(node.into), self.node(node.value)]
-        if isinstance(node, ast.Constant):
+        if kind is ast.Constant:
             value = self._text(node.value) if isinstance(node.value, str) else node.value
             return ["Constant", *_constant(value)]
-        if isinstance(node, ast.JoinedStr):
+        if kind is ast.JoinedStr:
             return ["JoinedStr", self._joined(node)]
         if isinstance(node, ast.AST):
-            form: list[Any] = [type(node).__name__]
-            for name in node._fields:
+            form: list[Any] = [kind.__name__]
+            for name in _FIELDS[kind]:
                 value = getattr(node, name, None)
-                if name in _SKIPPED or value is None or value == []:
-                    continue
-                form.append([name, self.node(value)])
+                if value is not None and value != []:
+                    form.append([name, self.node(value)])
             return form
         return [type(node).__name__, str(node)]
 
     def _text(self, text: str) -> str:
-        if text.startswith("@") and (text in self.program.hidden or text in self.hidden):
+        first = text[:1]
+        if first != "@" and first != "b" and first != "c":
+            return text
+        if first == "@" and (text in self.program.hidden or text in self.hidden):
             return self._name(text)
         for word in ("break ", "continue "):
             if text.startswith(word) and text[len(word) :] in self.program.hidden:

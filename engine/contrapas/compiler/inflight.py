@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contrapas.author.flight import Pending
 from contrapas.codec.kinds import generic
-from contrapas.compiler import scopes
+from contrapas.compiler import scopes, trees
 from contrapas.machine.ir import Block, Program, Site
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ def _some(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found | No
 
 def begins(node: ast.AST, found: dict[int, Any]) -> Iterator[Site]:
     """Sites of the operations begun in a statement."""
+    if not found:
+        return
     for inner in scopes.walk(node):
         if isinstance(inner, ast.Call) and id(inner) in found:
             yield found[id(inner)].site
@@ -139,13 +141,13 @@ def register(program: Program, found: dict[int, Found]) -> None:
 
 def begun_in(block: Block) -> Iterator[int]:
     """Indexes of the sites begun in a block."""
-    trees: list[Any] = [
+    parts: list[Any] = [
         *block.native,
         *(getattr(block.term, w, None) for w in ("op", "value", "stmt", "test")),
     ]
-    for tree in trees:
+    for tree in parts:
         if isinstance(tree, ast.AST):
-            for node in ast.walk(tree):
+            for node in trees.walk(tree):
                 if isinstance(node, ast.Constant) and node.kind == "@" and str(node.value).startswith(BEGIN):
                     yield int(str(node.value).removeprefix(BEGIN))
 
@@ -174,7 +176,7 @@ def own_flights(body: list[ast.stmt], found: dict[int, Any]) -> bool:
             if isinstance(node, ast.AsyncWith):
                 stack.extend(item.context_expr for item in node.items)
                 continue
-            stack.extend(ast.iter_child_nodes(node))
+            stack.extend(trees.children(node))
     return False
 
 

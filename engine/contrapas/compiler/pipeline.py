@@ -230,7 +230,8 @@ class _One:
             return
         saga = self.saga
         read = portable.forms(program, slots, captures, self.registry)
-        states = _states(program, made, slots, facts)
+        following = ahead(program)
+        states = _states(program, made, slots, facts, following)
         by_index: list[State | None] = [None] * (len(program.sites) + 1)
         for state in states:
             by_index[state.index] = state
@@ -258,7 +259,7 @@ class _One:
             by_index=tuple(by_index),
             slots={s.name: s for s in slots.values()},
             undos={u.label: u for u in undos},
-            later=_later(program),
+            later=_later(program, following),
             blocks=tuple(program.order()),
             program=program,
             function=built.main,
@@ -348,9 +349,14 @@ def _names(program: Program) -> dict[str, str]:
     return names
 
 
-def _states(program: Program, made: Plan, slots: Mapping[str, Slot], facts: Facts) -> list[State]:
+def _states(
+    program: Program,
+    made: Plan,
+    slots: Mapping[str, Slot],
+    facts: Facts,
+    following: Mapping[int, set[int]],
+) -> list[State]:
     reach = canonical.reach_prints(program, slots)
-    following = ahead(program)
     by_index = {s.index: s for s in program.sites}
     handling: dict[int, tuple[str, ...]] = {}
     for block in program.blocks.values():
@@ -421,9 +427,8 @@ def _type_text(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
 
 
-def _later(program: Program) -> dict[str, frozenset[str]]:
+def _later(program: Program, following: Mapping[int, set[int]]) -> dict[str, frozenset[str]]:
     """A8: event types that a state ahead waits for, by label."""
-    following = ahead(program)
     by_index = {s.index: s for s in program.sites}
     found: dict[str, frozenset[str]] = {}
     for site in following:

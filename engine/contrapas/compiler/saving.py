@@ -103,11 +103,13 @@ def starts(program: Program) -> dict[int, int]:
 def ahead(program: Program) -> dict[int, set[int]]:
     """Site (0: the start) -> sites whose await can come next, and of what is begun on the way."""
     found: dict[int, set[int]] = {}
-    begun = {number: set(begun_in(block)) for number, block in program.blocks.items()}
+    begun: dict[int, set[int]] = {}
+    if any(site.kind == "begin" for site in program.sites):
+        begun = {number: set(begun_in(block)) for number, block in program.blocks.items()}
     for site, block in starts(program).items():
         reached = segment(program, block)
         terms = [program.blocks[n].term for n in reached]
-        found[site] = {t.site for t in terms if isinstance(t, Await)}.union(*(begun[n] for n in reached))
+        found[site] = {t.site for t in terms if isinstance(t, Await)}.union(*(begun[n] for n in reached if n in begun))
     return found
 
 
@@ -120,11 +122,12 @@ def _leaving(
     stored: Mapping[int, tuple[str, ...]],
 ) -> dict[int, Leaving]:
     ways: dict[int, dict[int, assigned.Bound]] = {}
+    flow = assigned.Ways(program, summaries)
     for site, block in starts(program).items():
         if site not in sure:
             continue
         incoming = kept[site] & touches[site]
-        for to, bound in assigned.after(program, summaries, block, (sure[site] & incoming, incoming)).items():
+        for to, bound in flow.after(block, (sure[site] & incoming, incoming)).items():
             ways.setdefault(to, {})[site] = bound
     done: dict[int, Leaving] = {}
     for to, by_start in ways.items():

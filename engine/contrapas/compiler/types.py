@@ -162,10 +162,10 @@ def _unregistered(program: Program, name: str, tp: Any, registry: Registry, refu
     """CP203. A warning for a variable that may hold anything: what it does not know is kept as `OpaqueError`."""
     if name in program.hidden:
         return
-    at = _binding(program, name) or program.node
     for member in members(tp):
         if not is_kind(member, BaseException):
             continue
+        at = _binding(program, name) or program.node
         if member in (BaseException, Exception):
             text = f"`{name}` may hold any exception: one of an unregistered class comes back as OpaqueError"
             fix = "name the classes that you expect, or keep str(…) of it"

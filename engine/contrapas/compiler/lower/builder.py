@@ -268,9 +268,10 @@ def place(node: N, at: ast.AST) -> N:
     column = getattr(at, "col_offset", 0)
     end, end_column = getattr(at, "end_lineno", None) or line, getattr(at, "end_col_offset", None) or column
     for inner in trees.walk(node):
-        if "lineno" in inner._attributes and not hasattr(inner, "lineno"):
-            inner.lineno, inner.col_offset = line, column  # type: ignore[attr-defined]
-            inner.end_lineno, inner.end_col_offset = end, end_column  # type: ignore[attr-defined]
+        held = inner.__dict__
+        if "lineno" not in held and "lineno" in inner._attributes:
+            held["lineno"], held["col_offset"] = line, column
+            held["end_lineno"], held["end_col_offset"] = end, end_column
     return node
 
 
