@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import functools
 import ipaddress
 import pathlib
 import types
@@ -507,8 +508,14 @@ def _parameters(origin: Any) -> tuple[Any, ...]:
     return tuple(getattr(origin, "__parameters__", ()))
 
 
+@functools.cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    """Of a class of the standard library: every registry has them, and building one is slow."""
+    return TypeAdapter(cls)
+
+
 def _adapted(cls: Any) -> Text:
-    adapter: TypeAdapter[Any] = TypeAdapter(cls)
+    adapter = _adapter(cls)
     write = adapter.serializer
     return Text(
         cls,

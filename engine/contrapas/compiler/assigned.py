@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from contrapas.compiler.summaries import Change, Names, Summary, captured
+from contrapas.compiler.summaries import Change, Names, Summaries, Summary, captured
 from contrapas.machine.ir import Await, Block, Program
 
 Bound = tuple[Names, Names]
@@ -20,7 +20,17 @@ def whole(
     kept: by site, the names whose value survives the await; None: all.
     """
     params = frozenset(program.params)
-    return Ways(program, summaries).whole((params, params), kept)
+    return ways(program, summaries).whole((params, params), kept)
+
+
+def ways(program: Program, summaries: Mapping[int, Summary]) -> Ways:
+    """The blocks of a program, looked at once for all that is asked about them."""
+    if not isinstance(summaries, Summaries):
+        return Ways(program, summaries)
+    if summaries.ways is None:
+        summaries.ways = Ways(program, summaries)
+    found: Ways = summaries.ways
+    return found
 
 
 class Ways:
@@ -30,6 +40,7 @@ class Ways:
         self.program = program
         self._bits: dict[str, int] = {}
         self._names: dict[int, Names] = {}
+        self._masks: dict[Names, int] = {}
         self._steps = {n: self._step(block, summaries[n]) for n, block in program.blocks.items()}
 
     def whole(self, start: Bound, kept: Mapping[int, Names] | None) -> dict[int, Bound]:
@@ -41,13 +52,17 @@ class Ways:
         """The same for one stretch: from block `start` to the next awaits."""
         return self._flow(start, bound, None, stop=True)
 
-    def _mask(self, names: Iterable[str]) -> int:
+    def _mask(self, names: Names) -> int:
+        known = self._masks.get(names)
+        if known is not None:
+            return known
         mask, bits = 0, self._bits
         for name in names:
             bit = bits.get(name)
             if bit is None:
                 bit = bits[name] = 1 << len(bits)
             mask |= bit
+        self._masks[names] = mask
         return mask
 
     def _set(self, mask: int) -> Names:
@@ -65,11 +80,9 @@ class Ways:
         if not isinstance(term, Await) and not summary.dead:
             for to in block.successors()[len(block.exits) :]:
                 after.append((to, self._mask(captured(block, to))))
-        onward = [
-            (e.to, (*self._change(e.sure), *self._change(e.maybe))) for e in summary.exits
-        ]
+        onward = [(e.to, (*self._change(e.sure), *self._change(e.maybe))) for e in summary.exits]
         if block.handler is not None:
-            landing = self._mask([self.program.blocks[block.handler].landing])
+            landing = self._mask(frozenset((self.program.blocks[block.handler].landing,)))
             low, high = self._change(summary.low), self._change(summary.high)
             caught = (low[0] | landing, low[1], high[0] | landing, high[1])
             onward.append((block.handler, caught))

@@ -10,7 +10,6 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from contrapas.codec.builder import type_text
@@ -20,6 +19,7 @@ from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Rais
 FORMAT: Final = 1
 DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 LENGTH: Final = 6
+_text: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), sort_keys=True).encode
 _SKIPPED: Final = frozenset(
     {"ctx", "type_comment", "kind", "lineno", "col_offset", "end_lineno", "end_col_offset"}
 )
@@ -77,7 +77,7 @@ def shape_print(_program: Program, site: Site, slots: Mapping[str, Slot], stored
 
 def fingerprint(form: Any) -> str:
     """Six letters and digits of the SHA-256 of a canonical form."""
-    text = json.dumps([FORMAT, form], ensure_ascii=True, separators=(",", ":"), sort_keys=True)
+    text = _text([FORMAT, form])
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
     digits: list[str] = []
     for _ in range(LENGTH):
@@ -254,7 +254,9 @@ class _Part(_Form):
             self.numbers.setdefault(number, len(self.numbers))
         term = block.term
         undos = self._undos(self.program.sites[term.site - 1]) if isinstance(term, Await) else []
-        return fingerprint([self._block(replace(block, handler=None)), undos])
+        form = self._block(block)
+        form["handler"] = None
+        return fingerprint([form, undos])
 
     def _undos(self, site: Site) -> list[Any]:
         found = [u for u in self.program.undos if u.site == site.index]

@@ -109,7 +109,9 @@ def ahead(program: Program) -> dict[int, set[int]]:
     for site, block in starts(program).items():
         reached = segment(program, block)
         terms = [program.blocks[n].term for n in reached]
-        found[site] = {t.site for t in terms if isinstance(t, Await)}.union(*(begun[n] for n in reached if n in begun))
+        found[site] = {t.site for t in terms if isinstance(t, Await)}.union(
+            *(begun[n] for n in reached if n in begun)
+        )
     return found
 
 
@@ -122,7 +124,7 @@ def _leaving(
     stored: Mapping[int, tuple[str, ...]],
 ) -> dict[int, Leaving]:
     ways: dict[int, dict[int, assigned.Bound]] = {}
-    flow = assigned.Ways(program, summaries)
+    flow = assigned.ways(program, summaries)
     for site, block in starts(program).items():
         if site not in sure:
             continue

@@ -76,34 +76,48 @@ def bound(body: list[ast.stmt]) -> tuple[str, ...]:
     """Names that statements bind in their own scope, in order of first binding (deletions count)."""
     names: dict[str, None] = {}
     for stmt in body:
-        for name in _bindings(stmt):
-            names.setdefault(name)
+        _bindings(stmt, names)
     return tuple(names)
 
 
-def _bindings(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
-        yield node.id
-    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+_SILENT: Final = frozenset(
+    (ast.Constant, ast.Call, ast.Attribute, ast.Expr, ast.Assign, ast.keyword, ast.BinOp, ast.Compare, ast.Await, ast.If)
+)  # fmt: skip
+"""The usual nodes without a name of their own."""
+
+
+def _bindings(node: ast.AST, names: dict[str, None]) -> None:
+    kind = node.__class__
+    if kind is ast.Name:
+        if not isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+            names.setdefault(node.id)  # type: ignore[attr-defined]
+        return
+    if kind not in _SILENT:
+        _bound_by(node, names)
+        if isinstance(node, COMPREHENSIONS):
+            names.update(dict.fromkeys(_walrus(node)))
+            _bindings(node.generators[0].iter, names)
+            return
+        if isinstance(node, ast.ClassDef):
+            for outer in (*node.decorator_list, *node.bases, *node.keywords):
+                _bindings(outer, names)
+            return
+    for child in same_scope(node):
+        _bindings(child, names)
+
+
+def _bound_by(node: ast.AST, names: dict[str, None]) -> None:
+    """The names that a node other than a name binds by itself."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
         if node.name:
-            yield node.name
+            names.setdefault(node.name)
     elif isinstance(node, ast.Import | ast.ImportFrom):
         for alias in node.names:
-            yield alias.asname or alias.name.partition(".")[0]
+            names.setdefault(alias.asname or alias.name.partition(".")[0])
     elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
-        yield node.name
+        names.setdefault(node.name)
     elif isinstance(node, ast.MatchMapping) and node.rest:
-        yield node.rest
-    if isinstance(node, COMPREHENSIONS):
-        yield from _walrus(node)
-        yield from _bindings(node.generators[0].iter)
-        return
-    if isinstance(node, ast.ClassDef):
-        for outer in (*node.decorator_list, *node.bases, *node.keywords):
-            yield from _bindings(outer)
-        return
-    for child in same_scope(node):
-        yield from _bindings(child)
+        names.setdefault(node.rest)
 
 
 def _walrus(node: ast.AST) -> Iterator[str]:

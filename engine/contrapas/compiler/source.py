@@ -66,10 +66,10 @@ def read(fn: Any, name: str) -> Source | Refusal:
         )
     text = "".join(lines)
     try:
-        tree = _parse(text, code.co_filename)
+        functions = _functions(text, code.co_filename)
     except SyntaxError:
         return _stale(name, code)
-    found = _find(tree, fn.__name__, code.co_firstlineno)
+    found = functions.get((fn.__name__, code.co_firstlineno))
     if found is None:
         return _stale(name, code)
     if isinstance(found, ast.FunctionDef):
@@ -96,24 +96,35 @@ def _compiled(text: str, file: str, flags: int) -> types.CodeType:
     return code
 
 
-def _find(tree: ast.Module, name: str, first: int) -> ast.AsyncFunctionDef | ast.FunctionDef | None:
-    for node in trees.walk(tree):
-        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef) and node.name == name:
+_Functions = dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]
+
+
+@functools.lru_cache(maxsize=64)
+def _functions(text: str, file: str) -> _Functions:
+    """Every function of a module by name and first line, decorators included."""
+    found: _Functions = {}
+    for node in trees.walk(_parse(text, file)):
+        if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
             start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            if start == first:
-                return node
-    return None
+            found.setdefault((node.name, start), node)
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _places(text: str, file: str, flags: int) -> dict[tuple[str, int], types.CodeType]:
+    """Every code object of a module, compiled natively, by name and first line."""
+    found: dict[tuple[str, int], types.CodeType] = {}
+    for code in _codes(_compiled(text, file, flags)):
+        found.setdefault((code.co_name, code.co_firstlineno), code)
+    return found
 
 
 def _same(text: str, code: types.CodeType, flags: int) -> bool:
     try:
-        module = _compiled(text, code.co_filename, flags)
+        other = _places(text, code.co_filename, flags).get((code.co_name, code.co_firstlineno))
     except (SyntaxError, ValueError):
         return False
-    for other in _codes(module):
-        if other.co_name == code.co_name and other.co_firstlineno == code.co_firstlineno:
-            return _equal(code, other) or _equal_but_asserts(code, other)
-    return False
+    return other is not None and (_equal(code, other) or _equal_but_asserts(code, other))
 
 
 def _codes(code: types.CodeType) -> list[types.CodeType]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from contrapas.compiler import scopes, trees
 from contrapas.compiler.uses import State, Walk, mentions, pattern_names
@@ -59,11 +60,18 @@ class Summary:
     exits: tuple[Leaving, ...]
 
 
-def summarise(program: Program) -> dict[int, Summary]:
+class Summaries(dict[int, Summary]):
+    """By block."""
+
+    ways: Any = None
+    """What `assigned` made of them, to be asked again."""
+
+
+def summarise(program: Program) -> Summaries:
     """Every block."""
     known = frozenset(program.locals) | frozenset(program.hidden)
     functions = functions_of(program)
-    return {number: _summary(block, known, functions) for number, block in program.blocks.items()}
+    return Summaries((number, _summary(block, known, functions)) for number, block in program.blocks.items())
 
 
 def _summary(block: Block, known: Names, functions: Mapping[str, tuple[str, ...]]) -> Summary:

@@ -37,6 +37,8 @@ _LEAVES: Final = frozenset(
 _NAMED: Final = frozenset(("TypeAlias",))
 """Classes whose `name` is a node; everywhere else it is a text."""
 _EMPTY: Final = frozenset(("Constant", "Name", "Global", "Nonlocal", "alias", "MatchSingleton"))
+_HOLES: Final = frozenset(("keys", "kw_defaults"))
+"""Lists with None where there is nothing; every other list holds only nodes."""
 
 
 class _Fields(dict[type, tuple[str, ...]]):
@@ -58,12 +60,13 @@ FIELDS: Final = _Fields()
 def children(node: ast.AST) -> list[ast.AST]:
     """The nodes directly below, in order, without operators and contexts."""
     found: list[ast.AST] = []
+    held = node.__dict__
     for name in FIELDS[node.__class__]:
-        value = getattr(node, name, None)
+        value = held.get(name)
         if value is None:
             continue
         if value.__class__ is list:
-            found.extend([v for v in value if v is not None and v.__class__ is not str])
+            found += [v for v in value if v is not None] if name in _HOLES else value
         else:
             found.append(value)
     return found
@@ -79,10 +82,10 @@ def walk(node: ast.AST) -> list[ast.AST]:
             value = held.get(name)
             if value is None:
                 continue
-            if value.__class__ is list:
-                for inner in value:
-                    if inner is not None and inner.__class__ is not str:
-                        found.append(inner)
-            else:
+            if value.__class__ is not list:
                 found.append(value)
+            elif name in _HOLES:
+                found += [inner for inner in value if inner is not None]
+            else:
+                found += value
     return found

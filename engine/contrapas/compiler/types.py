@@ -205,6 +205,8 @@ class _Inference:
         self.program = program
         self.fixed: dict[str, Any] = {}
         self.names: dict[str, Any] = {}
+        self.log: list[tuple[str, Any]] = []
+        """What the statement at hand tells."""
         for name in program.params:
             if name in program.hints:
                 self.fixed[name] = program.hints[name]
@@ -251,12 +253,20 @@ class _Inference:
     def run(self) -> dict[str, Any]:
         self.names.update({name: BOTTOM for name in self.own})
         self.names.update(self.fixed)
-        nodes = [node for node in _statements(self.program) if node.__class__ in _TELLING]
+        nodes = [node for node in _statements(self.program) if _tells(node)]
+        told: list[list[tuple[str, Any]]] = [[] for _ in nodes]
+        reads: list[frozenset[str]] = []
+        changed: frozenset[str] | None = None
         before: dict[str, Any] = {}
         for _ in range(ROUNDS):
             before = dict(self.names)
             self.found: dict[str, list[Any]] = {}
-            for node in nodes:
+            for place, node in enumerate(nodes):
+                if changed is not None and changed.isdisjoint(reads[place]):  # it tells what it told before
+                    for name, tp in told[place]:
+                        self.found.setdefault(name, []).append(tp)
+                    continue
+                self.log = told[place] = []
                 self._statement(node)
             for block in self.program.blocks.values():
                 if isinstance(block.term, Await) and block.term.into:
@@ -267,6 +277,8 @@ class _Inference:
                     self.names[name] = merge(found)
             if self.names == before:
                 break
+            changed = frozenset(n for n, tp in self.names.items() if not _alike(before.get(n), tp))
+            reads = reads or [_reads(node) for node in nodes]
         else:
             for name in self.own - self.fixed.keys():
                 if self.names[name] != before[name]:
@@ -310,6 +322,7 @@ class _Inference:
     def _bind(self, name: str, tp: Any) -> None:
         if tp is not BOTTOM:
             self.found.setdefault(name, []).append(tp)
+            self.log.append((name, tp))
 
     def _target(self, target: ast.expr, tp: Any) -> None:
         if isinstance(target, ast.Subscript):
@@ -339,7 +352,9 @@ class _Inference:
 
     def _statement(self, node: ast.AST) -> None:
         of = self.typing.of
-        if isinstance(node, ast.Assign):
+        if isinstance(node, ast.Call):
+            self._grow(node)
+        elif isinstance(node, ast.Assign):
             if not hasattr(node, "lineno"):
                 return  # the compiler's own: `why = None; del why`
             tp = self._handled(node) or of(node.value)
@@ -369,8 +384,6 @@ class _Inference:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
                 self._bind(alias.asname or alias.name.partition(".")[0], UNKNOWN)
-        elif isinstance(node, ast.Call):
-            self._grow(node)
 
     def _handled(self, node: ast.Assign) -> Any:
         """`why = @exc1`: the types of the handlers that bind `why`."""
@@ -411,6 +424,11 @@ class _Inference:
                 self._bind(func.value.id, generic(origin, item))
 
 
+def _alike(a: Any, b: Any) -> bool:
+    """Equal, and read alike: unions are equal in any order."""
+    return a is b or (a == b and repr(a) == repr(b))
+
+
 def _mark(tp: Any) -> Any:
     return tp if tp in (BOTTOM, UNKNOWN) else None
 
@@ -420,6 +438,31 @@ _TELLING: Final = frozenset((
     ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Call,
 ))  # fmt: skip
 """Nodes that tell the type of a name."""
+
+
+def _tells(node: ast.AST) -> bool:
+    """Whether it may tell the type of a name: of calls, those that put something into a container."""
+    kind = node.__class__
+    if kind is not ast.Call:
+        return kind in _TELLING
+    func: Any = node.__dict__["func"]
+    return isinstance(func, ast.Attribute) and (func.attr in _GROWS or func.attr == "setdefault")
+
+
+def _reads(node: ast.AST) -> frozenset[str]:
+    """Names on whose types it depends what a node tells."""
+    parts: list[ast.AST] = [node]
+    if isinstance(node, ast.For):
+        parts = [node.target, node.iter]
+    elif isinstance(node, ast.Match):
+        parts = [node.subject, *[case.pattern for case in node.cases]]
+    elif isinstance(node, ast.ExceptHandler):
+        parts = [] if node.type is None else [node.type]
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        parts = []
+    return frozenset(n.id for part in parts for n in trees.walk(part) if isinstance(n, ast.Name))
+
+
 _CLOSED: Final = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda))
 
 
@@ -516,6 +559,12 @@ def _operates(tp: Any) -> bool:
 
 def _binding(program: Program, name: str) -> ast.AST | None:
     """The first statement that binds a name."""
+    if name == "return":
+        return None
+    if name in program.params and not any(getattr(stmt, "name", "") == name for stmt in program.node.body):
+        args = program.node.args
+        every = (*args.posonlyargs, *args.args, args.vararg, *args.kwonlyargs, args.kwarg)
+        return next((arg for arg in every if arg is not None and arg.arg == name), None)
     for node in trees.walk(program.node):
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
             return node
