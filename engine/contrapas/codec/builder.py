@@ -508,10 +508,8 @@ def _parameters(origin: Any) -> tuple[Any, ...]:
     return tuple(getattr(origin, "__parameters__", ()))
 
 
-@functools.cache
-def _adapter(cls: Any) -> TypeAdapter[Any]:
-    """Of a class of the standard library: every registry has them, and building one is slow."""
-    return TypeAdapter(cls)
+# Of the standard library's classes: every registry has them, and building one is slow.
+_adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
 
 
 def _adapted(cls: Any) -> Text:
