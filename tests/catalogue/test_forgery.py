@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from contrapas.core.lane import Draft, Headers
+from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition
 from tests.catalogue import faulty
 from tests.catalogue.desk import TOPIC, desk
@@ -91,3 +91,44 @@ async def test_b13_any_mixture_of_forged_messages_stops_nothing_and_adds_up(seed
         assert d.worker.troubles == {}
         assert sorted(d.worker.stations) == [0, 1]
         assert d.dead()
+
+
+KINDS = [kind.decode() for kind in WORDS["cp-kind"] if kind not in (b"bind", b"unbind", b"delivered")]
+
+
+@pytest.mark.parametrize("kind", ["", *KINDS])
+@pytest.mark.parametrize(
+    "place", ["$wait/Approved/k-15", "$item/claim/k-15/x/map[0]/1", "$graph/app", "$part"]
+)
+async def test_a_message_that_names_a_record_of_the_engine_changes_nothing_there(
+    kind: str, place: str
+) -> None:
+    async with desk() as d:
+        await d.put(b'{"id":"k-15","by":"ann"}', key=b"k-15", type="Approved", id="real")
+        await d.settle()
+        kept = _records_of_the_engine(d.rig.records())
+        assert "$wait/Approved/k-15" in kept
+        word = (("cp-kind", kind.encode()),) if kind else ()
+        for number, key in enumerate(("k-15", place.partition("/")[2] or "x", place)):
+            headers: Headers = (*word, ("cp-to", place.encode()))
+            for body in (b'{"id":"k-15","by":"eve"}', b'{"verb":"kill"}', b'{"id":"k-15","cents":1}'):
+                for name in ("Approved", "Opened", "Paid"):
+                    ident = f"{number}{name}{len(body)}"
+                    await d.put(body, key=key.encode(), type=name, id=ident, headers=headers, to="in")
+        await d.settle()
+        assert _records_of_the_engine(d.rig.records()) == kept
+        assert d.worker.troubles == {}
+        await d.put(b'{"id":"k-15","cents":1}', key=b"k-15", id="start")
+        await d.settle()
+        assert d.rig.status("claim/k-15") == "done"
+        closed = [r.value for r in d.rig.records("desk.closed")]
+        assert closed == [b'{"id":"k-15","by":"ann"}']
+
+
+def _records_of_the_engine(records: list[Record]) -> dict[str, bytes | None]:
+    """The newest of each that is no instance, claims and the newest graphs aside."""
+    return {
+        (r.key or b"").decode(): r.value
+        for r in records
+        if (r.key or b"").startswith((b"$wait/", b"$item/", b"$graph/"))
+    }
