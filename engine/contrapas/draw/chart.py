@@ -33,7 +33,7 @@ def scheme_of(graph: Graph) -> Scheme:
             grouped.setdefault((edge.source, edge.target), []).append(edge)
     return Scheme(
         title=f"{graph.name}@{graph.graph}",
-        about=f"{len(graph.states)} states, {len(graph.edges)} transitions",
+        about=f"{len(graph.states)} states, {len(graph.edges)} transitions{'; ' if graph.partial else ''}{graph.partial}",
         nodes=tuple(nodes),
         arrows=tuple(_arrow(graph, *ends, edges) for ends, edges in grouped.items()),
     )

@@ -13,6 +13,7 @@ def data(graph: Graph) -> dict[str, object]:
         "saga": graph.name,
         "graph": graph.graph,
         "outcomes": list(graph.outcomes),
+        "partial": graph.partial or None,
         "states": [
             {
                 "label": state.label,

@@ -13,7 +13,7 @@ def dot(graph: Graph, *, classes: Marks | None = None) -> str:
     lines = [
         f"digraph {quoted(graph.name)} {{",
         "  rankdir=TB;",
-        f"  label={quoted(f'{graph.name}@{graph.graph}')};",
+        f"  label={quoted(graph.heading)};",
     ]
     lines.append(f"  {quoted(START)} [shape=circle, label={quoted('')}, width=0.2, style=filled];")
     for state in graph.states.values():

@@ -13,8 +13,8 @@ from contrapas.errors import BugError
 from contrapas.machine import Edge, Machine, State
 from contrapas.machine.ir import Program, Site
 
-LIMIT = 20_000
-"""Configurations looked at for a picture; what lies beyond is missing in it, and `check` says CP790."""
+LIMIT = 3_000
+"""Configurations looked at with the undo stack, and as many without it; a picture that would need more says so."""
 
 
 def edges(machine: Machine) -> tuple[Edge, ...]:
@@ -45,24 +45,13 @@ class _Found:
 def graph_of(machine: Machine, walker: Walker | None = None) -> Graph:
     """Everything that pictures show; `walker`: of this machine, if there is one already."""
     walker = walker or Walker(program_of(machine))
-    model = Model(machine.name, {machine.name: walker}, late=False)
     found = _Found()
-    seen: dict[Config, None] = {}
-    todo: list[Config] = []
-    for move in model.begin():
-        _note(found, model, START, move)
-        if move.config not in seen:
-            seen[move.config] = None
-            todo.append(move.config)
-    for config in todo:
-        _unwinding(found, model, config)
-        for move in model.moves(config):
-            source = _source(model, config)
-            if source:
-                _note(found, model, source, move)
-            if move.config not in seen and len(seen) < LIMIT:
-                seen[move.config] = None
-                todo.append(move.config)
+    model, partial = Model(machine.name, {machine.name: walker}, late=False), ""
+    if not _sweep(found, model):
+        partial = "what is taken back may be more than is shown"
+        if not _sweep(found, Model(machine.name, {machine.name: walker}, late=False, bare=True)):
+            partial = "arrows may be missing"
+        partial = f"too many ways to draw: {partial}"
     reached = {(e.source, e.target) for e in found.edges.values()}
     extra = [e for e in found.errors.values() if (e.source, e.target) not in reached]
     order = {label: n for n, label in enumerate((START, *machine.states))}
@@ -81,7 +70,31 @@ def graph_of(machine: Machine, walker: Walker | None = None) -> Graph:
         undo_states=tuple(top.label for top, _ in _undo_sites(walker.program)),
         parts=_parts(walker.program),
         scopes=scopes_of(machine.states),
+        partial=partial,
     )
+
+
+def _sweep(found: _Found, model: Model) -> bool:
+    """Collect what every configuration shows, up to the limit; False: there are more."""
+    seen: dict[Config, None] = {}
+    todo: list[Config] = []
+    for move in model.begin():
+        _note(found, model, START, move)
+        if move.config not in seen:
+            seen[move.config] = None
+            todo.append(move.config)
+    for config in todo:
+        _unwinding(found, model, config)
+        for move in model.moves(config):
+            source = _source(model, config)
+            if source:
+                _note(found, model, source, move)
+            if move.config not in seen:
+                if len(seen) >= LIMIT:
+                    return False
+                seen[move.config] = None
+                todo.append(move.config)
+    return True
 
 
 def _parts(program: Program) -> dict[str, tuple[str, ...]]:

@@ -54,6 +54,13 @@ class Graph:
     """Label of a state that runs several operations side by side -> their names."""
     scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Label of a state in scopes -> the names of these, outermost first."""
+    partial: str = ""
+    """What is missing, because there was too much to look at; empty: nothing."""
+
+    @property
+    def heading(self) -> str:
+        """Name and fingerprint, and what is missing."""
+        return f"{self.name}@{self.graph}" + (f": {self.partial}" if self.partial else "")
 
     @property
     def targets(self) -> tuple[str, ...]:

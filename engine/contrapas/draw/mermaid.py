@@ -9,7 +9,7 @@ from contrapas.draw.overlay import Marks
 def mermaid(graph: Graph, *, classes: Marks | None = None) -> str:
     """`stateDiagram-v2`; ends with a line feed. classes: of `draw.overlay`, for boxes."""
     names = {START: "[*]"}
-    lines = ["stateDiagram-v2", f"  %% {graph.name}@{graph.graph}"]
+    lines = ["stateDiagram-v2", f"  %% {graph.heading}"]
     for number, label in enumerate((*graph.states, *graph.targets), 1):
         names[label] = f"s{number}"
         lines.append(f'  state "{plain(shown(label))}" as s{number}')

@@ -42,6 +42,10 @@ from contrapas.machine.ir import Site
 __all__ = ["CANCELLED", "UNDOABLE", "At", "Config", "Failure", "Model", "Move", "Unwind", "class_name"]
 
 
+FAILURES_MAX = 3
+"""Caught failures that are remembered at a time: the oldest and the newest; each of the others is met on a way of its own."""
+
+
 class _Way(NamedTuple):
     config: Config
     pivot: bool
@@ -60,7 +64,13 @@ class Model:
     """Moves of one saga; called sagas in `walkers` are entered, others are one operation."""
 
     def __init__(
-        self, name: str, walkers: Mapping[str, Walker], *, late: bool = True, first: Config | None = None
+        self,
+        name: str,
+        walkers: Mapping[str, Walker],
+        *,
+        late: bool = True,
+        first: Config | None = None,
+        bare: bool = False,
     ) -> None:
         self.name = name
         self.walkers = walkers
@@ -68,6 +78,8 @@ class Model:
         """What holds already when the saga starts: of a called saga that is explored by itself."""
         self.late = late
         """With late replies, kills and caught failures: what no arrow of a picture shows."""
+        self.bare = bare
+        """Without the undo stack: every arrow is still there, what is taken back is not known."""
         self.unknown: dict[tuple[str, str], Site] = {}
         """Operations of a kind that is not understood yet: taken to succeed or to fail, no more."""
         self.cut: dict[tuple[str, int], Site] = {}
@@ -131,7 +143,7 @@ class Model:
         key = (at.machine, at.site)
         found = self._issued.get(key)
         if found is None:
-            found = self._issued[key] = issued(at.machine, self.site(at))
+            found = self._issued[key] = () if self.bare else issued(at.machine, self.site(at))
         return found
 
     def _outcome(
@@ -175,6 +187,8 @@ class Model:
                 stack = inflight.settle(stack, walker.sites[one.site].label, how)
                 flight.remove(one)
                 statuses += how
+            if stack is not config.stack:
+                stack = self._thinned(stack, _floor(config.frames))
             after = config._replace(stack=stack, flight=tuple(flight))
             begun = walker.sites[met.settled[0][0].site] if site.kind == "result" and met.settled else site
             yield from self._outcome(after, at, met.outcome, told=begun, status=statuses)
@@ -214,7 +228,7 @@ class Model:
             made = Failure(
                 at.machine, site.label, site.line, status, outcome.raises is not None, config.pivoted, effect
             )
-            failed = (*failed, made)
+            failed = (*failed, made) if len(failed) < FAILURES_MAX else (failed[0], *failed[2:], made)
         if failed is config.failed and late is config.late:
             return config
         return config._replace(late=late, failed=failed)
@@ -225,8 +239,16 @@ class Model:
         if not count or config.pivoted:
             return config
         below, own = config.stack[:-count], config.stack[-count:]
-        after = [_with(e, s) for e, s in zip(own, statuses, strict=True) if s != "undone"]
-        return config._replace(stack=_saturated((*below, *after), _floor(config.frames)))
+        after = [
+            _with(e, s)
+            for e, s in zip(own, statuses, strict=True)
+            if s != "undone" and (s != "failed" if self.late else e.undo)
+        ]
+        return config._replace(stack=self._thinned((*below, *after), _floor(config.frames)))
+
+    def _thinned(self, stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
+        """A picture shows the newest of a kind; a story the oldest and the newest of what is taken back."""
+        return _saturated(stack, floor, self.late)
 
     def _cancel(self, config: Config, at: At) -> Iterator[Move]:
         site = self.site(at)
@@ -258,9 +280,8 @@ class Model:
                 scopes = _emptied(scopes)
                 below = tuple([at._replace(scopes=_emptied(at.scopes)) for at in below])
             elif mark[0] == "begin":
-                config = self._begun(
-                    config, machine, int(mark[1]), Flying(machine, int(mark[1]), len(below), len(scopes))
-                )
+                new = Flying(machine, int(mark[1]), len(below), len(scopes))
+                config = self._begun(config, scopes, new)
             else:
                 config, scopes = self._mark(config, scopes, mark)
         if stop.kind == "await":
@@ -273,14 +294,20 @@ class Model:
             return iter(ways)
         return iter([way._replace(facts=(*facts, *way.facts)) for way in ways])
 
-    def _begun(self, config: Config, machine: str, number: int, new: Flying) -> Config:
+    def _begun(self, config: Config, scopes: tuple[tuple[str, int], ...], new: Flying) -> Config:
         """With one more operation in flight, and its undo registered."""
         flight = inflight.begun(config.flight, new)
         if flight is config.flight:
             return config
-        site = self.walkers[machine].sites[number]
-        entries = () if config.pivoted else inflight.entries(machine, site)
-        return config._replace(flight=flight, stack=(*config.stack, *entries))
+        machine, site = new.machine, self.walkers[new.machine].sites[new.site]
+        entries = () if config.pivoted or self.bare else inflight.entries(machine, site)
+        if not self.late:
+            entries = tuple([e for e in entries if e.undo])
+        if not entries:
+            return config._replace(flight=flight)
+        floor = max([_floor(config.frames[:-1]), *(height for _, height in scopes)])
+        stack = self._thinned((*config.stack, *entries), floor)
+        return config._replace(flight=flight, stack=stack)
 
     def _mark(
         self, config: Config, scopes: tuple[tuple[str, int], ...], mark: tuple[Any, ...]
@@ -288,8 +315,8 @@ class Model:
         """Apply one immediate call."""
         word = mark[0]
         if word == "enter":
-            floor = max([_floor(config.frames), *(height for _, height in scopes)])
-            config = config._replace(stack=_saturated(config.stack, floor))
+            floor = max([_floor(config.frames[:-1]), *(height for _, height in scopes)])
+            config = config._replace(stack=self._thinned(config.stack, floor))
             return config, (*scopes, (str(mark[1]), len(config.stack)))
         if word == "leave":
             return config, scopes[:-1] if scopes and scopes[-1][0].startswith(str(mark[1])) else scopes
@@ -510,15 +537,32 @@ def _with(entry: Issued, status: str) -> Issued:
     return entry._replace(status=status)
 
 
-def _saturated(stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
-    """At most two of a kind above `floor`: the oldest and the newest."""
-    if len(stack) - floor < 3:
+def _saturated(stack: tuple[Issued, ...], floor: int, twice: bool) -> tuple[Issued, ...]:
+    """Of one kind above `floor` the newest. `twice`: the oldest and the newest; of what nothing takes back one, in no order;
+    and none that failed."""
+    if len(stack) - floor < 2:
         return stack
-    counts: dict[Any, list[int]] = {}
-    for position in range(floor, len(stack)):
-        counts.setdefault(stack[position], []).append(position)
-    drop = {p for positions in counts.values() for p in positions[1:-1]}
-    return tuple(e for p, e in enumerate(stack) if p not in drop) if drop else stack
+    kept: list[Issued] = []
+    inert: set[Issued] = set()
+    counts: dict[Issued, int] = {}
+    for entry in stack[floor:]:
+        if twice and entry.status == "failed":
+            continue
+        if twice and not entry.undo and entry.status != "issued":
+            inert.add(entry)
+            continue
+        counts[entry] = counts.get(entry, 0) + 1
+        kept.append(entry)
+    most = 2 if twice else 1
+    if any(number > most for number in counts.values()):
+        thin: list[Issued] = []
+        passed: dict[Issued, int] = {}
+        for entry in kept:
+            number = passed[entry] = passed.get(entry, 0) + 1
+            if number == counts[entry] or (twice and number == 1):
+                thin.append(entry)
+        kept = thin
+    return (*stack[:floor], *sorted(inert), *kept)
 
 
 def starts(walker: Walker) -> list[Env]:

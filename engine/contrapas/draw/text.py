@@ -45,6 +45,8 @@ def text(graph: Graph) -> str:
         else:
             lines.append(f"{head}   {row.causes:<{third}}   {row.note}".rstrip())
     lines.append(f"  {'cancel, kill':<{first}}    {_cancel(graph)}")
+    if graph.partial:
+        lines.append(f"  {graph.partial}")
     return "\n".join(lines) + "\n"
 
 
