@@ -53,6 +53,7 @@ class Batch(Entity, key="id"):
     @handler
     async def put(self, s: Saga, what: str) -> int:
         self.waiting.append(what)
+        s.tell(Batch.at("other").flush())
         s.tell(Batch.at(self.key).flush(), after="10s")
         return len(self.waiting)
 

@@ -249,6 +249,22 @@ async def test_an_entity_calls_itself_later_by_a_timer_of_its_record() -> None:
         await rig.until(lambda: fields(rig, "Batch/a") == {"waiting": [], "flushed": 2, "timer": None})
 
 
+async def test_what_an_entity_tells_after_it_was_cleared_is_no_repetition_of_what_it_told_before() -> None:
+    definition = linked.app.definition()
+    async with rig_of(definition, build(definition), partitions=2) as rig:
+        await rig.worker()
+        client = rig.client()
+        for _ in range(2):
+            assert value(await asked(rig, client, linked.Batch, "put", "x")) == 1
+            await rig.turn(10_000, 2)
+            await rig.until(lambda: fields(rig, "Batch/a")["flushed"] == 1)
+            done = asyncio.ensure_future(client.operate("Batch/a", "clear"))
+            await rig.until(done.done)
+        heads = [dict(r.headers) for r in rig.records("in")]
+        told = [h["ce_id"] for h in heads if h.get("ce_type") == b"Batch.flush"]
+        assert len(told) == len(set(told)) == 4
+
+
 async def test_an_entity_puts_its_timer_off_and_nothing_of_the_first_one_is_left() -> None:
     definition = linked.app.definition()
     async with rig_of(definition, build(definition), partitions=2) as rig:

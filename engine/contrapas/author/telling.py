@@ -10,7 +10,7 @@ class Telling:
 
     __slots__ = ("text",)
     text: str
-    """Id of the message: `saga/key@version#t0`."""
+    """Id of the message: `saga/key@run.version#t0`."""
 
     def __init__(self, text: str) -> None:
         object.__setattr__(self, "text", text)

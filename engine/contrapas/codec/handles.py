@@ -25,7 +25,7 @@ def _telling(data: Any) -> Telling:
     except ValueError:
         got = named(data)
         raise Misfit(
-            f"expected the id of a message, got {got}", expected="saga/key@version#t0", got=got
+            f"expected the id of a message, got {got}", expected="saga/key@run.version#t0", got=got
         ) from None
 
 

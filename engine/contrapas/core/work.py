@@ -154,8 +154,9 @@ class Stretch(Activation):
         return handle
 
     def told(self) -> str:
-        """Told in this transition, numbered over all its stretches."""
-        return f"{self.instance}@{self._record.version}#t{self._tells()}"
+        """Told in this transition, numbered over all its stretches. It names the run: a record that was cleared or let go
+        counts versions anew, and what takes a command by its id would take the next one for a repetition."""
+        return f"{self.instance}@{self.run}.{self._record.version}#t{self._tells()}"
 
     def _tells(self) -> int:
         said = sum(1 for e in self.effects if e[0] == "tell")
