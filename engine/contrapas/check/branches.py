@@ -40,7 +40,7 @@ def as_one_step(study: Study) -> Iterator[Finding]:
             site.line,
             column=site.column,
             machine=machine,
-            hint=f"taken to return, or to raise StepFailed; {name} was explored by itself as well",
+            hint=f"what {name} leaves to be taken back is not counted here; it was explored by itself as well",
         )
 
 
