@@ -53,6 +53,15 @@ async def test_a_handler_that_fails_leaves_the_fields_as_they_were_in_both_forms
     assert sorted(till.RAN) == sorted(["mug", "a", "bcd", *([] if good else ["back 1", "back 3"])])
 
 
+@pytest.mark.crash_everywhere
+async def test_handlers_and_the_timers_they_put_off_outlive_a_crash_anywhere(sagas: Sagas) -> None:
+    sagas.serve(Drawer)
+    run = await sagas.start(till.fills, Opened(id="k", n=3))
+    assert run.outcome == Closed(id="k", text="7 18")
+    await sagas.skip("20s")
+    assert '"flushed":4' in _drawer(sagas, "k")
+
+
 async def test_a_handler_that_differs_as_a_function_is_found(sagas: Sagas) -> None:
     async def other(self: Drawer, s: Any, whats: list[str], *, extra: int = 0) -> int:
         self.lines["x"] = await till.weigh(whats[0])

@@ -47,6 +47,7 @@ async def watched(s: Saga, began: Began) -> Over:
     if isinstance(asked, Work):
         s.reply(asked, Done(id=s.key))
     s.tell(Other(id=s.key))
+    s.untell(s.tell(Other(id=s.key), after="1m"))
     s.emit(Shipped(id=s.key))
     return Over(id=s.key, n=1)
 
@@ -81,7 +82,7 @@ async def test_a_command_is_an_event_like_any_other_and_nothing_is_answered_or_s
         await sent(rig, Began(id="k"), Work(id="k"))
         assert rig.status("watched/k") == "done"
         last = decode([r for r in rig.records() if r.key == b"watched/k"][-1].value)
-        assert last.cause.note == "reply Done; tell Other" and not last.out
+        assert last.cause.note == "reply Done; tell Other; tell Other; untell" and not last.out
         assert [r for lane in ("o.replies", "o.outcomes") for r in rig.records(lane)] == []
         assert len(rig.records("o.commands")) == 1  # the one that was watched
         with pytest.raises(Refused) as why:

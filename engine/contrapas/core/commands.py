@@ -155,6 +155,8 @@ def tell(work: Work, command: Any, after: int | None, later_id: str = "") -> Non
 
 def untell(work: Work, ident: str) -> None:
     """`s.untell`: it does not leave, unless it has left."""
+    if work.observe:
+        work.note("untell")
     talk = talk_of(work.record)
     if any(t.id == ident for t in talk.tells):
         work.record.talk = replace(talk, tells=[t for t in talk.tells if t.id != ident])
