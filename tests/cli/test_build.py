@@ -10,7 +10,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -137,13 +137,14 @@ async def cell(s: Saga, go: Go) -> Go:
 def test_case_77_a_notebook_s_cell_and_the_prompt_are_read_from_where_they_keep_their_source(
     name: str,
 ) -> None:
-    linecache.cache[name] = (len(CELL), None, CELL.splitlines(keepends=True), name)
+    kept = cast("dict[str, Any]", linecache.cache)
+    kept[name] = (len(CELL), None, CELL.splitlines(keepends=True), name)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(CELL, name, "exec", dont_inherit=True), namespace)  # noqa: S102  the test's own text
     made: Any = namespace["cell"]
     assert isinstance(made, SagaDef)
-    found = compile_saga(made, registry=Registry())
-    del linecache.cache[name]
+    found = compile_saga(cast("SagaDef[..., Any]", made), registry=Registry())
+    del kept[name]
     assert isinstance(found, Machine), found
 
 

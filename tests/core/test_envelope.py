@@ -184,8 +184,9 @@ def test_the_next_deadline_is_the_earliest_timer(seed: int) -> None:
     record: InstanceRecord = made(InstanceRecord, rng)
     if seed % 3:  # the usual shape, with one thing set
         plain = small()
-        plain.root.pending = made(envelope.Pending, rng)
-        plain.root.pending.deadline = plain.root.pending.retry_at = plain.root.pending.each_at = None
+        pending: envelope.Pending = made(envelope.Pending, rng)
+        pending.deadline = pending.retry_at = pending.each_at = None
+        plain.root.pending = pending
         one = ["talk", "deadline", "owed", "binds", "retain_until", "again", "cancelled_at"]
         for name in rng.sample(one, 2):
             setattr(plain, name, getattr(record, name))

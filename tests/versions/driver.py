@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -233,7 +233,8 @@ def sample(tp: Any, key: str, name: str = "") -> Any:
         return sample(args[0], key, name)
     if origin in (list, tuple, set, frozenset):
         inner = [sample(a, key, name) for a in args if a is not Ellipsis]
-        return tuple(inner) if origin is tuple else origin(inner)
+        whole: Any = tuple(inner) if origin is tuple else cast(Any, origin)(inner)
+        return whole
     if origin is dict:
         return {}
     return _plain(tp, key, name)
@@ -242,7 +243,8 @@ def sample(tp: Any, key: str, name: str = "") -> Any:
 def _plain(tp: Any, key: str, name: str) -> Any:
     if isinstance(tp, type) and issubclass(tp, BaseModel):
         fields = {n: sample(f.annotation, key, n) for n, f in tp.model_fields.items()}
-        return tp.model_construct(**{**fields, **({key: "k-1"} if key in fields else {})})
+        values: dict[str, Any] = {**fields, **({key: "k-1"} if key in fields else {})}
+        return cast(Any, tp).model_construct(**values)
     if isinstance(tp, type) and issubclass(tp, Enum):
         return next(iter(tp))
     known: dict[Any, Any] = {

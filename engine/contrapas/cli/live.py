@@ -72,7 +72,7 @@ def look(log: LogFile, world: World) -> Live:
             continue
         frame = next((p for p in standing if p[0] != "undo"), ("frame", head.saga, "", head.state))
         culprit = next((p for p in standing if p[3] and f"'{p[3]}'" in words), frame)
-        bad.setdefault((*culprit[1:], words), []).append(head.instance)
+        bad.setdefault((culprit[1], culprit[2], culprit[3], words), []).append(head.instance)
     found = [
         Group(saga, graph, label, len(those), those[0], words, _fix(saga, graph, label, olds, world))
         for (saga, graph, label, words), those in sorted(bad.items())

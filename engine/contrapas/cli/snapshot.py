@@ -101,7 +101,6 @@ def _error(why: ContrapasError) -> dict[str, str]:
 
 
 def _compiled(target: str, root: str, other: str) -> dict[str, Any]:
-    from collections.abc import Mapping
     from dataclasses import replace
 
     from contrapas.compiler import lock as lock_file
@@ -130,7 +129,7 @@ def _compiled(target: str, root: str, other: str) -> dict[str, Any]:
     pairs = [(program_of(m), m) for m in machines.values()]
     kept = [(program_of(m), m) for m in built.world.kept.values()]
     mapped: dict[str, Any] = {
-        n: dict(m.migrate) for n, m in machines.items() if isinstance(m.migrate, Mapping)
+        n: m.migrate for n, m in machines.items() if m.migrate and not callable(m.migrate)
     }
     return {
         "machines": [to_data(replace(m, edges=())) for m in machines.values()],

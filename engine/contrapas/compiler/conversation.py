@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from contrapas.author.event import Command
 from contrapas.author.saga import SagaDef
@@ -38,7 +38,7 @@ def undoes_failures(refusals: Refusals, node: ast.Call, found: Found) -> None:
 
 def foreign_command(refusals: Refusals, at: ast.AST, site: Site) -> bool:
     """Whether a wait asks for a command under another key, which is refused."""
-    asked = [c for c in site.replies if issubclass(c, Command)]
+    asked: list[type[Any]] = [c for c in site.replies if issubclass(c, Command)]
     if not (site.correlate and asked):
         return False
     refusals.add(
@@ -63,7 +63,7 @@ def cancel_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Foun
             f"await {ops.saga}.cancel(other_saga, key)",
         )
         return None
-    found: Any = other
+    found = cast("SagaDef[..., Any]", other)
     site = ops.site(at, path, "cancel", f"cancel({found.name})", f"cancel {found.name}", target=found)
     site.result = str | None
     return Found(site)

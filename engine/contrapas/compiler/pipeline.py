@@ -195,9 +195,9 @@ class _One:
 
     def _migration(self, program: Program, locked: SagaLock | None) -> None:
         """CP311: `migrate=` names a state that is not there, or one that never was."""
-        mapping = self.saga.migrate
-        if not isinstance(mapping, Mapping):
+        if callable(self.saga.migrate) or not self.saga.migrate:
             return
+        mapping: Mapping[str, str] = self.saga.migrate
         labels_now = {s.label for s in program.sites}
         ever = labels_now if locked is None else {*(s.label for s in locked.states), *locked.retired}
         for old, new in mapping.items():

@@ -45,7 +45,7 @@ def _source(found: Mapping[str, Any], name: str) -> str:
     """The text of a module, under its name or under a longer one: what was built from another folder counts, for the
     loaded code is compared with it in any case."""
     for key in [name, *[k for k in found if k.endswith(f".{name}") or name.endswith(f".{k}")]]:
-        one = found.get(key)
+        one: Any = found.get(key)
         if one.__class__ is dict and one.get("text").__class__ is str:
             return str(one["text"])
     return ""

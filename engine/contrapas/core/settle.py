@@ -85,8 +85,8 @@ def outcome(work: Work, line: Line, pending: Pending, event: Input) -> bool:
         return _child(work, line, pending, event)
     if pending.kind == "cancel":
         line.node.pending = None
-        body: dict[str, Any] = event.body if isinstance(event.body, dict) else {}
-        status: object = body.get("status")
+        body: Any = event.body
+        status: object = body.get("status") if body.__class__ is dict else None
         work.resume(line, status if isinstance(status, str) else None)
         return True
     if pending.kind == "map":

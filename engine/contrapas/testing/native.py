@@ -140,11 +140,11 @@ class Script:
         if op.within_ms is not None and chance.share(0.25):
             return Timeout()
         classes = op.value if op.kind == "wait" else _spec(op).replies
-        made = make(chance.one(classes), chance)
-        if op.kind == "wait" and isinstance(
-            made, Command
-        ):  # as one that was received: `s.reply` knows it by name
-            received(made, f"{self.seed}-{chance.below(1 << 30)}")
+        made: Any = make(chance.one(classes), chance)
+        if op.kind == "wait" and issubclass(made.__class__, Command):
+            received(
+                made, f"{self.seed}-{chance.below(1 << 30)}"
+            )  # as one that came: `s.reply` knows it by name
         return made
 
     def _failure(self, op: Op[Any], number: int, chance: Chance) -> StepFailed:

@@ -84,7 +84,7 @@ async def case_12_jumps_inside_a_finally(s: Saga, go: Go) -> int:
 
 
 @saga
-async def case_21_raise_after_an_await(s: Saga, go: Go) -> int:
+async def case_21_raise_after_an_await(s: Saga, go: Go) -> int:  # pyright: ignore[reportReturnType]
     try:
         try:
             boom(await num(1) * 3)
@@ -144,7 +144,7 @@ async def case_27_notes_attributes_groups(s: Saga, go: Go) -> int:
     try:
         one = Odd(3, tag="x")
         one.add_note("first")
-        one.extra = [1, 2]
+        one.extra = [1, 2]  # pyright: ignore[reportAttributeAccessIssue]
         inner = ExceptionGroup("inner", [ValueError(await num(1)), one])
         raise ExceptionGroup("outer", [inner, one, Odder(2)])
     except ExceptionGroup as group:
@@ -153,8 +153,8 @@ async def case_27_notes_attributes_groups(s: Saga, go: Go) -> int:
         log(
             "group",
             group,
-            group.exceptions[1] is group.exceptions[0].exceptions[1],
-            sorted(group.exceptions[1].extra),
+            group.exceptions[1] is group.exceptions[0].exceptions[1],  # pyright: ignore[reportAttributeAccessIssue]
+            sorted(group.exceptions[1].extra),  # pyright: ignore[reportAttributeAccessIssue]
         )
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,10 @@ def test_a_seed_gives_the_same_program_everywhere() -> None:
 
 
 def test_a_program_that_fails_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cursor.SequenceCursor, "more", lambda self: self.position < len(self.sequence) - 1)
+    def less(self: Any) -> bool:
+        return bool(self.position < len(self.sequence) - 1)
+
+    monkeypatch.setattr(cursor.SequenceCursor, "more", less)
     [failure] = run(range(600, 700), 8).failures
     small = least(failure, 20)
     before, after = source_of(failure.seed).count("\n"), small.count("\n")
