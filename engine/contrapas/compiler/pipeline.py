@@ -10,7 +10,7 @@ from typing import Any
 from contrapas.author.event import message_spec
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
-from contrapas.compiler import assigned, canonical, labels, liveness, portable, types, warnings
+from contrapas.compiler import assigned, cache, canonical, labels, liveness, portable, types, warnings
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.entities import HandlerSaga
@@ -78,7 +78,7 @@ def compile_all(
             done.refusals.append(_same_name(saga))
         if known is not saga or saga.name in done.machines or saga.name in done.programs:
             continue
-        one = _One(saga, registry, lock, strict=strict, provided=provided)
+        one = _known(saga, registry, lock, strict=strict, provided=provided)
         found = one.refusals.in_order()
         done.warnings.extend(r for r in found if r.warning)
         done.refusals.extend(r for r in found if not r.warning)
@@ -90,6 +90,44 @@ def compile_all(
     done.refusals.extend(in_branches(done.programs))
     done.machines = _with_called(done.machines, done.programs)
     return done
+
+
+@dataclass(slots=True)
+class _Again:
+    """What a compilation gave before."""
+
+    machine: Machine | None
+    program: Program | None
+    refusals: Refusals
+
+
+def _known(
+    saga: SagaDef[..., Any],
+    registry: Registry,
+    lock: LockFile | None,
+    *,
+    strict: bool,
+    provided: frozenset[Any],
+) -> _One | _Again:
+    """A compilation, or what it gave before if nothing that it depends on has changed."""
+    key = (strict, provided, repr(_locked(saga, lock)), repr(saga.migrate))
+    before = cache.again(saga, key, registry)
+    if before is not None:
+        refusals = Refusals(before.program.file, before.program.source)
+        refusals.found.extend(before.found)
+        return _Again(before.machine, before.program, refusals)
+    recorder = cache.Recorder(registry)
+    one = _One(saga, recorder, lock, strict=strict, provided=provided)
+    if one.machine is not None and one.program is not None:
+        result = cache.Result(
+            machine=one.machine,
+            program=one.program,
+            found=tuple(one.refusals.found),
+            captures=one.captures,
+            slots=one.slots,
+        )
+        cache.keep(saga, key, result, recorder)
+    return one
 
 
 def _keep(
@@ -169,6 +207,8 @@ class _One:
         self.saga = saga
         self.registry = registry
         self.machine: Machine | None = None
+        self.slots: dict[str, Slot] = {}
+        self.captures: tuple[tuple[Slot, ...], ...] = ()
         front = Front(saga, provided)
         self.refusals = front.refusals
         self.program = program = front.program
@@ -247,6 +287,7 @@ class _One:
             for u in program.undos
         ]
         hint = program.hints.get("return")
+        self.slots, self.captures = slots, tuple(captures)
         self.machine = Machine(
             name=program.name,
             graph=canonical.graph_print(program, slots, read),

@@ -66,6 +66,9 @@ def _parts(program: Program) -> Iterator[Any]:
 
 
 def _says_so(program: Program) -> bool:
+    first, last = program.node.lineno - 1, program.node.end_lineno
+    if not any("point_of_no_return" in line for line in program.source[first:last]):
+        return False
     return any(
         isinstance(node, ast.Attribute)
         and node.attr == "point_of_no_return"

@@ -119,6 +119,15 @@ def _places(text: str, file: str, flags: int) -> dict[tuple[str, int], types.Cod
     return found
 
 
+def tree_of(fn: types.FunctionType, text: str) -> ast.AST | None:
+    """The tree of a function as the module's text has it, not to be changed; None where it is not there."""
+    code = fn.__code__
+    try:
+        return _functions(text, code.co_filename).get((fn.__name__, code.co_firstlineno))
+    except SyntaxError:
+        return None
+
+
 def _same(text: str, code: types.CodeType, flags: int) -> bool:
     try:
         other = _places(text, code.co_filename, flags).get((code.co_name, code.co_firstlineno))
