@@ -156,7 +156,7 @@ class Watch:
         elif _is(value, types.MethodType):
             self.work += [value.__func__, value.__self__]
         elif _is(value, types.ModuleType):
-            scope: dict[str, Any] = vars(value)
+            scope: dict[str, Any] = value.__dict__
             for name in self.wanted:
                 if name in scope:
                     self._name(scope, name)

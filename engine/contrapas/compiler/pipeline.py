@@ -63,8 +63,12 @@ def compile_all(
     lock: LockFile | None = None,
     strict: bool = True,
     provided: frozenset[Any] = frozenset(),
+    anew: bool = False,
 ) -> Compiled:
-    """All sagas of an app, and those they call; the problems of all of them together. CP143: two of one name."""
+    """All sagas of an app, and those they call; the problems of all of them together. CP143: two of one name.
+
+    anew: compile also what this process has compiled before and nothing has changed since, as who tests the compiler wants.
+    """
     done = Compiled()
     seen: dict[str, SagaDef[..., Any]] = {}
     work = list(sagas)
@@ -78,7 +82,7 @@ def compile_all(
             done.refusals.append(_same_name(saga))
         if known is not saga or saga.name in done.machines or saga.name in done.programs:
             continue
-        one = _known(saga, registry, lock, strict=strict, provided=provided)
+        one = (_One if anew else _known)(saga, registry, lock, strict=strict, provided=provided)
         found = one.refusals.in_order()
         done.warnings.extend(r for r in found if r.warning)
         done.refusals.extend(r for r in found if not r.warning)

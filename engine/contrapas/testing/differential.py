@@ -347,7 +347,7 @@ def pair_of(
     registry = Registry()
     for cls in exceptions:
         registry.add_exception(cls)
-    compiled = compile_all([saga, *others], registry=registry, strict=strict)
+    compiled = compile_all([saga, *others], registry=registry, strict=strict, anew=True)
     if compiled.refusals:
         raise CompileError(tuple(compiled.refusals))
     sagas = {one.name: one for one in (saga, *others)}
