@@ -222,14 +222,14 @@ def keep(frame: Standing, index: int, out: dict[str, Any]) -> None:
 @functools.cache
 def machines_of(*sagas: SagaDef[..., Any]) -> dict[str, Machine]:
     """Compile; an assertion shows every refusal."""
-    done = compile_all(sagas, registry=Registry())
+    done = compile_all(sagas, registry=Registry(), anew=True)
     assert not done.refusals, "\n".join(f"{r.place} {r.code} {r.text}" for r in done.refusals)
     return done.machines
 
 
 def refusals_of(saga: SagaDef[..., Any], **options: Any) -> list[Refusal]:
     """Refusals and warnings of one saga."""
-    done = compile_all([saga], registry=Registry(), **options)
+    done = compile_all([saga], registry=Registry(), anew=True, **options)
     return [*done.refusals, *done.warnings]
 
 
