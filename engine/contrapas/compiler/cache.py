@@ -305,7 +305,7 @@ def keep(saga: SagaDef[..., Any], key: tuple[Any, ...], result: Result, recorder
         watch = Watch(fn, _names(node))
         watch.work.append(saga)
         watch.settle()
-    except Unsure:
+    except Exception:  # noqa: BLE001  the author's objects may answer anything: then nothing is kept
         return
     vars(saga)[HELD] = _Kept(
         saga=saga,
@@ -322,7 +322,12 @@ def keep(saga: SagaDef[..., Any], key: tuple[Any, ...], result: Result, recorder
 def again(saga: SagaDef[..., Any], key: tuple[Any, ...], registry: Registry) -> Result | None:
     """The machine of before, with the codecs of this registry; None when anything it depends on may have changed."""
     kept: _Kept | None = vars(saga).get(HELD)
-    if kept is None or kept.saga is not saga or kept.key != key or not kept.watch.same():
+    if kept is None or kept.saga is not saga or kept.key != key:
+        return None
+    try:
+        if not kept.watch.same():
+            return None
+    except Exception:  # noqa: BLE001  the author's objects may answer anything
         return None
     fn: Any = saga.fn
     linecache.checkcache(fn.__code__.co_filename)
