@@ -65,7 +65,7 @@ def test_a_program_that_fails_is_made_small(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(cursor.SequenceCursor, "more", less)
     [failure] = run(range(600, 700), 8).failures
-    small = least(failure, 20)
+    small = least(failure, 90)  # much less is needed where nothing else runs
     before, after = source_of(failure.seed).count("\n"), small.count("\n")
     assert "for" in small
     assert after < before / 2, small
