@@ -22,11 +22,12 @@ def test_a_list_says_how_many_items_of_a_map_are_done(here: Path, cli: Callable[
         async with Engine.opened(mapped.app.definition(), url) as engine, engine.working(1000):
             mapped.GATES[2] = asyncio.Event()
             await engine.client.start("collected", mapped.Wanted(id="a", items=[0, 1, 2, 3]))
+            shown: Any = None
             for _ in range(500):
-                if engine.worker.counts().transitions >= 4:
+                shown = cli("ls", "--log", url)
+                if "2/4 done" in shown.out:
                     break
                 await asyncio.sleep(0.01)
-            shown = cli("ls", "--log", url)
             assert "map(work)" in shown.out and "2/4 done, 1 failed" in shown.out
             [row] = json.loads(cli("ls", "--log", url, "-o", "json").out)
             assert (row["status"], row["waits_for"]) == ("running", "2/4 done, 1 failed")

@@ -73,7 +73,10 @@ def _replaced(text: str, number: int, part: ast.expr) -> str:
                 return next((c for c in ast.iter_child_nodes(node) if ast.dump(c) == wanted), node)
             return self.generic_visit(node)
 
-    return ast.unparse(ast.fix_missing_locations(Swap().visit(tree)))
+    try:
+        return ast.unparse(ast.fix_missing_locations(Swap().visit(tree)))
+    except ValueError:  # a part of an f-string stands nowhere else
+        return text
 
 
 def valid(text: str) -> bool:
