@@ -48,7 +48,7 @@ def begin(ops: Operations, node: ast.Call) -> Found | None:
     site.children = (one,)
     site.result = one.result
     site.explicit, one.explicit = one.explicit, ""
-    for name in ("undo", "undo_text", "forever", "within", "has_within"):
+    for name in ("undo", "undo_text", "forever", "within", "has_within", "limit"):
         setattr(site, name, getattr(one, name))
     found.site = site
     found.node = node

@@ -445,11 +445,13 @@ class Operations:
                 else:
                     self.refusals.add(value, "CP100", "label= is no text", 'label="…"')
             elif name == "until":
-                site.has_within = True
+                site.has_within, site.limit = True, value
             elif name == "within":
                 site.has_within = not (isinstance(value, ast.Constant) and value.value is None)
                 if isinstance(value, ast.Constant) and value.value is not None:
                     site.within = str(value.value)
+                elif not isinstance(value, ast.Constant):
+                    site.limit = value
                 limit = value, constants.length(self.refusals, value, "within=")
             elif name == "retry":
                 retry = self._policy(value)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from contrapas.author.flight import Pending
 from contrapas.author.timeout import Timeout
 from contrapas.draw.native import Env, Value, env_get
-from contrapas.draw.outcomes import FAILED, Issued, Outcome, issued, outcomes
+from contrapas.draw.outcomes import FAILED, Issued, Outcome, after, issued, outcomes
 from contrapas.machine.ir import Await, Program, Site
 
 MEETS = frozenset({"result", "next", "join"})
@@ -65,8 +65,7 @@ def meet(
     elif site.kind == "next":
         yield Met(Outcome("ended", ("c", Pending)), ())
         if site.has_within:
-            cause = f"after {site.within}" if site.within else "after within"
-            yield Met(Outcome(cause, ("c", Timeout), failure=True), ())
+            yield Met(Outcome(after(site), ("c", Timeout), failure=True), ())
     else:
         yield from _join(sites, _left(term, env), tuple(f for f in flight if f.depth >= depth))
 

@@ -18,6 +18,8 @@ Env = tuple[tuple[str, Any], ...]
 """(name, value), by name; unknown values are left out, so equal knowledge is equal."""
 BUG: Value = ("x", Exception, True)
 """Some exception that is neither StepFailed nor Cancelled."""
+WRITTEN_MAX = 24
+"""Characters of an expression that an arrow can carry."""
 RETURNED = "@line"
 """In an environment: the line of the `return` whose value is kept while a `finally` or a join runs."""
 _RISKY = (ast.Call, ast.Subscript, ast.BinOp, ast.Assert, ast.Attribute)
@@ -424,9 +426,19 @@ def _scope(call: ast.Call) -> str:
     name = str(first.value) if isinstance(first, ast.Constant) else "scope"
     limits = [k.value for k in call.keywords if k.arg in ("within", "until")]
     if limits or not isinstance(first, ast.Constant):
-        length = str(limits[0].value) if limits and isinstance(limits[0], ast.Constant) else "within"
+        length = written(limits[0]) if limits else "within"
         return f"{name}|{length}"
     return name
+
+
+def written(node: Any) -> str:
+    """A limit of time as the author wrote it, where that is short: `30d`, `30d | 5d` of a condition; else `within`."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.IfExp):
+        return f"{written(node.body)} | {written(node.orelse)}"
+    text = ast.unparse(node) if isinstance(node, ast.expr) else ""
+    return text if 0 < len(text) <= WRITTEN_MAX and "@" not in text else "within"
 
 
 def _outcomes(program: Program) -> frozenset[Any]:

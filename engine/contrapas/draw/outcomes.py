@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from contrapas.author.op import MISSING
 from contrapas.author.retry import Retry
 from contrapas.author.timeout import Timeout
-from contrapas.draw.native import Value, type_name
+from contrapas.draw.native import Value, type_name, written
 from contrapas.errors import StepFailed
 from contrapas.machine.ir import Site
 
@@ -146,8 +146,9 @@ def outcomes(site: Site) -> Iterator[Outcome]:
         yield outcome if counts or site.kind in ("all", "first", "some") else outcome._replace(statuses=())
 
 
-def _after(site: Site) -> str:
-    return f"after {site.within}" if site.within else "after within"
+def after(site: Site) -> str:
+    """How its time is over: `after 30d`; of a limit that is computed the expression, if it is short."""
+    return f"after {site.within or written(site.limit)}"
 
 
 def _gave_up(cause: str = "gave up") -> Outcome:
@@ -164,7 +165,7 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
                 type_name(reply), ("c", reply), statuses=("failed" if index else "done",), failure=index > 0
             )
         if site.has_within:
-            yield Outcome(_after(site), ("c", Timeout), None, ("unknown",), failure=True, unknown=True)
+            yield Outcome(after(site), ("c", Timeout), None, ("unknown",), failure=True, unknown=True)
     elif kind == "local" or kind == "map":
         yield Outcome("ok", _single(site.result), statuses=("done",))
         if not site.forever and not site.collects:
@@ -173,19 +174,19 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
             )
             yield _gave_up()
         if site.has_within:
-            yield _gave_up(_after(site))
+            yield _gave_up(after(site))
     elif kind == "wait":
         for event in site.replies:
             yield Outcome(type_name(event), ("c", event))
         if site.has_within:
-            yield Outcome(_after(site), ("c", Timeout), failure=True)
+            yield Outcome(after(site), ("c", Timeout), failure=True)
     elif kind == "sleep":
-        yield Outcome(_after(site) if site.within else "later")
+        yield Outcome(after(site) if site.within else "later")
     elif kind == "child":
         yield Outcome("returned", _single(site.result), statuses=("done",))
         yield Outcome("failed", raises=FAILED, statuses=("failed",), failure=True)
         if site.has_within:
-            yield _gave_up(_after(site))
+            yield _gave_up(after(site))
     elif kind == "frame":
         yield Outcome("returned", _single(site.result))
         yield Outcome("failed", raises=FAILED, failure=True)
@@ -214,7 +215,7 @@ def _command(site: Site) -> Iterator[Outcome]:
         if gives_up(site):
             yield _gave_up()
     if site.has_within:
-        yield _gave_up(_after(site))
+        yield _gave_up(after(site))
 
 
 def _single(tp: Any) -> Value:

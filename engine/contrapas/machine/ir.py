@@ -199,6 +199,8 @@ class Site:
     """Of a wait: events that the instance has kept do not count."""
     undo_failed: bool = False
     """Undone after a definite failure too."""
+    limit: Any = None
+    """The expression of `within=` or `until=`, where it is no constant."""
 
     def takes(self) -> tuple[Any, ...]:
         """Event classes that are applied when the instance stands here."""
