@@ -55,6 +55,23 @@ async def calls(s: Saga, e: Asked) -> Answered:
     return Answered(id=e.id)
 
 
+@saga
+async def leaves_with_something_in_the_air(s: Saga, e: Asked) -> Answered:
+    seat = s.begin(BookSeat(id=e.id), undo=UnbookSeat(id=e.id), within="1m")
+    s.point_of_no_return()
+    await look(e.id)
+    await seat
+    return Answered(id=e.id)
+
+
+@saga
+async def leaves_with_a_wait_in_the_air(s: Saga, e: Asked) -> Answered:
+    inbox = s.begin(s.wait(Booked, within="1m"))
+    s.point_of_no_return()
+    await inbox
+    return Answered(id=e.id)
+
+
 def said(*sagas: object) -> list[tuple[str, str, str]]:
     return [(f.code, f.saga, f.severity) for f in check(*sagas).findings]
 
@@ -81,3 +98,9 @@ def test_a_deadline_of_every_caller_covers_the_branch_at_any_depth() -> None:
 def test_a_saga_that_is_called_in_line_as_well_is_explored_where_it_is_called() -> None:
     found = check(begins, calls).findings
     assert [(f.code, f.saga) for f in found if f.code == "CP712"] == [("CP712", "calls")]
+
+
+def test_a_point_of_no_return_beside_a_step_that_can_fail_is_an_error_and_beside_a_wait_is_none() -> None:
+    found = [f.text for f in check(leaves_with_something_in_the_air).findings if f.code == "CP704"]
+    assert "begin(BookSeat) is in flight at the point of no return and can still fail" in found
+    assert not [f for f in check(leaves_with_a_wait_in_the_air).findings if "in flight" in f.text]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 
 from contrapas.check.finding import Finding
 from contrapas.check.loops import endless_sites
 from contrapas.check.properties import bounded
-from contrapas.check.study import Study, flat, listed
+from contrapas.check.study import Study, flat, listed, trees
 from contrapas.draw.model import UNDOABLE, Config, Failure, Move
-from contrapas.draw.outcomes import Issued
+from contrapas.draw.outcomes import Issued, outcomes
 from contrapas.machine.ir import Site
 
 
@@ -131,6 +132,7 @@ def _fails(study: Study, machine: str, cls: type) -> bool:
 def behind_pivot(study: Study) -> Iterator[Finding]:
     """CP704: what may fail, is registered in vain, or is declared twice behind the point of no return."""
     yield from _fails_behind(study)
+    yield from _in_flight(study)
     seen: set[int] = set()
     for source, move in study.explored.usual():
         for fact in move.facts:
@@ -174,6 +176,36 @@ def _fails_behind(study: Study) -> Iterator[Finding]:
             "retry=FOREVER, or move the step before the point", guilty[2], machine=guilty[0],
             story=study.told(path, stands="what was done before stands"), path=path,
         )  # fmt: skip
+
+
+def _in_flight(study: Study) -> Iterator[Finding]:
+    """The point of no return is passed while something that was begun can still fail. Where the function cancels
+    handles it is a warning: whether this one was cancelled before is not followed."""
+    seen: set[tuple[str, int]] = set()
+    for source, move in study.explored.usual():
+        if not move.pivot or move.config.end:
+            continue
+        for one in move.config.flight:
+            site = study.walkers[one.machine].sites[one.site]
+            op = site.children[0] if site.children else site
+            if (one.machine, one.site) in seen or all(o.raises is None for o in outcomes(op)):
+                continue
+            seen.add((one.machine, one.site))
+            gives_up = any(
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "cancel"
+                and not node.args
+                for node in trees(study.program(one.machine))
+            )
+            path = [*study.explored.path(source), move]
+            yield study.find(
+                "CP704", "warning" if gives_up else "error",
+                f"{site.label} is in flight at the point of no return and can still fail",
+                "await it before the point, cancel it, or retry=FOREVER", site.line, column=site.column,
+                machine=one.machine, story=study.told(path), path=path,
+                hint="behind the point nothing is taken back",
+            )  # fmt: skip
 
 
 def by_hand(study: Study) -> Iterator[Finding]:

@@ -447,11 +447,12 @@ class Operations:
             elif name == "until":
                 site.has_within, site.limit = True, value
             elif name == "within":
-                site.has_within = not (isinstance(value, ast.Constant) and value.value is None)
+                site.has_within, site.limit = (
+                    not (isinstance(value, ast.Constant) and value.value is None),
+                    value,
+                )
                 if isinstance(value, ast.Constant) and value.value is not None:
                     site.within = str(value.value)
-                elif not isinstance(value, ast.Constant):
-                    site.limit = value
                 limit = value, constants.length(self.refusals, value, "within=")
             elif name == "retry":
                 retry = self._policy(value)
