@@ -49,7 +49,8 @@ def policy(refusals: Refusals, node: ast.Call) -> Retry | None:
 
 
 def fits(refusals: Refusals, node: ast.expr, site: Site, within_ms: int | None, retry: Retry | None) -> None:
-    """Refuse `within=`, which covers all attempts, where it is shorter than one of them."""
+    """Note `within=`, and refuse it, as it covers all attempts, where it is shorter than one of them."""
+    site.limit = node
     each = retry.each_ms if retry is not None and retry.each_ms is not None else None
     target: Any = site.target
     if each is None and isinstance(site.target, StepDef):

@@ -447,10 +447,7 @@ class Operations:
             elif name == "until":
                 site.has_within, site.limit = True, value
             elif name == "within":
-                site.has_within, site.limit = (
-                    not (isinstance(value, ast.Constant) and value.value is None),
-                    value,
-                )
+                site.has_within = not (isinstance(value, ast.Constant) and value.value is None)
                 if isinstance(value, ast.Constant) and value.value is not None:
                     site.within = str(value.value)
                 limit = value, constants.length(self.refusals, value, "within=")
