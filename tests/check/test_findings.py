@@ -42,6 +42,15 @@ def test_a_reason_on_the_line_settles_a_finding_and_is_listed() -> None:
     assert report.errors == report.warnings == 0
 
 
+def test_a_reason_where_a_statement_over_several_lines_ends_settles_it_too() -> None:
+    """A formatter that breaks the line moves the comment to its end."""
+    report = check(wrong.means_it_at_length)
+    assert [(f.code, f.allowed) for f in report.allowed] == [
+        ("CP703", "seats lapse by themselves after an hour")
+    ]
+    assert report.errors == report.warnings == 0
+
+
 def test_an_effect_that_no_event_shows_is_an_error_under_observe_only() -> None:
     assert check(wrong.hides_what_it_does, mode="observe").errors == 1
     assert codes(check(wrong.hides_what_it_does)) == []

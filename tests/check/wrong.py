@@ -191,3 +191,13 @@ async def reads_clocks_and_rolls_dice(s: Saga, e: Asked) -> Answered:
     when = datetime.now(UTC)
     await read_only(f"{when} {time.time()} {time.monotonic()} {random.random()} {uuid.uuid4()}")
     return Answered(id=e.id)
+
+
+@saga
+async def means_it_at_length(s: Saga, e: Asked) -> Answered:
+    await s.step(
+        BookSeat(id=e.id),
+        within="1m",
+    )  # allow CP703: seats lapse by themselves after an hour
+    await s.step(Pay(id=e.id), within="1m", undo=None)
+    return Answered(id=e.id)

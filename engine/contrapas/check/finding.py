@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 _ALLOW = re.compile(r"#\s*allow\s+(CP\d{3}(?:\s*,\s*CP\d{3})*)\s*:\s*(\S.*?)\s*$")
@@ -71,12 +73,48 @@ class Finding:
 
 
 def settle(finding: Finding, lines: Sequence[str]) -> Finding:
-    """With the source line, and with the reason for which that line allows it, if it does."""
-    source = lines[finding.line - 1].rstrip("\r\n") if 0 < finding.line <= len(lines) else ""
-    match = _ALLOW.search(source)
-    codes = re.split(r"\s*,\s*", match[1]) if match else []
-    reason = match[2] if match and finding.code in codes else ""
+    """With the source line, and with the reason for which that line allows it, if it does. A statement over several lines
+    is one: formatters move a comment to where it ends."""
+    at = finding.line
+    source = lines[at - 1].rstrip("\r\n") if 0 < at <= len(lines) else ""
+    reason = _reason(source, finding.code)
+    if not reason and source:
+        first, last = next(
+            (
+                span
+                for span in _spans("\n".join([line.rstrip("\r\n") for line in lines]))
+                if span[0] <= at <= span[1]
+            ),
+            (at, at),
+        )
+        reason = next((r for n in range(first, last + 1) if (r := _reason(lines[n - 1], finding.code))), "")
     return replace(finding, source=source, allowed=reason)
+
+
+def _reason(line: str, code: str) -> str:
+    match = _ALLOW.search(line.rstrip("\r\n"))
+    codes = re.split(r"\s*,\s*", match[1]) if match else []
+    return match[2] if match and code in codes else ""
+
+
+@lru_cache(maxsize=8)
+def _spans(text: str) -> tuple[tuple[int, int], ...]:
+    """First and last line of every simple statement that stands on more than one."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ()
+    return tuple(
+        [
+            (node.lineno, node.end_lineno)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.stmt)
+            and not hasattr(node, "body")
+            and not isinstance(node, ast.Match)
+            and node.end_lineno is not None
+            and node.end_lineno > node.lineno
+        ]
+    )
 
 
 def unique(findings: Sequence[Finding]) -> tuple[Finding, ...]:
