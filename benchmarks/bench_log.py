@@ -14,6 +14,8 @@ import time
 import zlib
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from benchmarks.floor import floor, spread
 from contrapas.core.fold import Fold
 from contrapas.core.lane import Draft

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -112,3 +113,13 @@ def test_decisions_are_numbered_pages_with_the_same_four_parts() -> None:
 def test_every_import_package_says_that_it_is_typed() -> None:
     for package in SETTINGS["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         assert (ROOT / package / "py.typed").exists()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=lambda f: f.name)
+def test_a_benchmark_finds_what_it_needs_wherever_it_is_started(file: Path, tmp_path: Path) -> None:
+    """`make bench` runs each as a script; here it is loaded, not run."""
+    code = f"import runpy; runpy.run_path({str(file)!r}, run_name='loaded')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
