@@ -119,7 +119,7 @@ async def packing(s: Saga, order: str) -> None:
     await after_each(s, order)
 
 
-@saga
+@saga(deadline="30d")
 async def multi_merge(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Each of two branches is inspected when it arrives, without a look at the other."""
     await s.all(wrapping(s, e.order), packing(s, e.order))

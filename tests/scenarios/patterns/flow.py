@@ -167,7 +167,7 @@ async def wcp22_recursion(sagas: Sagas) -> None:
     )
 
 
-@saga
+@saga(deadline="30d")
 async def explicit_termination(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Once the customer has withdrawn it is over, whatever else is under way."""
     work = s.begin(the_whole_order(s, e.order))

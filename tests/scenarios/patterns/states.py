@@ -209,7 +209,7 @@ async def at_the_dock(s: Saga, order: str, by: str) -> None:
     await s.step(LeaveDock(dock="d-1"), undo=None)
 
 
-@saga
+@saga(deadline="30d")
 async def critical_section(s: Saga, e: OrderPlaced) -> OrderClosed:
     """Two parcels go out by two carriers; whoever loads first has the dock for itself."""
     await s.all(at_the_dock(s, e.order, "bear"), at_the_dock(s, e.order, "wolf"))

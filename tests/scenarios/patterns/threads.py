@@ -145,7 +145,7 @@ async def one_of_two(s: Saga, order: str, item: str) -> str:
     return item
 
 
-@saga
+@saga(deadline="30d")
 async def thread_split(s: Saga, e: OrderPlaced) -> OrderClosed:
     """From here on one branch has two threads: each packs and inspects at its own pace."""
     threads = [s.begin(one_of_two(s, e.order, item)) for item in e.items]
