@@ -91,6 +91,22 @@ async def quotes(s: Saga, order: OrderPlaced) -> OrderConfirmed:
 
 
 @saga
+async def impatient(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    """Nobody waits as long as the steps may take: what still flies is given up."""
+    flying: list[Pending[str]] = [s.begin(take_seat(c), within="3h") for c in ("a", "b", "c")]
+    got: list[str] = []
+    while flying:
+        done = await s.next(*flying, within="1h")
+        if isinstance(done, Timeout):
+            for q in flying:
+                q.cancel()
+            break
+        flying.remove(done)
+        got.append(await done)
+    return OrderConfirmed(order_id=order.order_id, note=",".join(got))
+
+
+@saga
 async def pausing(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     """A saga that reacts to messages while it works."""
     job, inbox = s.begin(work(s, order)), s.begin(s.wait(Approved, Rejected))

@@ -70,7 +70,10 @@ async def test_row_2_an_unanswered_commit_is_never_repeated_blindly(fence: Any, 
         assert first is not None and first.status == "done"
         accepted = [r.version for r in _folded(rig, "seq/a")]
         assert accepted == sorted(set(accepted))
-        assert Counter(CALLS) == Counter([0, 1, 2]) or Counter(CALLS)[0] <= 2
+        ran = Counter(CALLS)
+        assert ran.keys() == {0, 1, 2} and max(ran.values()) <= 2, (
+            "issued again at most once, by one takeover"
+        )
 
 
 async def test_row_3_a_claim_inside_a_commit_fences_it_and_nothing_of_it_is_dispatched() -> None:
