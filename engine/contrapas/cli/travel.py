@@ -12,6 +12,8 @@ from typing import NamedTuple
 from contrapas.core.envelope import ENDED, InstanceRecord, Message, Node, Pending, UndoEntry
 
 OK, FAILED, UNDONE, UNKNOWN, OPEN, DROPPED = "✓", "✗", "↩", "?", "…", "–"
+CLASSES = {OK: "done", FAILED: "failed", UNDONE: "undone", UNKNOWN: "failed", OPEN: "now"}
+"""How a stage is painted, by its mark."""
 
 
 class Stage(NamedTuple):

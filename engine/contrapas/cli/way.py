@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from contrapas.cli.options import Run
 
 _UNDO = {travel.UNDONE: "undone", travel.OPEN: "now"}
-_MARKS = {
-    travel.OK: "done",
-    travel.FAILED: "failed",
-    travel.UNDONE: "undone",
-    travel.UNKNOWN: "failed",
-    travel.OPEN: "now",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +84,7 @@ def laid(run: Run, id: str, at: str | None, saga: str | None, module: str | None
         offset=offset,
         whole=past[0].version == 1,
         marks=marks(graph, _travelled(graph, past, stages)),
-        stages=[(s.label, _MARKS.get(s.mark, "failed")) for s in stages],
+        stages=[(s.label, travel.CLASSES.get(s.mark, "failed")) for s in stages],
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from contrapas.core import avro_words as words
 from contrapas.core.envelope_read import Reader
 from contrapas.errors import Damaged
 
@@ -51,33 +52,12 @@ def schema() -> tuple[Any, bytes]:
     return parse_schema(raw), b"\xc3\x01" + bytes.fromhex(digest)
 
 
-def _long(n: int) -> bytes:
-    n = (n << 1) ^ (n >> 63)
-    if n < 128:
-        return _BYTE[n]
-    out = bytearray()
-    while n > 127:
-        out.append((n & 127) | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
-
-
-_BYTE: Final = tuple(bytes((n,)) for n in range(128))
-_STATUS: Final = {
-    word: _long(len(word)) + word.encode() for word in ("done", "failed", "unknown", "retrying")
-}
-
-
-def text_bytes(value: str) -> bytes:
-    """A text."""
-    raw = value.encode()
-    return _long(len(raw)) + raw
+_STATUS: Final = {word: words.text(word) for word in ("done", "failed", "unknown", "retrying")}
 
 
 def head_of(instance: str, key: str, label: str, name: str) -> bytes:
     """What all items of one map begin with."""
-    return schema()[1] + b"".join([text_bytes(t) for t in (instance, key, label, name)])
+    return schema()[1] + b"".join([words.text(t) for t in (instance, key, label, name)])
 
 
 def encode_item(
@@ -93,27 +73,25 @@ def encode_item(
     retry_at: int | None,
 ) -> bytes:
     """An item's value on the log lane. owner: epoch, writer and time, as `owner_bytes` gives them."""
-    raw = text.encode()
     return b"".join(
         (
             head,
-            _long(position),
-            _long(version),
+            words.long(position),
+            words.long(version),
             owner,
             _STATUS[status],
-            _long(attempt),
-            _long(begun),
-            _long(len(raw)),
-            raw,
-            text_bytes(reason) if reason else b"\x00",
-            b"\x00" if retry_at is None else b"\x02" + _long(retry_at),
+            words.long(attempt),
+            words.long(begun),
+            words.text(text),
+            words.text(reason),
+            words.maybe(retry_at),
         )
     )
 
 
 def owner_bytes(epoch: int, writer: str, at: int) -> bytes:
     """What all items of one batch share."""
-    return _long(epoch) + text_bytes(writer) + _long(at)
+    return words.long(epoch) + words.text(writer) + words.long(at)
 
 
 def decode_item(value: bytes) -> ItemRecord:

@@ -17,14 +17,6 @@ from contrapas.cli.options import Run, command, verb
 from contrapas.core.envelope import ENDED, InstanceRecord, UndoEntry
 from contrapas.core.lane import Record
 
-_MARKS = {
-    travel.OK: "done",
-    travel.FAILED: "failed",
-    travel.UNDONE: "undone",
-    travel.UNKNOWN: "failed",
-    travel.OPEN: "now",
-}
-
 
 @command(
     "describe",
@@ -216,7 +208,7 @@ def path_lines(
     look: screen.Look, body: InstanceRecord, past: Sequence[InstanceRecord], note: machines.Note, graph: str
 ) -> list[str]:
     """The travelled path over the machine; without the machine, the path alone."""
-    taken = [(s.label, _MARKS.get(s.mark, "failed")) for s in travel.stages(past)]
+    taken = [(s.label, travel.CLASSES.get(s.mark, "failed")) for s in travel.stages(past)]
     known = note.graphs.get(graph)
     if known is not None and taken:
         from contrapas.draw.text import path
