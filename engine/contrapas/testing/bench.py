@@ -27,12 +27,12 @@ from contrapas.runtime.partition import Partition
 from contrapas.runtime.processor import decide
 from contrapas.runtime.reaction import Handler, read_message
 from contrapas.runtime.restore import take_over
+from contrapas.runtime.services import ATTEMPTS
 from contrapas.runtime.steps import Running, StepRunner
 from contrapas.runtime.worker import create_topics, setting_of
 
 TURNS_MAX = 100_000
 STEP_TURNS_MAX = 1_000_000
-ATTEMPTS = 5
 
 
 class Stuck(RuntimeError):
