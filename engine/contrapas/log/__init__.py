@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from contrapas.core.finding import Finding
 from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Lane, Record, Source, Topic
 from contrapas.core.partition import partition
 from contrapas.errors import Fenced, Indeterminate, LogError, Retriable
@@ -139,17 +140,6 @@ class Log(Protocol):
     async def close(self) -> None:
         """Release everything this object holds."""
         ...
-
-
-class Finding(NamedTuple):
-    """What `doctor` or `log verify` found."""
-
-    refused: bool
-    """The engine does not start on it; else a warning."""
-    code: str
-    text: str
-    fix: str = ""
-    place: str = ""
 
 
 class Plan(NamedTuple):
