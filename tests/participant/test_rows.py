@@ -64,4 +64,7 @@ def test_a_row_that_does_not_fit_is_refused_before_it_is_written() -> None:
 
 def test_a_digest_tells_type_content_type_and_value_apart() -> None:
     assert len(digest("A", "b", b"c")) == 32
-    assert len({digest("A", "b", b"c"), digest("Ab", "", b"c"), digest("A", "", b"bc"), digest("", "Ab", b"c")}) == 4
+    assert (
+        len({digest("A", "b", b"c"), digest("Ab", "", b"c"), digest("A", "", b"bc"), digest("", "Ab", b"c")})
+        == 4
+    )
