@@ -80,8 +80,12 @@ differential: setup  ## random sagas natively and compiled; CASES=1000000 SEED=0
 		--state build/differential.jsonl
 
 .PHONY: services
-services:  ## servers that tests need: none, the built-in log is a file
-	@echo "nothing to start: the log is a SQLite file"
+services: setup  ## fetches the servers that tests start for themselves: PostgreSQL, oldest and newest
+	@$(BIN)/python deploy/postgres/server.py fetch
+
+.PHONY: postgres
+postgres: setup  ## a private PostgreSQL until Ctrl-C; prints its address
+	@$(BIN)/python deploy/postgres/server.py run
 
 .PHONY: clean
 clean:  ## removes what the other targets made, .venv excepted

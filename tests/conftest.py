@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.postgres import own_postgres, postgres, postgres_oldest, postgres_servers
+
+__all__ = ["own_postgres", "postgres", "postgres_oldest", "postgres_servers"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite", action="store_true", default=False, help="write golden files anew")

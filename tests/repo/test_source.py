@@ -23,7 +23,7 @@ SHIPPED = sorted(
     if "templates" not in path.parts
 )
 CODE = SHIPPED + sorted(
-    path for folder in ("tests", "sagas", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+    path for folder in ("tests", "sagas", "deploy", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle", "yaml"}
 COMPILES = {
