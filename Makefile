@@ -53,7 +53,7 @@ check: setup  ## format, lint, exports, import contracts, types, wheel; the firs
 	@$(BIN)/ruff format --check --output-format concise . > build/format.txt 2>&1 || { cat build/format.txt; echo "run: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet --output-format concise .
 	@$(BIN)/python -m pytest -q --no-header -p no:cacheprovider tests/repo
-	@PYTHONPATH=engine:schemas $(BIN)/lint-imports --no-cache > build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
+	@PYTHONPATH=engine:connectors:schemas $(BIN)/lint-imports --no-cache > build/imports.txt 2>&1 || { cat build/imports.txt; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/pyright --pythonpath $(BIN)/python --warnings > build/pyright.txt 2>&1 || { cat build/pyright.txt; exit 1; }
 	@rm -rf build/wheel && $(BIN)/python -m build --no-isolation --wheel --outdir build/wheel > build/build.txt 2>&1 || { cat build/build.txt; exit 1; }

@@ -1,0 +1,1 @@
+"""PostgreSQL for contrapas: the log (`postgresql://…`) and the participant's store."""
