@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from typing_extensions import TypeVar
 
@@ -30,6 +30,8 @@ from contrapas.errors import Fenced, Indeterminate, Refused, Retriable, StoreErr
 from contrapas.participant.rows import Outgoing, Row, draft_of, outgoing_of, written
 
 __all__ = [
+    "BEAT_MS",
+    "SILENT_MS",
     "Claim",
     "Event",
     "Fenced",
@@ -54,6 +56,12 @@ __all__ = [
 
 S_co = TypeVar("S_co", covariant=True, default=Any)
 S = TypeVar("S", default=Any)
+
+
+BEAT_MS: Final = 2_000
+"""How often a relay says that it lives."""
+SILENT_MS: Final = 10_000
+"""After so long another relay may take its outbox over; the epoch fences the silent one."""
 
 
 class Receipt(NamedTuple):
@@ -130,7 +138,11 @@ class Outbox(Protocol):
     """The relay's view of a store."""
 
     async def claim(self, name: str, owner: str) -> Claim:
-        """Fence the relay before, then own the outbox. Fenced: another one holds it and lives."""
+        """Fence the relay before, then own the outbox. Fenced: another one holds it and lives.
+
+        name: the relay's row, the store's own name. owner: of one relay object; its own earlier claim is no other one's.
+        A relay lives while its session does, where the database knows that, and unless it was silent for `SILENT_MS`.
+        """
         ...
 
     async def upto(self, last: int, *, wait_ms: int) -> int:
@@ -145,7 +157,10 @@ class Outbox(Protocol):
         ...
 
     async def advance(self, name: str, epoch: int, seq: int) -> None:
-        """All rows up to `seq` are acknowledged. Fenced: a newer claim exists."""
+        """All rows up to `seq` are acknowledged. Fenced: a newer claim exists; the position never goes back.
+
+        Also the sign of life of an idle relay, which calls it every `BEAT_MS` with the position that stands.
+        """
         ...
 
     async def horizon(self) -> Horizon:
