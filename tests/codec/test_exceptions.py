@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from contrapas.author.event import Event
-from contrapas.codec.exceptions import OWN, OpaqueValue
+from contrapas.codec.exceptions import OWN, OpaqueValue, relink
 from contrapas.codec.registry import Registry
 from contrapas.errors import Cancelled, DataError, OpaqueError, StepFailed
 
@@ -200,3 +200,15 @@ def test_a_record_cannot_name_what_is_no_registered_exception(data: Any) -> None
     with pytest.raises(DataError) as caught:
         registry().load_exception(json.dumps(data))
     assert caught.value.code == "CP403"
+
+
+def test_an_exception_equal_to_the_callers_is_not_taken_for_it_when_it_was_raised_inside_of_it() -> None:
+    """Two begun steps that fail alike are stored before either is raised, so what they are alone says nothing."""
+    callers = there_and_back(StepFailed("no 1"))
+    own = there_and_back(StepFailed("no 1"))
+    own.__context__ = there_and_back(callers)
+    last = StepFailed("no 5")
+    last.__context__ = own
+    relink([last], callers)
+    assert last.__context__ is own
+    assert own.__context__ is callers

@@ -229,8 +229,7 @@ def trace_of(value: BaseException) -> str:
 
 def relink(values: Iterable[Any], outer: BaseException) -> None:
     """Put `outer`, which a caller handles, in place of its copies in the chains of a called saga's exceptions."""
-    identity = vars(outer).get(IDENTITY)
-    if identity is None:
+    if vars(outer).get(IDENTITY) is None:
         return
     met = {id(outer)}
     stack = [v for v in values if isinstance(v, BaseException)]
@@ -243,12 +242,28 @@ def relink(values: Iterable[Any], outer: BaseException) -> None:
             inner: BaseException | None = getattr(exc, word)
             if inner is None or inner is outer:
                 continue
-            if vars(inner).get(IDENTITY) == identity:
+            if _copy_of(inner, outer):
                 suppress = exc.__suppress_context__
                 setattr(exc, word, outer)
                 exc.__suppress_context__ = suppress
             else:
                 stack.append(inner)
+
+
+def _copy_of(one: BaseException | None, other: BaseException | None) -> bool:
+    """Equal all along their chains: two failures of one step may be equal in themselves, as neither was raised yet when
+    they were stored first, but not in what they were raised in afterwards."""
+    met: set[tuple[int, int]] = set()
+    pairs = [(one, other)]
+    while pairs:
+        a, b = pairs.pop()
+        if a is b or (id(a), id(b)) in met:
+            continue
+        if a is None or b is None or vars(a).get(IDENTITY) != vars(b).get(IDENTITY):
+            return False
+        met.add((id(a), id(b)))
+        pairs += [(a.__cause__, b.__cause__), (a.__context__, b.__context__)]
+    return True
 
 
 def _identity(value: BaseException, own: bytes) -> str:
