@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contrapas.testing.conformance import exercise_log
+    from contrapas.testing.conformance_store import exercise_store
     from contrapas.testing.sagas import Run, Sagas, Seen
 
-__all__ = ["Run", "Sagas", "Seen", "exercise_log"]
+__all__ = ["Run", "Sagas", "Seen", "exercise_log", "exercise_store"]
 
 _HOME = {
     "Run": "contrapas.testing.sagas",
     "Sagas": "contrapas.testing.sagas",
     "Seen": "contrapas.testing.sagas",
     "exercise_log": "contrapas.testing.conformance",
+    "exercise_store": "contrapas.testing.conformance_store",
 }
 
 
