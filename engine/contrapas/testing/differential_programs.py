@@ -288,15 +288,8 @@ class Programs:
         if self.awaits and self.statements and self.chance(0.08 * self.often):
             return list(self.random.choice(self.statements)(self, depth))
         simple = (
-            self.assign,
-            self.assign,
-            self.mutate,
-            self.unpack,
-            self.noted,
-            self.annotated,
-            self.jump,
-            self.removal,
-        )
+            self.assign, self.assign, self.mutate, self.unpack, self.noted, self.annotated, self.jump, self.removal,
+        )  # fmt: skip
         rare = (self.emit, self.asserted, self.local_function, self.compensated, self.compensated)
         compound = (
             self.if_, self.if_, self.while_, self.for_, self.for_, self.try_, self.try_, self.try_,
