@@ -12,6 +12,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("play", "sample saga, built-in log, keys to kill and restart the worker"),
     "dev": ("dev", "server and worker for one app, reload on save"),
     "worker": ("worker", "worker for production"),
+    "relay": ("relay", "outbox relay of a store as its own process"),
     "check": ("check", "explore every machine of an app before it runs"),
     "diff": ("diff", "two versions of an app, state by state"),
     "graph": ("graph", "print or draw the machine of a saga"),

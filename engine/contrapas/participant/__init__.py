@@ -135,7 +135,10 @@ class Horizon(NamedTuple):
 
 
 class Outbox(Protocol):
-    """The relay's view of a store."""
+    """The relay's view of a store.
+
+    A relay reads (`upto`, `page`) in one task, notes (`advance`) in a second and looks (`horizon`) in a third, at once.
+    """
 
     async def claim(self, name: str, owner: str) -> Claim:
         """Fence the relay before, then own the outbox. Fenced: another one holds it and lives.

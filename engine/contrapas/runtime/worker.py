@@ -28,9 +28,11 @@ from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.reach import reach
+from contrapas.runtime.relay import Relay, RelayState
 from contrapas.runtime.services import Runner
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import StepRunner
+from contrapas.runtime.stores import stores_of
 from contrapas.runtime.sweep import sweep
 from contrapas.runtime.watchdog import Watchdog
 
@@ -52,6 +54,8 @@ class Health:
     reasons: list[str] = field(default_factory=list[str])
     owned: tuple[int, ...] = ()
     steps: int = 0
+    relays: tuple[RelayState, ...] = ()
+    """One for each store: how far its outbox is, and what holds it back."""
 
 
 class Worker:
@@ -95,6 +99,11 @@ class Worker:
         self._finished: asyncio.Future[None] | None = None
         self._besides: list[asyncio.Task[None]] = []
         self.services = [Runner(self, service) for service in definition.services]
+        self.relays = [
+            Relay(store, log, definition.namespace, owner=self.owner, clock=self.clock, chance=chance)
+            for store in stores_of(definition, world)
+        ]
+        self._relaying: list[asyncio.Task[None]] = []
 
     # ---- life
 
@@ -108,15 +117,16 @@ class Worker:
             self.watchdog.start()
         follow = loop.create_task(self._follow(self._membership))
         self._besides = [self.spawn(service.run()) for service in self.services]
+        self._relaying = [self.spawn(relay.run()) for relay in self.relays]
         try:
             await self._finished
         finally:
             self._stopping = True
             self.watchdog.stop()
-            follow.cancel()
-            for task in (*self._besides, *self._tenures.values()):
+            tasks = (follow, *self._besides, *self._relaying, *self._tenures.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(follow, *self._besides, *self._tenures.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             self.runner.close()
 
     async def stop(self, drain_ms: float = 30_000) -> None:
@@ -139,6 +149,9 @@ class Worker:
             station.stop()
         if self._tenures:
             await asyncio.wait(self._tenures.values(), timeout=10)
+        if self._relaying:  # what steps and services have committed by now still leaves
+            left = max(1_000.0, until - self.clock.ms())
+            await asyncio.gather(*(relay.stop(left) for relay in self.relays))
         if not self._finished.done():
             self._finished.set_result(None)
 
@@ -388,6 +401,11 @@ class Worker:
             if p.timers_held and now - s.acquired_ms > STUCK_MS and found.colour == "green":
                 found.colour = "amber"
                 found.reasons.append(f"partition {number}: timers wait for {len(s.behind)} sources")
+        found.relays = tuple(relay.state() for relay in self.relays)
+        for state in found.relays:
+            if state.colour != "green" and found.colour != "red":
+                found.colour = state.colour
+            found.reasons += [f"outbox {state.store}: {why}" for why in state.reasons]
         return found
 
     def owns(self, number: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -35,12 +36,25 @@ def create(
 
     async def healthz(request: Request) -> Response:
         now = health()
-        body = {
+        body: dict[str, Any] = {
             "status": now.colour,
             "reasons": now.reasons,
             "partitions": len(now.owned),
             "steps": now.steps,
         }
+        if now.relays:
+            body["outboxes"] = [
+                {
+                    "store": one.store,
+                    "relaying": one.holds,
+                    "epoch": one.epoch,
+                    "last": one.last,
+                    "sent": one.sent,
+                    "horizon_ms": one.horizon.age_ms,
+                    "held_by": one.horizon.pid,
+                }
+                for one in now.relays
+            ]
         return JSONResponse(body, 503 if now.colour == "red" else 200)
 
     async def readyz(request: Request) -> Response:
