@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
 from typing import Any
 
 from contrapas.log.memory import VirtualClock
 from contrapas.participant import Store
 from contrapas.participant.memory import MemoryDatabase, MemoryStore
+from contrapas.participant.sqlite import SqliteStore
 from contrapas.testing.conformance_store import MakeStoreBench, StoreBench
 
 
@@ -55,3 +59,64 @@ def memory(kind: type[MemoryStore] = MemoryStore) -> MakeStoreBench:
         yield MemoryBench(kind)
 
     return make
+
+
+class SqliteBench:
+    """Several stores over one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "shop.db"
+        self.clock = VirtualClock()
+        self.stores: list[SqliteStore] = []
+
+    def _new(self) -> SqliteStore:
+        self.stores.append(store := SqliteStore(self.path, clock=self.clock))
+        return store
+
+    async def open(self) -> Store[Any]:
+        store = self._new()
+        if len(self.stores) == 1:
+            await store.prepare()
+            with closing(sqlite3.connect(self.path)) as con:
+                con.execute("create table business(key text primary key, value text)")
+        return store
+
+    def transaction(self, store: Any) -> AbstractAsyncContextManager[Any]:
+        return store.transaction()  # type: ignore[no-any-return]
+
+    async def put(self, session: Any, key: str, value: str) -> None:
+        session.execute("insert or replace into business values (?, ?)", (key, value))
+
+    async def get(self, key: str) -> str | None:
+        with closing(sqlite3.connect(self.path)) as con:
+            row = con.execute("select value from business where key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    async def depose(self, store: Any) -> None:
+        self.clock.advance(60_000)
+
+    async def age(self, ms: int) -> None:
+        self.clock.advance(ms)
+
+    def fault(self, call: str, kind: str) -> None:
+        raise NotImplementedError
+
+    async def kill(self, store: Any) -> None:
+        for con in list(store.open):
+            con.close()
+
+    async def bare(self) -> Store[Any]:
+        with closing(sqlite3.connect(self.path)) as con:
+            con.execute("create table business(key text primary key, value text)")
+        return self._new()
+
+
+@asynccontextmanager
+async def sqlite() -> AsyncGenerator[StoreBench]:
+    with tempfile.TemporaryDirectory() as folder:
+        bench = SqliteBench(Path(folder))
+        try:
+            yield bench
+        finally:
+            for store in bench.stores:
+                await store.close()
