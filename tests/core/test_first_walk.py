@@ -64,7 +64,7 @@ def test_a_saga_goes_from_start_to_its_outcome_over_a_command_and_a_local_step()
     assert stage.status == "done"
     assert stage.record.outcome == "OrderConfirmed"
     outcome = stage.took("OrderConfirmed")[0]
-    assert (outcome.to, outcome.id) == ("orders.events", "place_order/o-9@3#0")
+    assert (outcome.to, outcome.id) == ("orders.events", f"place_order/o-9@{run}.3#0")
     assert b'"ch-1 7"' in outcome.value
 
 

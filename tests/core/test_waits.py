@@ -174,6 +174,7 @@ def test_emit_and_deadline_take_effect_with_the_transition_in_program_order() ->
     stage = Stage(order(Await(label="ChargeCard", op=op)))
     stage.start()
     assert stage.types_sent() == ["Noticed", "Noticed", "ChargeCard"]
-    assert [m.id for m in stage.sent[:2]] == ["place_order/o-9@1#0", "place_order/o-9@1#1"]
+    run = stage.record.run
+    assert [m.id for m in stage.sent[:2]] == [f"place_order/o-9@{run}.1#0", f"place_order/o-9@{run}.1#1"]
     assert stage.record.deadline == stage.now + 3_600_000
     assert shop.price is not None

@@ -245,6 +245,7 @@ async def test_row_20_a_tombstone_is_written_once_and_a_late_start_is_a_new_run(
         assert [r.value for r in rig.records() if r.key == b"seq/a"].count(None) == 1
         await rig.client().start("seq", Began(id="a", n=1))
         await rig.until(lambda: rig.status("seq/a") == "done")
+        await rig.until(lambda: len(_sent(rig, "seq.events")) == 2)  # each run's event under an id of its own
 
 
 async def test_row_21_a_worker_that_returns_knows_what_was_let_go_meanwhile() -> None:

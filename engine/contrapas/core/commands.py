@@ -145,7 +145,7 @@ def tell(work: Work, command: Any, after: int | None, later_id: str = "") -> Non
     if work.observe:
         work.note(f"tell {mt.name}")
     elif after is None:
-        ident = f"{record.instance}@{record.run}.{record.version}#{len(record.out)}"  # as `Stretch.told`
+        ident = messages.message_id(record)
         record.out.append(messages.tell(record, mt, ident, key, body, work.world, work.at))
     else:
         talk = talk_of(record)

@@ -1,7 +1,8 @@
 """What leaves an instance, encoded: CloudEvents in binary mode, and our own rendezvous messages.
 
 Ids are derived: a command's id is its idempotency key, the same at every attempt; any other message of version 7 is
-`instance@7#n`. So a transition computed again sends the same ids.
+`instance@run.7#n`. So a transition computed again sends the same ids, and a key that is used again, after its record was
+let go or cleared and versions count anew, sends others.
 """
 
 from __future__ import annotations
@@ -82,10 +83,15 @@ def command(record: InstanceRecord, pending: Pending, world: World, at: int) -> 
     return Message(to=mt.topic or "in", key=key, value=value, headers=tuple(headers), id=pending.key)
 
 
+def message_id(record: InstanceRecord) -> str:
+    """The id of the next message of this transition."""
+    return f"{record.instance}@{record.run}.{record.version}#{len(record.out)}"
+
+
 def event(record: InstanceRecord, mt: MessageType, body: str, key: str, world: World, at: int) -> Message:
     """An event that the saga publishes: an emitted one, or its outcome."""
     raw = key.encode()
-    ident = f"{record.instance}@{record.version}#{len(record.out)}"
+    ident = message_id(record)
     headers = (
         ("ce_id", ident.encode()),
         *_fixed(world.namespace, record.saga, mt.name),
@@ -103,7 +109,7 @@ def event(record: InstanceRecord, mt: MessageType, body: str, key: str, world: W
 
 def reply(record: InstanceRecord, ask: Asked, done: Answered, world: World, at: int) -> Message:
     """The answer to a command, to where it came from; without a reply type the engine's own."""
-    ident = f"{record.instance}@{record.version}#{len(record.out)}"
+    ident = message_id(record)
     return reply_message(record.saga, record.key, ident, ask, done, world, at)
 
 
@@ -136,7 +142,7 @@ def reply_message(
 
 def rendezvous(record: InstanceRecord, kind: str, value: str, body: str) -> Message:
     """`bind`, `unbind` or `delivered`, to where events of a foreign key meet."""
-    ident = f"{record.instance}@{record.version}#{len(record.out)}"
+    ident = message_id(record)
     headers = (("cp-kind", kind.encode()), ("ce_id", ident.encode()), _JSON)
     return Message(to="in", key=value.encode(), value=body.encode(), headers=headers, id=ident)
 
