@@ -158,3 +158,18 @@ def test_a_mapping_names_its_fields_by_json_pointer(where: str, found: str) -> N
     """RFC 6901."""
     body = {"meta": {"id": 7, "tags": ["a", "b"], "a/b": "slash", "m~n": "tilde"}, "plain": "as ever"}
     assert mapped(where, {"kind": b"h"}, body) == found
+
+
+def test_an_answer_without_a_type_is_no_message_of_the_one_type_that_its_topic_carries() -> None:
+    headers: Headers = (
+        ("ce_id", b"c#gave-up-1"),
+        ("ce_source", b"/services/t/go"),
+        ("cp-kind", b"reply"),
+        ("cp-in-reply-to", b"pay/a/1/charge/2"),
+        ("cp-outcome", b"error"),
+        ("cp-source", b"go.only@x/0@4"),
+    )
+    for topic in (b"go.only@x/0@4", b"seq.events@x/0@4"):
+        a = _good(_record(b'{"reason":"away"}', (*headers[:-1], ("cp-source", topic))))
+        assert (a.kind, a.type, a.outcome, a.body) == ("reply", "", "error", {"reason": "away"})
+        assert (a.id, a.event_source) == ("c#gave-up-1", "/services/t/go")

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from contrapas.core.control import new_control
+from contrapas.core.envelope_item import decode_item, encode_item, head_of, owner_bytes, renumbered
 from contrapas.core.lane import Commit, Record
+from contrapas.core.rendezvous import Rendezvous
 from contrapas.core.transition import transition
 from contrapas.core.world import Input
 from contrapas.log.memory import MemoryLog
 from contrapas.runtime import processor
 from contrapas.runtime.batch import Batch, Duties
+from contrapas.runtime.careful import Care
 from contrapas.runtime.doors import event_draft, plain_draft, value_of
 from contrapas.runtime.partition import Partition
 from contrapas.runtime.worker import setting_of
@@ -254,3 +257,39 @@ def test_a_broken_transition_takes_the_whole_batch_back(monkeypatch: pytest.Monk
     with pytest.raises(MemoryError):
         stage.decide()
     assert stage.p.entries == {} and len(stage.p.inputs) == 2
+
+
+def test_what_follows_a_healed_rendezvous_follows_the_heal() -> None:
+    """The heal's version is in the body too: the next record is counted from there, or the fold would pass over it."""
+    stage = Stage(fence="order")
+    batch = stage.p.open(NOW)
+    stage.p.write_wait(batch, Rendezvous(type="Go", value="a"))
+    key = batch.log[0].key.decode()
+    stage.commit(batch)
+    heal = stage.p.healing(key, 1)
+    assert dict(heal.headers)["cp-version"] == b"2"
+    after = stage.p.open(NOW)
+    meeting = stage.p.load_wait(key)
+    assert meeting is not None
+    stage.p.write_wait(after, meeting)
+    assert dict(after.log[0].headers)["cp-version"] == b"3"
+
+
+def test_a_healed_item_says_its_version_in_its_body() -> None:
+    head = head_of("m/a", "m/a/1/map/2", "map", "one")
+    value = encode_item(head, 3, 1, owner_bytes(1, "w", NOW), "done", 1, 4, "7", "", None)
+    item = decode_item(renumbered(value, 5, 9, "x"))
+    assert (item.version, item.epoch, item.writer, item.position, item.text) == (5, 9, "x", 3, "7")
+
+
+def test_no_timer_wakes_a_partition_that_is_careful_with_a_step_in_hand_or_draining() -> None:
+    stage = Stage()
+    stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.go()
+    assert stage.p.wakes_at() == stage.p.next_timer() is not None
+    stage.p.care = Care("", 0)
+    stage.p.care.in_hand = "seq/b/1/one/1"
+    assert stage.p.wakes_at() is None
+    stage.p.care = None
+    stage.p.draining = True
+    assert stage.p.wakes_at() is None

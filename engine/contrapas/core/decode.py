@@ -213,7 +213,7 @@ def _event(a: Arrival, doors: Doors) -> None:
         a.id, a.type, a.event_source = (_text(a.headers, n) for n in ("ce_id", "ce_type", "ce_source"))
         a.value = a.record.value
         a.time_ms = _time(_text(a.headers, "ce_time"), a.record.timestamp_ms)
-    elif mapping is not None or topic in doors.by_topic:
+    elif (mapping is not None or topic in doors.by_topic) and not _gave_up(a):
         _mapped(a, topic, mapping, doors)
     elif a.kind in ("reply",) and a.in_reply_to:
         a.value, a.id, a.event_source = a.record.value, f"{a.source}/{a.partition}@{a.offset}", a.source
@@ -251,6 +251,11 @@ def _event(a: Arrival, doors: Doors) -> None:
                 expected=a.key[:80],
                 got=said[:80],
             )
+
+
+def _gave_up(a: Arrival) -> bool:
+    """An answer that is of no type, whatever else its topic carries: nobody knows what became of the command."""
+    return a.kind == "reply" and a.in_reply_to != "" and a.outcome == "error" and "ce_type" not in a.headers
 
 
 def bounded(record: Record) -> None:

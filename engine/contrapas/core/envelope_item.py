@@ -109,3 +109,13 @@ def decode_item(value: bytes) -> ItemRecord:
     if r.at != len(value) or found.status not in _STATUS:
         raise Damaged("CP520", "an item has another length, or a status of its own")
     return found
+
+
+def renumbered(value: bytes, version: int, epoch: int, writer: str) -> bytes:
+    """The same item under another version and owner: what a heal writes."""
+    r = decode_item(value)
+    head = head_of(r.instance, r.map, r.label, r.name)
+    owner = owner_bytes(epoch, writer, r.at)
+    return encode_item(
+        head, r.position, version, owner, r.status, r.attempt, r.begun, r.text, r.reason, r.retry_at
+    )

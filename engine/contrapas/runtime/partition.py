@@ -18,6 +18,7 @@ from contrapas.core.envelope import ENDED as ENDED_STATUSES
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import decode as decode_instance
 from contrapas.core.envelope_avro import encode as encode_instance
+from contrapas.core.envelope_item import renumbered
 from contrapas.core.envelope_rendezvous import decode as decode_rendezvous
 from contrapas.core.envelope_rendezvous import encode as encode_rendezvous
 from contrapas.core.headers import headers_of, headers_with
@@ -145,6 +146,12 @@ class Partition:
         if self.inputs or self.litter:
             return True
         return self._due(now) is not None
+
+    def wakes_at(self) -> int | None:
+        """When a timer may be worth a look, in ms of log time; None: what happens next is no timer."""
+        if self.timers_held or self.draining or (self.care is not None and self.care.in_hand):
+            return None
+        return self.next_timer()
 
     def must_confirm(self, now: int) -> bool:
         """A timer is due, and only a look at the lane's end tells whether an earlier input is still unread."""
@@ -340,12 +347,11 @@ class Partition:
             )
             if entry is None:
                 return Draft("", self.number, key.encode(), None, headers)
-            headers = (
-                *headers,
-                ("cp-deadline", b"%d" % (entry.deadline or 0)),
-                ("cp-sum", checksum(entry.value)),
-            )
-            return Draft("", self.number, key.encode(), entry.value, headers)
+            value = self._healed(key, entry.value, number)
+            self.entries[key] = entry._replace(value=value, version=number)
+            if entry.deadline is not None:
+                headers = (*headers, ("cp-deadline", b"%d" % entry.deadline))
+            return Draft("", self.number, key.encode(), value, (*headers, ("cp-sum", checksum(value))))
         record = decode_instance(entry.value)
         record.version = max(version, record.version) + 1
         record.epoch, record.writer = self.epoch, self.setting.writer
@@ -355,6 +361,14 @@ class Partition:
         self.entries[key] = entry._replace(value=value, version=record.version)
         self._cache.pop(key, None)
         return Draft("", self.number, key.encode(), value, headers_of(record, value))
+
+    def _healed(self, key: str, value: bytes, version: int) -> bytes:
+        """A rendezvous or an item under another version: the next one is counted from what its body says."""
+        if not is_wait(key):
+            return renumbered(value, version, self.epoch, self.setting.writer)
+        meeting = decode_rendezvous(value)
+        meeting.version, meeting.epoch, meeting.writer = version, self.epoch, self.setting.writer
+        return encode_rendezvous(meeting)
 
     def postpone(self, key: str, at: int) -> None:
         """Look at a record's timers again at `at`: what is due cannot happen yet."""

@@ -54,8 +54,8 @@ async def read(s: Station) -> bool:
 
 async def _sleep(s: Station, idle_at: float | None) -> None:
     waits: list[float] = []
-    at = s.partition.next_timer()
-    if at is not None and not s.partition.timers_held:
+    at = s.partition.wakes_at()
+    if at is not None:
         waits.append(s.log_clock.until(at) + 0.5)
     if idle_at is not None:
         waits.append(idle_at - s.clock.ms())

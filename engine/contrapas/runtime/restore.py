@@ -61,7 +61,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     steps: list[StepCall] = []
     out: list[Draft] = []
     alarms: list[str] = []
-    found: dict[str, dict[str, list[ItemRecord]]] = {}
+    found: list[str] = []
     later: list[Record] = []
     newest = 0
     judge = Fold(f"{setting.namespace}.log", floor=end)
@@ -80,9 +80,9 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     alarms += graphs.learn(setting.world, [(key, value) for key, (_, value) in p.graphs.items()])
     for record in later:  # once it is known which other versions they may stand in
         _resume(p, setting, record, steps, out)
-    items.restored(p, found)
-    steps += items.reissued(p)
     p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
+    items.restored(p, _items(p, found))
+    steps += items.reissued(p)
     p.publish = graphs.owed(p)
     if lease.control.takeovers >= CAREFUL_FROM:
         p.care = Care(lease.control.trying, end_in)
@@ -113,10 +113,17 @@ def _stranger(record: Record, namespace: str) -> str:
     return f"{place} {code} {what} that no owner wrote, for {text_of(record.key)!r}: ours is written again"
 
 
-def _restore(
-    p: Partition, setting: Setting, record: Record, found: dict[str, dict[str, list[ItemRecord]]]
-) -> bool:
-    """Put a record into the index; says whether there is more to do about it."""
+def _items(p: Partition, keys: list[str]) -> dict[str, dict[str, list[ItemRecord]]]:
+    """What stands of maps, by instance and map, heals included."""
+    found: dict[str, dict[str, list[ItemRecord]]] = {}
+    for key in keys:
+        item = decode_item(p.entries[key].value)
+        found.setdefault(item.instance, {}).setdefault(item.map, []).append(item)
+    return found
+
+
+def _restore(p: Partition, setting: Setting, record: Record, found: list[str]) -> bool:
+    """Put a record into the index; says whether there is more to do about it. found: keys of items."""
     headers = dict(record.headers)
     kind = headers.get("cp-kind", b"")
     if kind == b"graph" and record.value is not None and damage(record) is None:
@@ -138,9 +145,8 @@ def _restore(
         ),
     )
     if kind == b"item":
-        item = decode_item(record.value)
         p.entries[key] = p.entries[key]._replace(deadline=None)
-        found.setdefault(item.instance, {}).setdefault(item.map, []).append(item)
+        found.append(key)
     unsent = record.offset >= p.control.relayed and "cp-out" in headers
     return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)
 

@@ -1,0 +1,109 @@
+"""What a seed chooses: the size of the world, the character of its log, how often what goes wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """How often something goes wrong, as a share of what it can happen to."""
+
+    crash: float = 0.011
+    """Per commit: a worker dies, at a place of the commit that chance chooses."""
+    unknown: float = 0.022
+    """Per commit: it is not answered; written, not written, a prefix, or later."""
+    retriable: float = 0.01
+    """Per commit, publish, acquire."""
+    io: float = 0.003
+    """Per commit: disk full, or an error of the disk; a while of it."""
+    claim: float = 0.03
+    """Per acquire: the same as `unknown`."""
+    publish: float = 0.02
+    """Per publish."""
+    pause: float = 0.008
+    """Per commit: the worker stands still past its lease, before or after it."""
+    rebalance: float = 0.008
+    """Per commit."""
+    jump: float = 0.004
+    """Per commit: a worker's wall clock jumps."""
+    compact: float = 0.006
+    """Per commit."""
+    duplicate: float = 0.012
+    """Per delivered message."""
+    stale: float = 0.012
+    """Per commit: an old stretch of a lane comes again."""
+    corrupt: float = 0.0015
+    """Per commit."""
+    release: float = 0.0012
+    """Per commit: a worker is replaced by one of another release."""
+    foreign: float = 0.002
+    """Per commit: somebody else writes to the inbound lane."""
+    step: float = 0.10
+    """Per attempt of a step or command: it fails, hangs, answers late or twice, or its answer is lost."""
+
+
+CALM = Rates(
+    crash=0, unknown=0, retriable=0, io=0, claim=0, publish=0, pause=0, rebalance=0, jump=0, compact=0,
+    duplicate=0, stale=0, corrupt=0, release=0, foreign=0, step=0,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """One world."""
+
+    seed: int
+    load: str
+    partitions: int
+    workers: int
+    instances: int
+    fence: Literal["refuse", "order"]
+    atomic: bool
+    """Messages become visible with the commit."""
+    gaps: float
+    """Share of offsets left out."""
+    batch: int
+    """Transitions per commit at most."""
+    history_ms: int
+    """Compaction leaves alone what is younger."""
+    spread_ms: int
+    """Starts come within this time."""
+    skew_ms: int
+    """How far workers' clocks are apart."""
+    rates: Rates = field(default_factory=Rates)
+
+    @classmethod
+    def drawn(cls, seed: int, loads: Sequence[str]) -> Options:
+        """What this seed says."""
+        draw = random.Random(f"{seed}:options")
+        fence: Literal["refuse", "order"] = "refuse" if draw.random() < 0.5 else "order"
+        instances = int(2 ** draw.uniform(3, 9)) if draw.random() < 0.97 else draw.randint(500, 2000)
+        most = 16 if draw.random() < 0.1 else 4
+        return cls(
+            seed=seed,
+            load=draw.choice(sorted(loads)),
+            partitions=draw.randint(1, most),
+            workers=draw.choice([1, 2, 2, 3, 3, 4, 6]),
+            instances=instances,
+            fence=fence,
+            atomic=fence == "refuse" and draw.random() < 0.7,
+            gaps=draw.choice([0.0, 0.0, 0.02, 0.1]) if fence == "refuse" else 0.0,
+            batch=draw.choice([1, 2, 5, 20, 500]),
+            history_ms=draw.choice([1_000, 30_000, 600_000, 7 * 86_400_000]),
+            spread_ms=draw.choice([200, 2_000, 20_000]),
+            skew_ms=draw.choice([0, 500, 10_000]),
+        )
+
+    def words(self) -> str:
+        """In one line, as a run prints it."""
+        return " ".join(
+            f"{name}={getattr(self, name)}"
+            for name in (
+                "seed", "load", "partitions", "workers", "instances", "fence", "atomic", "gaps", "batch",
+                "history_ms", "spread_ms", "skew_ms",
+            )
+        )  # fmt: skip

@@ -1,0 +1,313 @@
+"""Whoever watches a simulated world: every record as it is stored, every step as it starts, every acknowledgement.
+
+Each look is at one invariant, by its number; a world in which one does not hold ends with `Wrong`. What is cheap is looked
+at here, the rest when the world has come to rest (`final`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from contrapas.core.control import decode_control
+from contrapas.core.envelope_avro import decode, encode
+from contrapas.core.lane import Draft, Record
+from contrapas.core.world import Input, StepCall
+from contrapas.errors import ContrapasError, Damaged
+from contrapas.log.memory_store import Hold
+from contrapas.runtime.batch import Answer, Batch, Counts
+from contrapas.runtime.restore import Takeover
+from contrapas.testing.simulation.mailbox import Effect
+from contrapas.testing.simulation.shadow import Counted, Shadow
+from contrapas.testing.simulation.universe import Universe, Wrong
+
+if TYPE_CHECKING:
+    from contrapas.testing.simulation.station import SimStation
+    from contrapas.testing.simulation.worker import SimWorker
+
+ENDED = frozenset({b"done", b"compensated", b"failed"})
+DEEP = 17
+"""Every so many takeovers records are decoded and encoded again."""
+
+
+class Watch:
+    """The watcher of one world."""
+
+    def __init__(self, universe: Universe, order: bool) -> None:
+        self.u = universe
+        self.seen = universe.seen
+        self.order = order
+        self.shadows = [Shadow() for _ in range(universe.options.partitions)]
+        self.offered: dict[int, tuple[SimStation, Batch | None]] = {}
+        """Partition -> the commit that is being written now."""
+        self.positions = [0] * universe.options.partitions
+        """How far commits that count have come on the inbound lane."""
+        self.issued: dict[str, int] = {}
+        """Key of a local step that a commit that counts has issued -> attempt."""
+        self.settled: dict[str, int] = {}
+        """Key of a local step whose result a commit that counts has taken."""
+        self.bodies: dict[str, tuple[str, str, str]] = {}
+        """Key of a local step -> instance, step, arguments."""
+        self.sent: set[str] = set()
+        """Ids of messages of commits that count."""
+        self.acked: dict[str, str] = {}
+        """Id of an acknowledged start -> instance."""
+        self.answers: dict[str, tuple[str, int]] = {}
+        """Id that a door asked under -> first answer."""
+        self.stopped: Callable[[SimWorker, int, ContrapasError], None] = lambda w, n, why: None
+        self.wake: Callable[[int], None] = lambda n: None
+        self.bury: Callable[[SimWorker], None] = lambda w: None
+        self.damaged: dict[int, int] = {}
+        """Partition -> damaged records that stand there and nobody has met."""
+        self.counts: Counter[str] = Counter()
+        self.clock = 0
+        """The newest timestamp that the log has given."""
+        self._takeovers = 0
+        self._census: list[Counts] = []
+
+    # ---- the log
+
+    def stored(self, lane: str, record: Record) -> None:
+        """Every record, as it is stored."""
+        self.clock = max(self.clock, record.timestamp_ms)
+        if lane != "log":
+            return
+        shadow = self.shadows[record.partition]
+        judged = shadow.see(record)
+        seen = self.seen
+        seen["I-02"] += 1
+        if judged.wrong:
+            raise Wrong("I-02", judged.wrong)
+        if not judged.counts:
+            if not self.order:
+                raise Wrong(
+                    "I-11", f"a record under an old epoch got in at {record.partition}@{record.offset}"
+                )
+            seen["I-11"] += 1
+            self.u.sometimes["former owner's record void"] += 1
+            return
+        before, now = judged.before, judged.now
+        if record.key == b"$part":
+            self._control(record)
+        if record.key[:1] == b"$":
+            return
+        if now is None:
+            self._buried(record, before)
+            return
+        self.u.transitions += 1
+        if judged.cause == b"timer":
+            seen["I-36"] += 1
+            if before is not None and before.deadline > self.clock:
+                raise Wrong(
+                    "I-36",
+                    f"a timer of {record.key.decode()} due at {before.deadline} fired at {self.clock}",
+                )
+            if now.status == b"retrying" and before is not None and before.epoch != now.epoch:
+                self.u.sometimes["timer fired by the second owner"] += 1
+        elif judged.cause == b"heal":
+            self.u.sometimes["loser healed"] += 1
+        if before is not None and before.status in (b"unwinding", b"settling") and before.epoch != now.epoch:
+            self.u.sometimes["takeover in mid-unwind"] += 1
+
+    def _buried(self, record: Record, before: Counted | None) -> None:
+        """I-23: what ended is kept for its time."""
+        self.seen["I-23"] += 1
+        if before is not None and (before.status not in ENDED or before.deadline > self.clock):
+            raise Wrong(
+                "I-23",
+                f"{record.key.decode()} was buried, it is {before.status.decode()} until {before.deadline}",
+            )
+
+    def _control(self, record: Record) -> None:
+        """I-06: a position never leads."""
+        assert record.value is not None
+        self.seen["I-06"] += 1
+        control = decode_control(record.value)
+        at = control.cursor.get(("in", record.partition), 0)
+        if at > self.positions[record.partition]:
+            raise Wrong(
+                "I-06",
+                f"the cursor of partition {record.partition} says {at}, commits that count have come to "
+                f"{self.positions[record.partition]}",
+            )
+
+    def cleaned(self, partition: int, before: list[Record]) -> None:
+        """I-05: compaction changes nothing that counts."""
+        self.seen["I-05"] += 1
+        shadow = self.shadows[partition]
+        found = {r.key: r.offset for r in before}
+        for key, counted in shadow.keys.items():
+            if key not in found:
+                raise Wrong("I-05", f"{key.decode()} version {counted.version} was removed")
+
+    # ---- commits
+
+    def offers(self, s: SimStation, batch: Batch | None) -> None:
+        """A commit is about to be written."""
+        self.offered[s.number] = (s, batch)
+
+    def stands(self, s: SimStation, first: int, last: int) -> None:
+        """The log says that a commit counts: each of its records must."""
+        self.seen["I-12"] += 1
+        losers = self.shadows[s.number].losers
+        for offset, epoch in losers.items():
+            if first <= offset <= last and epoch == s.hold.epoch:
+                raise Wrong(
+                    "I-12", f"a commit of epoch {epoch} is told to count, its record @{offset} is void"
+                )
+        _, batch = self.offered.pop(s.number, (s, None))
+        if batch is not None:
+            self.accept(s.number, batch)
+
+    def accept(self, partition: int, batch: Batch) -> None:
+        """A batch counts: what it takes and issues is true."""
+        self.positions[partition] = max(self.positions[partition], batch.position)
+        for call in batch.steps:
+            self.issued[call.key] = call.attempt
+        for work in batch.taken:
+            if isinstance(work, Input) and work.in_reply_to and work.outcome in ("ok", "declined"):
+                self.settled[work.in_reply_to] = work.attempt
+        self.sent.update([d.message_id for d in batch.out])
+
+    def passed(self, s: SimStation, batch: Batch) -> None:
+        """What came was known."""
+        self.accept(s.number, batch)
+
+    def counted(self, s: SimStation, batch: Batch) -> None:
+        """The runtime believes that a batch counts."""
+        if len(batch.log) >= 500:
+            self.u.sometimes["batch cut at 500"] += 1
+        elif s.partition.inputs:
+            self.u.sometimes["batch cut at 20 ms"] += 1
+
+    def sends(self, s: SimStation, drafts: list[Draft]) -> None:
+        """I-12, I-20: what is sent is of commits that count."""
+        sent, seen = self.sent, self.seen
+        for draft in drafts:
+            if draft.message_id:
+                seen["I-20"] += 1
+                if draft.message_id not in sent:
+                    raise Wrong("I-12", f"{draft.message_id} is sent, its commit does not count")
+
+    # ---- ownership
+
+    def acquired(self, worker: SimWorker, hold: Hold) -> None:
+        """A partition has a new owner."""
+        self.u.seen["takeovers"] += 1
+
+    def taken(self, s: SimStation, taken: Takeover) -> None:
+        """I-04, I-01: what was restored is what counts, to the byte."""
+        shadow = self.shadows[s.number]
+        self.seen["I-04"] += 1
+        if self.damaged.get(s.number):
+            raise Wrong("I-08", f"partition {s.number} was restored over a damaged record")
+        entries = taken.partition.entries
+        owed = {d.key for d in taken.partition.heal}
+        alive = 0
+        for key, counted in shadow.keys.items():
+            if key.startswith(b"$graph"):
+                continue
+            alive += 1
+            entry = entries.get(key.decode())
+            if key not in owed and (entry is None or entry.value != counted.value):
+                raise Wrong("I-04", f"{key.decode()} version {counted.version} is not what was restored")
+        if alive != len(entries):
+            extra = [k for k in entries if k.encode() not in shadow.keys]
+            raise Wrong("I-04", f"restored beyond what counts: {extra[:3]}")
+        if owed:
+            self.u.sometimes["loser met by the next owner"] += 1
+        self._takeovers += 1
+        if self._takeovers % DEEP == 0:
+            self._deep(s)
+        for call in taken.steps:
+            self.issued.setdefault(call.key, call.attempt)
+        care = taken.partition.care
+        if care is not None:
+            self.u.sometimes["careful mode"] += 1
+            for call in care.steps:
+                self.issued.setdefault(call.key, call.attempt)
+        self.sent.update([d.message_id for d in taken.out])
+        if taken.out:
+            self.u.sometimes["messages published again at takeover"] += 1
+
+    def _deep(self, s: SimStation) -> None:
+        """I-03: bytes to a record and back are the same bytes."""
+        for key, entry in s.partition.entries.items():
+            if not key.startswith("$"):
+                self.seen["I-03"] += 1
+                if encode(decode(entry.value)) != entry.value:
+                    raise Wrong("I-03", f"{key} is not the same bytes again")
+
+    def stops(self, worker: SimWorker, partition: int, why: ContrapasError) -> None:
+        """A partition stopped with an error."""
+        self.u.note(f"partition {partition} stops: {why}")
+        if isinstance(why, Damaged) and why.code == "CP520":
+            self.seen["I-08"] += 1
+            if not self.damaged.get(partition):
+                raise Wrong("I-08", f"{why}: nobody damaged it")
+        elif isinstance(why, Damaged):
+            raise Wrong("I-02", str(why))
+        self.stopped(worker, partition, why)
+
+    def retired(self, s: SimStation) -> None:
+        """I-38: the census of a station that is gone comes out even."""
+        self.census(s.partition.counts)
+
+    def census(self, c: Counts) -> None:
+        """Every input became something."""
+        self.seen["I-38"] += 1
+        became = c.applied + c.kept + c.noop + c.duplicates + c.early + c.dead + c.ignored + c.parked
+        if became != c.inputs + c.more:
+            raise Wrong("I-38", f"{c.inputs} inputs and {c.more} more, {became} became something: {c}")
+
+    def died(self, worker: SimWorker) -> None:
+        """A process is gone: another comes."""
+        self.bury(worker)
+
+    # ---- steps
+
+    def starts(self, worker: SimWorker, partition: int, epoch: int, call: StepCall) -> None:
+        """I-12, I-14, I-17: what starts was issued by a commit that counts, and has no result."""
+        self.seen["I-17"] += 1
+        if call.key not in self.issued:
+            raise Wrong("I-12", f"{call.key} starts, no commit that counts has issued it")
+        if call.key in self.settled:
+            raise Wrong("I-17", f"{call.key} starts again, its result is recorded")
+        station = worker.stations.get(partition)
+        if station is not None and station.gone:
+            raise Wrong("I-14", f"{call.key} starts after partition {partition} was lost")
+
+    def runs(self, worker: SimWorker, call: StepCall) -> None:
+        """I-19: every attempt of a step has the same key."""
+        self.seen["I-19"] += 1
+        mine = (call.instance, call.step, call.body)
+        if self.bodies.setdefault(call.key, mine) != mine:
+            raise Wrong("I-19", f"{call.key} names two things")
+        if call.attempt > 1 and call.key not in self.issued:
+            raise Wrong("I-19", f"attempt {call.attempt} of {call.step} has the new key {call.key}")
+
+    def asked(self, effect: Effect, headers: Mapping[str, bytes], record: Record) -> None:
+        """I-19, of a command: a further attempt comes under the key of the first."""
+        self.seen["I-19"] += 1
+        attempt = int(headers.get("cp-attempt", b"1"))
+        place = f"{effect.instance}\0{effect.name}\0{(record.value or b'').decode()}"
+        if attempt > 1 and effect.attempts == 1 and place in self.bodies:
+            first = self.bodies[place][0]
+            if first != effect.id and headers.get("cp-run", b"").decode() in first:
+                raise Wrong(
+                    "I-19", f"attempt {attempt} of {effect.name} comes as {effect.id}, the first as {first}"
+                )
+        self.bodies.setdefault(place, (effect.id, "", ""))
+
+    # ---- doors
+
+    def answered(self, worker: SimWorker, answer: Answer) -> None:
+        """I-50, I-24: an answer follows what counts, and a repeat is told nothing else."""
+        self.seen["I-50"] += 1
+        partition = worker.store.partition_of(answer.instance)
+        counted = self.shadows[partition].keys.get(answer.instance.encode())
+        if answer.version and (counted is None or counted.version < answer.version):
+            raise Wrong(
+                "I-50", f"a door is told version {answer.version} of {answer.instance}, which does not count"
+            )
