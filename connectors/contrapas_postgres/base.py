@@ -1,0 +1,129 @@
+"""What the stores over PostgreSQL share: the tables they find, business events, care of the tables, the relay's view."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Generic
+
+from typing_extensions import TypeVar
+
+from contrapas.errors import Refused
+from contrapas.participant import Event, Finding, StoreStatus, written
+from contrapas.participant.session import Current
+from contrapas.participant.tables import Payload, qualified
+from contrapas_postgres import care, examine
+from contrapas_postgres.meaning import told
+from contrapas_postgres.outbox import Held, PostgresOutbox
+from contrapas_postgres.statements import TABLES, VERSION, Statements, statements
+from contrapas_postgres.transaction import Link, columns
+
+S = TypeVar("S")
+DAY_MS: Final = 86_400_000
+INBOX_MS: Final = 30 * DAY_MS
+DEADLINE_S: Final = 10.0
+"""Seconds within which each statement of ours is answered, and a row that another delivery holds is waited for."""
+
+
+class Base(ABC, Generic[S]):
+    """A store on PostgreSQL 13 or newer, whoever talks to it."""
+
+    def __init__(
+        self, name: str, *, schema: str, payload: Payload, inbox_ms: int, keep_days: int, deadline_s: float
+    ) -> None:
+        self.name = name
+        self.source = f"/services/{name}"
+        self.inbox_ms = inbox_ms
+        self.schema = schema
+        self.deadline_s = deadline_s
+        self._payload: Payload = payload
+        self._keep_days = keep_days
+        self._statements: Statements | None = None
+        self._current: Current[S] = Current(name)
+        self._outbox = PostgresOutbox(self)
+
+    @abstractmethod
+    def lent(self) -> AbstractAsyncContextManager[Link]:
+        """A session for a few statements, each its own transaction."""
+
+    @abstractmethod
+    async def hold(self) -> Held:
+        """A session of the outbox's own."""
+
+    @property
+    def outbox(self) -> PostgresOutbox:
+        """For the relay; it keeps one connection for as long as it holds the claim."""
+        return self._outbox
+
+    def session(self) -> S:
+        """The session of the delivery in hand, for `Depends(store.session)`. Refused CP850 outside of one."""
+        return self._current.get()
+
+    async def statements(self, link: Link) -> Statements:
+        """For the tables as they are, looked at once. Refused CP514: there are none, or not these."""
+        if self._statements is None:
+            rows = await link.rows(qualified(TABLES, self.schema))
+            if not rows:
+                raise Refused(
+                    "CP514",
+                    f"PostgreSQL {self.name}: the tables do not say their version",
+                    fix="contrapas store status",
+                )
+            version, readable_from, payload, _ = rows[0]
+            if (why := examine.tables_wrong(self.name, version, readable_from)) is not None:
+                raise Refused(why.code, why.text, fix=why.fix)
+            self._statements = statements(payload, self.schema)
+        return self._statements
+
+    async def _publish(self, link: Link, events: Sequence[Event]) -> None:
+        now = time.time_ns() // 1_000_000
+        rows = [written(event, self.source, now) for event in events]
+        if not rows:
+            return
+        with told(self.name):
+            sql = await self.statements(link)
+            await link.rows(sql.add, *columns(rows, sql.binary))
+        self._outbox.committed()
+
+    async def prepare(self) -> None:
+        """Create the tables where there are none, with days ahead: `dev` and tests only."""
+        with told(self.name):
+            async with self.lent() as link:
+                await care.prepare(link, payload=self._payload, schema=self.schema)
+
+    async def examine(self) -> Sequence[Finding]:
+        """What `doctor` says of the database and its tables."""
+        with told(self.name):
+            async with self.lent() as link:
+                return await examine.findings(link, self)
+
+    async def status(self) -> StoreStatus:
+        """Figures for people."""
+        with told(self.name):
+            async with self.lent() as link:
+                return await care.status(link, self.schema)
+
+    async def plan(self) -> care.Plan:
+        """What `prune` would do, looked up only."""
+        with told(self.name):
+            async with self.lent() as link:
+                return await care.plan(link, self._care)
+
+    async def prune(self, *, budget_ms: int) -> tuple[int, int]:
+        """Make days ahead, drop acknowledged ones, delete what the inbox may forget; (outbox rows, inbox rows)."""
+        with told(self.name):
+            async with self.lent() as link:
+                return await care.prune(link, self._care, budget_ms=budget_ms)
+
+    @property
+    def _care(self) -> care.Rules:
+        return care.Rules(schema=self.schema, inbox_ms=self.inbox_ms, keep_days=self._keep_days)
+
+    async def close(self) -> None:
+        """Give back the connection of the claim; the pool or engine stays the user's."""
+        await self._outbox.close()
+
+
+__all__ = ["DEADLINE_S", "INBOX_MS", "VERSION", "Base"]

@@ -1,0 +1,295 @@
+"""The relay's view of the outbox: rows by `seq` behind a barrier, under a claim that one relay at a time holds.
+
+A session's advisory lock says who relays; the epoch in `contrapas_relay` is what fences. A holder advances every few
+seconds, if only on the spot; one that has been silent, because it was stopped and its session never ends, is taken over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Final, Protocol, TypeVar
+
+from contrapas.errors import ContrapasError, Fenced, Refused, Retriable
+from contrapas.participant import SILENT_MS, Claim, Horizon, Outgoing, Row
+from contrapas_postgres.meaning import PROXY_FIX, told
+from contrapas_postgres.statements import BARRIER, HORIZON, PASSED, Statements
+from contrapas_postgres.transaction import Link
+
+T = TypeVar("T")
+IDLE_MS: Final = 20
+"""Between looks at an outbox where nothing happens. NOTIFY in every transaction would cost half its speed."""
+BUSY_MS: Final = 2
+HIDDEN: Final = "<insufficient privilege>"
+
+
+class Held(Link, Protocol):
+    """A session of the outbox's own: its advisory locks live as long as it does."""
+
+    @property
+    def closed(self) -> bool:
+        """The server or the network ended it."""
+        ...
+
+    async def pids(self) -> tuple[int, int]:
+        """Process id that was said at connecting, and that the statement just now ran in."""
+        ...
+
+    async def close(self) -> None:
+        """Give it back, without its locks."""
+        ...
+
+
+class Source(Protocol):
+    """The store, as the outbox needs it."""
+
+    name: str
+
+    async def statements(self, link: Link) -> Statements:
+        """For the tables as they are. Refused CP514."""
+        ...
+
+    async def hold(self) -> Held:
+        """A session for as long as the outbox wants it."""
+        ...
+
+    def lent(self) -> AbstractAsyncContextManager[Link]:
+        """A session for a few statements, each its own transaction."""
+        ...
+
+
+class PostgresOutbox:
+    """One relay's outbox; the calls of one relay come one after the other, `horizon` at any time."""
+
+    def __init__(self, source: Source, silent_ms: int = SILENT_MS) -> None:
+        self._source = source
+        self._silent_ms = silent_ms
+        self._held: Held | None = None
+        self._mine: tuple[str, int] | None = None
+        """Name and epoch of the claim."""
+        self._barrier: tuple[int, str] | None = None
+        """(S, X): rows up to S are complete when every transaction below X has ended."""
+        self._since = 0.0
+        self._hint = asyncio.Event()
+        self._busy_until = 0.0
+
+    # ---- the claim
+
+    async def claim(self, name: str, owner: str) -> Claim:
+        """Fence the relay before, then own the outbox. Fenced: another one holds it and gives signs of life.
+        Refused CP514: a proxy shares the session out, so that no lock would be ours."""
+        await self._drop()
+        with told(self._source.name):
+            held = self._held = await self._source.hold()
+            try:
+                claim = await self._claimed(held, name, owner)
+            except BaseException:
+                await self._drop()
+                raise
+        self._mine = (name, claim.epoch)
+        self._barrier = None
+        return claim
+
+    async def _claimed(self, held: Held, name: str, owner: str) -> Claim:
+        said, found = await held.pids()
+        if said != found and await self._shared_out(held):
+            raise Refused(
+                "CP514",
+                f"PostgreSQL {self._source.name} is behind a proxy that shares out sessions by transaction: "
+                "the relay needs a session of its own",
+                fix=PROXY_FIX,
+            )
+        sql = await self._source.statements(held)
+        if not await held.rows(sql.relay, name):
+            await held.rows(sql.enter, name)
+        if not (await held.rows(sql.lock, name))[0][0]:
+            await self._take_over(held, sql, name, owner)
+        epoch, last = (await held.rows(sql.claim, name, owner))[0]
+        return Claim(epoch, last)
+
+    async def _take_over(self, held: Held, sql: Statements, name: str, owner: str) -> None:
+        """The lock is somebody's: leave it to them, or end the session of one who has gone silent."""
+        await self._leave_to_the_living(held, sql, name, owner)
+        for (pid,) in await held.rows(sql.holder, name):
+            with suppress(Exception):  # without the right to, the epoch alone fences
+                await held.rows("select pg_terminate_backend($1)", pid)
+        for _ in range(100):
+            if (await held.rows(sql.lock, name))[0][0]:
+                return
+            await asyncio.sleep(0.01)
+        await self._leave_to_the_living(held, sql, name, owner)  # a third one may have been faster
+
+    async def _leave_to_the_living(self, held: Held, sql: Statements, name: str, owner: str) -> None:
+        who, epoch, _, silent_ms = (await held.rows(sql.relay, name))[0]
+        if who not in (None, owner) and silent_ms < self._silent_ms:
+            raise Fenced(f"{who} relays the outbox of {self._source.name}", theirs=epoch, place=name)
+
+    async def _shared_out(self, held: Held) -> bool:
+        """Whether the session under us changes while another one is at work."""
+        _, before = await held.pids()
+        async with self._source.lent() as other:
+            await other.rows("begin")
+            try:
+                busy = (await other.rows("select pg_backend_pid()"))[0][0]
+                _, after = await held.pids()
+            finally:
+                await other.rows("rollback")
+        return busy == before or after != before
+
+    async def release(self, name: str, epoch: int) -> None:
+        """Give the outbox up, so that another relay need not wait."""
+        held, self._mine = self._held, None
+        if held is None:
+            return
+        try:
+            with told(self._source.name):
+                sql = await self._source.statements(held)
+                await held.rows(sql.release, name, epoch)
+                await held.rows(sql.unlock, name)
+        finally:
+            await self._drop()
+
+    async def close(self) -> None:
+        """Give back what is held."""
+        if self._mine is not None:
+            with suppress(ContrapasError):
+                await self.release(*self._mine)
+        await self._drop()
+
+    async def _drop(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            await held.close()
+
+    @asynccontextmanager
+    async def _linked(self) -> AsyncGenerator[tuple[Link, Statements]]:
+        """The claim's session, a new one under the same epoch where it was lost; without a claim a lent one."""
+        if self._mine is None:
+            async with self._source.lent() as link:
+                yield link, await self._source.statements(link)
+            return
+        if self._held is not None and self._held.closed:
+            await self._drop()
+        if self._held is None:
+            self._held = await self._source.hold()
+            sql = await self._source.statements(self._held)
+            # Where the lost session still has the lock, the epoch must do.
+            await self._held.rows(sql.lock, self._mine[0])
+        yield self._held, await self._source.statements(self._held)
+
+    async def _run(self, call: Callable[[Link, Statements], Awaitable[T]]) -> T:
+        """A call that may be repeated: once more where its session turns out to be lost."""
+        for tries in (2, 1):
+            try:
+                with told(self._source.name):
+                    async with self._linked() as (link, sql):
+                        return await call(link, sql)
+            except Retriable:
+                if tries == 1 or self._held is None or not self._held.closed:
+                    raise
+        raise AssertionError  # not reached
+
+    # ---- rows
+
+    async def upto(self, last: int, *, wait_ms: int) -> int:
+        """The highest `seq` below which nothing can appear any more; `last` when nothing new is there."""
+        until = time.monotonic() + wait_ms / 1000
+
+        async def look(link: Link, sql: Statements) -> int:
+            return await self._reached(link, sql, last)
+
+        while True:
+            self._hint.clear()
+            found = await self._run(look)
+            now = time.monotonic()
+            if found > last or now >= until:
+                return found
+            busy = self._barrier is not None or now < self._busy_until
+            await self._pause(min(until - now, (BUSY_MS if busy else IDLE_MS) / 1000))
+
+    async def _reached(self, link: Link, sql: Statements, last: int) -> int:
+        if self._barrier is None:
+            newest = int((await link.rows(sql.last))[0][0])
+            if newest <= last:
+                return last
+            x, passed = (await link.rows(BARRIER))[0]
+            self._barrier, self._since = (newest, x), time.monotonic()
+        else:
+            passed = (await link.rows(PASSED, self._barrier[1]))[0][0]
+        if not passed:
+            return last
+        reached, self._barrier = self._barrier[0], None
+        return max(reached, last)
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._hint.wait(), seconds)
+
+    def committed(self) -> None:
+        """A transaction of this process with outbox rows has committed, or soon will: look at once."""
+        self._busy_until = time.monotonic() + 0.1
+        self._hint.set()
+
+    async def page(self, after: int, upto: int, limit: int) -> Sequence[Row]:
+        """Rows with after < seq <= upto, by seq."""
+
+        async def read(link: Link, sql: Statements) -> list[Row]:
+            return [_row(r) for r in await link.rows(sql.page, after, upto, limit)]
+
+        return await self._run(read)
+
+    async def advance(self, name: str, epoch: int, seq: int) -> None:
+        """All rows up to `seq` are acknowledged; a sign of life, too. Fenced: a newer claim exists."""
+
+        async def move(link: Link, sql: Statements) -> bool:
+            return bool(await link.rows(sql.advance, name, epoch, seq))
+
+        if not await self._run(move):
+            raise Fenced(
+                f"another relay has claimed the outbox of {self._source.name} since", mine=epoch, place=name
+            )
+
+    # ---- what holds it back
+
+    async def horizon(self) -> Horizon:
+        """The oldest transaction of the server that has an id, whether or not it will write here."""
+        with told(self._source.name):
+            async with self._source.lent() as link:
+                return await horizon(link, waited_ms=self._waited_ms)
+
+    @property
+    def _waited_ms(self) -> int:
+        return 0 if self._barrier is None else int((time.monotonic() - self._since) * 1000)
+
+
+async def horizon(link: Link, *, waited_ms: int = 0) -> Horizon:
+    """The oldest transaction with an id. Where the role may not see its times, how long we have waited for it."""
+    rows = await link.rows(HORIZON)
+    if not rows:
+        return Horizon(0, 0, "")
+    age_ms, pid, query = rows[0]
+    if query == HIDDEN:
+        query = "hidden: grant pg_read_all_stats to this role to see it"
+    return Horizon(max(0, int(waited_ms if age_ms is None else age_ms)), int(pid), query or "")
+
+
+def _row(r: Sequence[Any]) -> Row:
+    seq, id, topic, key, type, payload, source, content_type, trace, headers, at = r
+    return Row(
+        seq,
+        Outgoing(
+            id,
+            topic,
+            key,
+            type,
+            bytes(payload or b""),
+            source,
+            content_type,
+            trace,
+            {} if headers == "{}" else json.loads(headers),
+        ),
+        at,
+    )

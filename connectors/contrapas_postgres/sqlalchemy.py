@@ -1,0 +1,231 @@
+"""`SqlStore`: a service's PostgreSQL through SQLAlchemy 2; the session is an `AsyncSession` in a transaction.
+
+Outside of a delivery: `async with sessions.begin() as db: … await store.publish(db, event)`. What the session has not
+written yet is flushed before an outbox row takes its number, so that row locks make the order of a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+
+from contrapas.errors import Refused
+from contrapas.participant import Event, Finding
+from contrapas.participant.tables import Payload
+from contrapas_postgres import examine
+from contrapas_postgres.base import DEADLINE_S, INBOX_MS, Base
+from contrapas_postgres.meaning import committing, told
+from contrapas_postgres.transaction import PostgresTx
+
+__all__ = ["SqlStore"]
+
+
+class SqlLink:
+    """A connection of SQLAlchemy for our statements: by the driver's own SQL, without compiling."""
+
+    def __init__(self, con: AsyncConnection, deadline_s: float) -> None:
+        self.con = con
+        self._deadline_s = deadline_s
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Any]:
+        """See `Link`."""
+        if self.con.dialect.paramstyle != "numeric_dollar":
+            sql, values = _by_place(sql, self.con.dialect.paramstyle, values)
+        async with asyncio.timeout(self._deadline_s):
+            result = await self.con.exec_driver_sql(sql, values or None)
+        return result.fetchall() if result.returns_rows else []
+
+
+class SqlHeld(SqlLink):
+    """A connection of the engine that the outbox keeps."""
+
+    @property
+    def closed(self) -> bool:
+        """See `Held`."""
+        return self.con.invalidated or self.con.closed
+
+    async def pids(self) -> tuple[int, int]:
+        """See `Held`."""
+        here = int((await self.rows("select pg_backend_pid()"))[0][0])
+        return await _said_pid(self.con) or here, here
+
+    async def close(self) -> None:
+        """See `Held`. Its session ends with it, and so do its locks, which a pool would not take back."""
+        with suppress(Exception):
+            async with asyncio.timeout(5):
+                await self.con.invalidate()
+        with suppress(Exception):
+            await self.con.close()
+
+
+class SqlStore(Base[AsyncSession]):
+    """Business rows, inbox and outbox in one transaction of an `AsyncSession`.
+
+    sessions: an `async_sessionmaker` bound to an engine of PostgreSQL (asyncpg or psycopg); while a relay runs on this
+    store it keeps one of the engine's connections. The other parameters: see `PostgresStore`.
+    """
+
+    def __init__(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        *,
+        name: str = "",
+        schema: str = "",
+        payload: Payload = "jsonb",
+        inbox_ms: int = INBOX_MS,
+        keep_days: int = 1,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        self._sessions = sessions
+        self._engine = _engine_of(sessions)
+        if self._engine.dialect.name != "postgresql":
+            raise Refused("CP850", f"SqlStore works with PostgreSQL, not with {self._engine.dialect.name}")
+        super().__init__(
+            name or self._engine.url.database or "postgres",
+            schema=schema,
+            payload=payload,
+            inbox_ms=inbox_ms,
+            keep_days=keep_days,
+            deadline_s=deadline_s,
+        )
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[PostgresTx[AsyncSession]]:
+        """A transaction for one delivery."""
+        session = self._sessions()
+        try:
+            with told(self.name):
+                async with asyncio.timeout(self.deadline_s):
+                    con = await session.connection()
+                link = SqlLink(con, self.deadline_s)
+                sql = self._statements or await self.statements(link)
+            tx = _FlushingTx(session, link, sql, self.name)
+            token = self._current.set(session)
+            try:
+                yield tx
+                await session.flush()  # what the handler wrote is the handler's: its errors pass unchanged
+            finally:
+                self._current.reset(token)
+            if con.invalidated:
+                with told(self.name):
+                    raise ConnectionResetError("the connection was lost before COMMIT")
+            with committing(self.name):
+                async with asyncio.timeout(self.deadline_s):
+                    await session.commit()
+            if tx.wrote:
+                self._outbox.committed()
+        finally:
+            await _leave(session)
+
+    async def publish(self, session: AsyncSession, *events: Event) -> None:
+        """Write events as outbox rows in the caller's own transaction; sent once that has committed."""
+        await session.flush()
+        with told(self.name):
+            con = await session.connection()
+        if _autocommits(con):
+            raise Refused(
+                "CP850",
+                "publish was given a session that commits each statement: event and rows would not be one commit",
+                fix="an engine without isolation_level='AUTOCOMMIT'",
+            )
+        await self._publish(SqlLink(con, self.deadline_s), events)
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncGenerator[SqlLink]:
+        """A connection for a few statements, each its own transaction."""
+        with told(self.name):
+            con = await self._connect()
+        try:
+            yield SqlLink(con, self.deadline_s)
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(5):
+                    await con.close()
+
+    async def hold(self) -> SqlHeld:
+        """A connection of the outbox's own."""
+        return SqlHeld(await self._connect(), self.deadline_s)
+
+    async def _connect(self) -> AsyncConnection:
+        async with asyncio.timeout(self.deadline_s):
+            con = await self._engine.connect()
+            return await con.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def examine(self) -> Sequence[Finding]:
+        """What `doctor` says of the database and its tables."""
+        found = list(await super().examine())
+        async with self.lent() as link:
+            here = int((await link.rows("select pg_backend_pid()"))[0][0])
+            proxy = examine.proxied(self.name, await _said_pid(link.con), here)
+        return found if proxy is None else [*found, proxy]
+
+
+class _FlushingTx(PostgresTx[AsyncSession]):
+    """Writes what the session holds before outbox rows take their numbers."""
+
+    async def finish(self, *args: Any, **named: Any) -> None:
+        """See `PostgresTx`."""
+        await self.session.flush()
+        await super().finish(*args, **named)
+
+
+async def _leave(session: AsyncSession) -> None:
+    """Roll back what is open and give the connection back; one that does not answer is thrown away."""
+    done = False
+    try:
+        with suppress(Exception):
+            async with asyncio.timeout(5):
+                await session.close()
+            done = True
+    finally:
+        if not done:
+            with suppress(Exception):
+                await session.invalidate()
+
+
+def _autocommits(con: AsyncConnection) -> bool:
+    """Whether each statement is its own transaction, as the session, the engine or its creator asked for."""
+    options = con.sync_connection.get_execution_options() if con.sync_connection is not None else {}
+    asked = options.get("isolation_level") or getattr(con.dialect, "_on_connect_isolation_level", None)
+    return asked == "AUTOCOMMIT"
+
+
+async def _said_pid(con: AsyncConnection) -> int:
+    """What the server said at connecting; 0 where the driver does not tell."""
+    raw: Any = (await con.get_raw_connection()).driver_connection
+    if hasattr(raw, "get_server_pid"):
+        return int(raw.get_server_pid())
+    return int(getattr(getattr(raw, "info", None), "backend_pid", 0))
+
+
+def _engine_of(sessions: async_sessionmaker[AsyncSession]) -> AsyncEngine:
+    bind = sessions.kw.get("bind")
+    if isinstance(bind, AsyncEngine):
+        return bind
+    if isinstance(bind, AsyncConnection):
+        return bind.engine
+    raise Refused(
+        "CP850", "SqlStore needs sessions that are bound to an engine", fix="async_sessionmaker(engine)"
+    )
+
+
+def _by_place(sql: str, style: str, values: Sequence[object]) -> tuple[str, tuple[object, ...]]:
+    """`$n` in a driver's own style."""
+    if style not in ("pyformat", "format"):
+        raise Refused(
+            "CP850", f"SqlStore does not know drivers of the style {style}", fix="postgresql+asyncpg://"
+        )
+    text, order = _placed(sql)
+    return text, tuple(values[n] for n in order)
+
+
+@lru_cache(maxsize=256)
+def _placed(sql: str) -> tuple[str, tuple[int, ...]]:
+    order = tuple(int(n) - 1 for n in re.findall(r"\$(\d+)", sql))
+    return re.sub(r"\$\d+", "%s", sql.replace("%", "%%")), order

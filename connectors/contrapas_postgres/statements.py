@@ -1,0 +1,152 @@
+"""Every statement over the store's tables, with `$n` for values; one round trip each.
+
+Columns whose type depends on the table (JSON or bytes) are cast here, so that a caller gives and gets bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from contrapas.participant.tables import qualified
+
+VERSION: Final = 1
+"""Of the tables this release works with."""
+
+TABLES: Final = """\
+select s.version, s.readable_from, t.typname, current_database()
+from contrapas_store s, pg_attribute a join pg_type t on t.oid = a.atttypid
+where a.attrelid = 'contrapas_outbox'::regclass and a.attname = 'payload'"""
+
+_TAKE: Final = """\
+insert into contrapas_inbox (ns, consumer, source, id, digest, outcome)
+values ($1, $2, $3, $4, $5, 'done') on conflict do nothing returning 1"""
+
+# The own row first: a repeated undo must not wait for anything but itself.
+_TAKE_UNDO: Final = """\
+with own as (
+  insert into contrapas_inbox (ns, consumer, source, id, digest, outcome)
+  values ($1, $2, $3, $4, $5, 'done') on conflict do nothing returning ns, consumer, source
+), step as (
+  insert into contrapas_inbox (ns, consumer, source, id, digest, outcome)
+  select ns, consumer, source, $6, ''::bytea, 'undone' from own on conflict do nothing
+)
+select 1 from own"""
+
+_KNOWN: Final = """\
+select outcome, digest, reply, reply_type from contrapas_inbox
+where ns = $1 and consumer = $2 and source = $3 and id = $4"""
+
+_ANSWER: Final = """\
+update contrapas_inbox set reply = $5, reply_type = $6
+where ns = $1 and consumer = $2 and source = $3 and id = $4"""
+
+# In the order given: `seq` is drawn row by row, after the transaction's id.
+_ADD: Final = """\
+insert into contrapas_outbox
+  (id, aggregatetype, aggregateid, type, payload, source, content_type, traceparent, headers)
+select i::uuid, t, k, n, {payload}, s, c, nullif(p, ''), h::jsonb
+from unnest({values}) with ordinality as u(i, t, k, n, v, s, c, p, h, at) order by at"""
+_KINDS: Final = ("text", "text", "text", "text", "{value}", "text", "text", "text", "text")
+
+_PAGE: Final = """\
+select seq, id::text, aggregatetype, aggregateid, type, {payload}, source, content_type, coalesce(traceparent, ''),
+  headers::text, (extract(epoch from created_at) * 1000)::bigint
+from contrapas_outbox where seq > $1 and seq <= $2 order by seq limit $3"""
+
+# A sequence that was never used says 1 and `is_called` false; taking that for a row would lose the first one.
+_LAST: Final = "select case when is_called then last_value else 0 end from contrapas_outbox_seq_seq"
+
+# Its own transaction, begun after `_LAST` was answered. All ids below the snapshot's floor have ended: where that
+# reaches this transaction's own id, nobody who wrote when we asked is still writing.
+BARRIER: Final = """\
+select x::text, pg_snapshot_xmin(pg_current_snapshot()) >= x from (select pg_current_xact_id() as x) own"""
+PASSED: Final = "select pg_snapshot_xmin(pg_current_snapshot()) >= ($1::text)::xid8"
+
+_RELAY: Final = """\
+select owner, epoch, last_seq, coalesce((extract(epoch from clock_timestamp() - updated_at) * 1000)::bigint, 0)
+from contrapas_relay where name = $1"""
+_ENTER: Final = "insert into contrapas_relay (name) values ($1) on conflict do nothing"
+_CLAIM: Final = """\
+update contrapas_relay set epoch = epoch + 1, owner = $2, updated_at = clock_timestamp()
+where name = $1 returning epoch, last_seq"""
+_ADVANCE: Final = """\
+update contrapas_relay set last_seq = greatest(last_seq, $3), updated_at = clock_timestamp()
+where name = $1 and epoch = $2 returning 1"""
+_RELEASE: Final = "update contrapas_relay set owner = null where name = $1 and epoch = $2 returning 1"
+
+# The key is of this database's outbox and this relay; advisory locks are per database.
+_LOCK_KEY: Final = (
+    "hashtextextended('contrapas_relay ' || 'contrapas_outbox'::regclass::oid::text || ' ' || $1, 0)"
+)
+_LOCK: Final = f"select pg_try_advisory_lock({_LOCK_KEY})"
+_UNLOCK: Final = f"select pg_advisory_unlock({_LOCK_KEY})"
+_HOLDER: Final = f"""\
+select l.pid from pg_locks l, (select {_LOCK_KEY} as key) k
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.classid::bigint = (k.key >> 32) & 4294967295 and l.objid::bigint = k.key & 4294967295"""
+
+# Whose transaction is the oldest that has an id, prepared ones included. Ids are counted for the whole server.
+HORIZON: Final = """\
+select (extract(epoch from clock_timestamp() - since) * 1000)::bigint, pid, left(query, 200) from (
+  select age(backend_xid) as far, xact_start as since, pid, query
+  from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+  union all
+  select age(transaction), prepared, 0, 'prepared transaction ' || gid from pg_prepared_xacts
+) t order by far desc limit 1"""
+
+
+class Statements(NamedTuple):
+    """The statements for tables as they are."""
+
+    binary: bool
+    """The payload column holds bytes, not JSON."""
+    take: str
+    take_undo: str
+    known: str
+    answer: str
+    add: str
+    """$1 … $9: arrays of the columns."""
+    finish: str
+    """`answer` and `add` in one: $1 … $6 as `answer`, then the arrays."""
+    page: str
+    last: str
+    relay: str
+    enter: str
+    claim: str
+    advance: str
+    release: str
+    lock: str
+    unlock: str
+    holder: str
+
+
+def statements(payload: str, schema: str) -> Statements:
+    """For a payload column of this type, in this schema (`""`: as the search path finds it)."""
+    binary = payload == "bytea"
+    give, get = ("v", "payload") if binary else ("v::jsonb", "convert_to(payload::text, 'UTF8')")
+
+    def add(first: int) -> str:
+        kinds = [k.format(value="bytea" if binary else "text") for k in _KINDS]
+        values = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, first))
+        return _ADD.format(payload=give, values=values)
+
+    plain = (
+        _TAKE,
+        _TAKE_UNDO,
+        _KNOWN,
+        _ANSWER,
+        add(1),
+        f"with answered as ({_ANSWER})\n{add(7)}",
+        _PAGE.format(payload=get),
+        _LAST,
+        _RELAY,
+        _ENTER,
+        _CLAIM,
+        _ADVANCE,
+        _RELEASE,
+        _LOCK,
+        _UNLOCK,
+        _HOLDER,
+    )
+    return Statements(binary, *(qualified(sql, schema) for sql in plain))

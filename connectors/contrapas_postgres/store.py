@@ -1,0 +1,226 @@
+"""`PostgresStore`: a service's PostgreSQL through asyncpg; the session is a connection in a transaction.
+
+Outside of a delivery: `async with pool.acquire() as con, con.transaction(): await store.publish(con, event)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from contrapas.errors import Refused
+from contrapas.participant import Event, Finding
+from contrapas.participant.tables import Payload
+from contrapas_postgres import examine
+from contrapas_postgres.base import DEADLINE_S, INBOX_MS, Base
+from contrapas_postgres.meaning import committing, told
+from contrapas_postgres.transaction import PostgresTx
+
+if TYPE_CHECKING:
+    from asyncpg.pool import Pool, PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Proxy = PoolConnectionProxy[asyncpg.Record]
+    AnyPool = Pool[asyncpg.Record]
+
+__all__ = ["PostgresStore"]
+
+
+class AsyncpgLink:
+    """A connection of asyncpg for our statements."""
+
+    def __init__(self, con: Connection, deadline_s: float) -> None:
+        self._con = con
+        self._deadline_s = deadline_s
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Any]:
+        """See `Link`."""
+        return await self._con.fetch(sql, *values, timeout=self._deadline_s)
+
+
+class AsyncpgHeld(AsyncpgLink):
+    """A connection of the pool that the outbox keeps."""
+
+    def __init__(self, pool: AnyPool, con: Connection, deadline_s: float) -> None:
+        super().__init__(con, deadline_s)
+        self._pool = pool
+
+    @property
+    def closed(self) -> bool:
+        """See `Held`."""
+        return _closed(self._con)
+
+    async def pids(self) -> tuple[int, int]:
+        """See `Held`."""
+        return self._con.get_server_pid(), (await self.rows("select pg_backend_pid()"))[0][0]
+
+    async def close(self) -> None:
+        """See `Held`."""
+        await _give_back(self._pool, self._con)
+
+
+class PostgresStore(Base["Connection"]):
+    """Business rows, inbox and outbox in one transaction of the pool's database.
+
+    pool: `asyncpg.create_pool(…)`, opened, and closed, by the user; while a relay runs on this store it keeps one of its
+    connections. name: for people; the database's name unless told. schema: of our tables; the search path finds them
+    unless told. inbox_ms: how long the inbox remembers. keep_days: days of the outbox that stay although acknowledged.
+    payload: of tables that `prepare` creates. deadline_s: for each of our own statements.
+    """
+
+    def __init__(
+        self,
+        pool: AnyPool,
+        *,
+        name: str = "",
+        schema: str = "",
+        payload: Payload = "jsonb",
+        inbox_ms: int = INBOX_MS,
+        keep_days: int = 1,
+        deadline_s: float = DEADLINE_S,
+    ) -> None:
+        super().__init__(
+            name or _database(pool),
+            schema=schema,
+            payload=payload,
+            inbox_ms=inbox_ms,
+            keep_days=keep_days,
+            deadline_s=deadline_s,
+        )
+        self._pool = pool
+
+    async def _acquire(self) -> Connection:
+        return cast("Connection", await self._pool.acquire(timeout=self.deadline_s))
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[PostgresTx[Connection]]:
+        """A transaction for one delivery."""
+        with told(self.name):
+            con = await self._acquire()
+        try:
+            transaction = con.transaction()
+            with told(self.name):
+                async with asyncio.timeout(self.deadline_s):
+                    await transaction.start()
+                link = AsyncpgLink(con, self.deadline_s)
+                tx = PostgresTx(con, link, await self._looked_up(link, con, transaction), self.name)
+            token = self._current.set(con)
+            try:
+                yield tx
+            except BaseException:
+                await _undo(con, transaction)
+                raise
+            finally:
+                self._current.reset(token)
+            if _closed(con):
+                with told(self.name):
+                    raise ConnectionResetError("the connection was lost before COMMIT")
+            with committing(self.name):
+                async with asyncio.timeout(self.deadline_s):
+                    await transaction.commit()
+            if tx.wrote:
+                self._outbox.committed()
+        finally:
+            await _give_back(self._pool, con)
+
+    async def _looked_up(self, link: AsyncpgLink, con: Connection, transaction: Any) -> Any:
+        if self._statements is not None:
+            return self._statements
+        try:
+            return await self.statements(link)
+        except BaseException:
+            await _undo(con, transaction)
+            raise
+
+    async def publish(self, session: Connection | Proxy, *events: Event) -> None:
+        """Write events as outbox rows in the caller's own transaction; sent once that has committed.
+
+        Refused CP850 without a transaction; DataError as `written` says.
+        """
+        if not session.is_in_transaction():
+            raise Refused(
+                "CP850",
+                "publish was given a connection without a transaction: event and rows would not be one commit",
+                fix="async with con.transaction(): … await store.publish(con, event)",
+            )
+        await self._publish(AsyncpgLink(cast("Connection", session), self.deadline_s), events)
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncGenerator[AsyncpgLink]:
+        """A connection for a few statements, each its own transaction."""
+        with told(self.name):
+            con = await self._acquire()
+        try:
+            yield AsyncpgLink(con, self.deadline_s)
+        finally:
+            await _give_back(self._pool, con)
+
+    async def hold(self) -> AsyncpgHeld:
+        """A connection of the outbox's own."""
+        if self._pool.get_max_size() < 2:
+            raise Refused(
+                "CP850",
+                "the pool has one connection; the relay keeps one, deliveries need another",
+                fix="asyncpg.create_pool(…, max_size=2) or more",
+            )
+        return AsyncpgHeld(self._pool, await self._acquire(), self.deadline_s)
+
+    async def examine(self) -> Sequence[Finding]:
+        """What `doctor` says of the database and its tables."""
+        found = list(await super().examine())
+        with told(self.name):
+            con = await self._acquire()
+            try:
+                here = await con.fetchval("select pg_backend_pid()", timeout=self.deadline_s)
+                proxy = examine.proxied(self.name, con.get_server_pid(), here)
+            finally:
+                await _give_back(self._pool, con)
+        return found if proxy is None else [*found, proxy]
+
+
+def _closed(con: Connection) -> bool:
+    """Whether it is gone; the pool takes one that was ended away from whoever holds it."""
+    try:
+        return con.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+async def _undo(con: Connection, transaction: Any) -> None:
+    """Roll back; a connection that does not answer is thrown away, which rolls back, too."""
+    done = False
+    try:
+        with suppress(Exception):
+            async with asyncio.timeout(5):
+                await transaction.rollback()
+            done = True
+    finally:
+        if not done:
+            with suppress(Exception):
+                con.terminate()
+
+
+async def _give_back(pool: AnyPool, con: Connection) -> None:
+    done = False
+    try:
+        with suppress(Exception):
+            await pool.release(cast("Proxy", con), timeout=5)
+            done = True
+    finally:
+        if not done:
+            with suppress(Exception):
+                con.terminate()
+
+
+def _database(pool: AnyPool) -> str:
+    """The database's name, as far as the pool was told it; never more of its address."""
+    known: Any = getattr(pool, "_connect_kwargs", None) or {}
+    args: Any = getattr(pool, "_connect_args", None) or ()
+    address = str((args[0] if args else known.get("dsn")) or "")
+    found = known.get("database") or urlsplit(address).path.strip("/")
+    return str(found or "postgres")

@@ -1,0 +1,100 @@
+"""One transaction of a delivery: inbox row, the handler's rows, outbox rows; two round trips of our own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from contrapas.errors import Retriable
+from contrapas.participant import Known, Outgoing, Receipt
+from contrapas_postgres.meaning import told
+from contrapas_postgres.statements import Statements
+
+S = TypeVar("S")
+
+
+class Link(Protocol):
+    """A connection, as far as our statements need one."""
+
+    async def rows(self, sql: str, *values: object) -> Sequence[Any]:
+        """Run one statement; rows as sequences, [] for none. Ends by the store's deadline."""
+        ...
+
+
+def columns(rows: Sequence[Outgoing], binary: bool) -> list[list[Any]]:
+    """The arrays of `Statements.add`."""
+    return [
+        [r.id for r in rows],
+        [r.topic for r in rows],
+        [r.key for r in rows],
+        [r.type for r in rows],
+        [r.payload if binary else r.payload.decode() for r in rows],
+        [r.source for r in rows],
+        [r.content_type for r in rows],
+        [r.traceparent for r in rows],
+        [json.dumps(dict(r.headers)) if r.headers else "{}" for r in rows],
+    ]
+
+
+class PostgresTx(Generic[S]):
+    """What `begin` gives."""
+
+    def __init__(self, session: S, link: Link, statements: Statements, name: str) -> None:
+        self._session = session
+        self._link = link
+        self._sql = statements
+        self._name = name
+        self.wrote = False
+        """Outbox rows stand in it."""
+
+    @property
+    def session(self) -> S:
+        """What the handler writes its rows with."""
+        return self._session
+
+    async def take(self, receipt: Receipt, *, undoes: str = "") -> Known | None:
+        """As the seam says. Retriable also when the row waited for stays locked until the deadline."""
+        with told(self._name):
+            if undoes:
+                fresh = await self._link.rows(self._sql.take_undo, *receipt, undoes)
+            else:
+                fresh = await self._link.rows(self._sql.take, *receipt)
+            if fresh:
+                return None
+            found = await self._find(receipt, receipt.id)
+        if found is None:  # pruned in between
+            raise Retriable(f"PostgreSQL {self._name}: the inbox row of {receipt.id} went away; ask again")
+        return found
+
+    async def _find(self, receipt: Receipt, id: str) -> Known | None:
+        rows = await self._link.rows(self._sql.known, *receipt[:3], id)
+        if not rows:
+            return None
+        outcome, digest, reply, reply_type = rows[0]
+        return Known(
+            outcome, bytes(digest), None if reply is None else bytes(reply), reply_type if reply_type else ""
+        )
+
+    async def happened(self, receipt: Receipt, undoes: str) -> bool:
+        """Whether the step was done here before its undo was taken."""
+        with told(self._name):
+            found = await self._find(receipt, undoes)
+        return found is not None and found.outcome == "done"
+
+    async def finish(
+        self, receipt: Receipt, *, reply: bytes | None, reply_type: str, rows: Sequence[Outgoing]
+    ) -> None:
+        """Reply and outbox rows, in one round trip, or none when there is neither."""
+        answered = reply is not None or bool(reply_type)
+        answer = (*receipt[:4], reply, reply_type)
+        with told(self._name):
+            if rows:
+                values = columns(rows, self._sql.binary)
+                if answered:
+                    await self._link.rows(self._sql.finish, *answer, *values)
+                else:
+                    await self._link.rows(self._sql.add, *values)
+                self.wrote = True
+            elif answered:
+                await self._link.rows(self._sql.answer, *answer)
