@@ -191,9 +191,9 @@ async def _leave(session: AsyncSession) -> None:
 
 def _autocommits(con: AsyncConnection) -> bool:
     """Whether each statement is its own transaction, as the session, the engine or its creator asked for."""
-    options = con.sync_connection.get_execution_options() if con.sync_connection is not None else {}
-    asked = options.get("isolation_level") or getattr(con.dialect, "_on_connect_isolation_level", None)
-    return asked == "AUTOCOMMIT"
+    options: dict[str, Any] = dict(con.sync_connection.get_execution_options()) if con.sync_connection else {}
+    asked: Any = options.get("isolation_level") or getattr(con.dialect, "_on_connect_isolation_level", None)
+    return bool(asked == "AUTOCOMMIT")
 
 
 async def _said_pid(con: AsyncConnection) -> int:

@@ -42,6 +42,10 @@ class AsyncpgLink:
         """See `Link`."""
         return await self._con.fetch(sql, *values, timeout=self._deadline_s)
 
+    async def pids(self) -> tuple[int, int]:
+        """See `Held`."""
+        return self._con.get_server_pid(), (await self.rows("select pg_backend_pid()"))[0][0]
+
 
 class AsyncpgHeld(AsyncpgLink):
     """A connection of the pool that the outbox keeps."""
@@ -55,10 +59,6 @@ class AsyncpgHeld(AsyncpgLink):
         """See `Held`."""
         return _closed(self._con)
 
-    async def pids(self) -> tuple[int, int]:
-        """See `Held`."""
-        return self._con.get_server_pid(), (await self.rows("select pg_backend_pid()"))[0][0]
-
     async def close(self) -> None:
         """See `Held`."""
         await _give_back(self._pool, self._con)
@@ -67,7 +67,8 @@ class AsyncpgHeld(AsyncpgLink):
 class PostgresStore(Base["Connection"]):
     """Business rows, inbox and outbox in one transaction of the pool's database.
 
-    pool: `asyncpg.create_pool(…)`, opened, and closed, by the user; while a relay runs on this store it keeps one of its
+    pool: `await asyncpg.create_pool(…)`, closed by the user, or the database's address: then the store opens a pool of its
+    own when it first needs one (`pool()` gives it) and closes it. While a relay runs on this store it keeps one of the
     connections. name: for people; the database's name unless told. schema: of our tables; the search path finds them
     unless told. inbox_ms: how long the inbox remembers. keep_days: days of the outbox that stay although acknowledged.
     payload: of tables that `prepare` creates. deadline_s: for each of our own statements.
@@ -75,7 +76,7 @@ class PostgresStore(Base["Connection"]):
 
     def __init__(
         self,
-        pool: AnyPool,
+        pool: AnyPool | str,
         *,
         name: str = "",
         schema: str = "",
@@ -92,16 +93,41 @@ class PostgresStore(Base["Connection"]):
             keep_days=keep_days,
             deadline_s=deadline_s,
         )
-        self._pool = pool
+        self._address = pool if isinstance(pool, str) else ""
+        self._pool: AnyPool | None = None if isinstance(pool, str) else pool
+        self._opening = asyncio.Lock()
 
-    async def _acquire(self) -> Connection:
-        return cast("Connection", await self._pool.acquire(timeout=self.deadline_s))
+    async def pool(self) -> AnyPool:
+        """The pool, opened where the store was given an address."""
+        if self._pool is None:
+            async with self._opening:
+                if self._pool is None:
+                    with told(self.name):
+                        self._pool = await asyncpg.create_pool(
+                            self._address, min_size=0, timeout=self.deadline_s
+                        )
+        return self._pool
+
+    async def close(self) -> None:
+        """Give back the connection of the claim; close the pool where the store opened it."""
+        await super().close()
+        if self._address and self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                async with asyncio.timeout(self.deadline_s):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+    async def _acquire(self) -> tuple[AnyPool, Connection]:
+        pool = await self.pool()
+        return pool, cast("Connection", await pool.acquire(timeout=self.deadline_s))
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[PostgresTx[Connection]]:
         """A transaction for one delivery."""
         with told(self.name):
-            con = await self._acquire()
+            pool, con = await self._acquire()
         try:
             transaction = con.transaction()
             with told(self.name):
@@ -126,7 +152,7 @@ class PostgresStore(Base["Connection"]):
             if tx.wrote:
                 self._outbox.committed()
         finally:
-            await _give_back(self._pool, con)
+            await _give_back(pool, con)
 
     async def _looked_up(self, link: AsyncpgLink, con: Connection, transaction: Any) -> Any:
         if self._statements is not None:
@@ -154,32 +180,29 @@ class PostgresStore(Base["Connection"]):
     async def lent(self) -> AsyncGenerator[AsyncpgLink]:
         """A connection for a few statements, each its own transaction."""
         with told(self.name):
-            con = await self._acquire()
+            pool, con = await self._acquire()
         try:
             yield AsyncpgLink(con, self.deadline_s)
         finally:
-            await _give_back(self._pool, con)
+            await _give_back(pool, con)
 
     async def hold(self) -> AsyncpgHeld:
         """A connection of the outbox's own."""
-        if self._pool.get_max_size() < 2:
+        pool, con = await self._acquire()
+        if pool.get_max_size() < 2:
+            await _give_back(pool, con)
             raise Refused(
                 "CP850",
                 "the pool has one connection; the relay keeps one, deliveries need another",
                 fix="asyncpg.create_pool(…, max_size=2) or more",
             )
-        return AsyncpgHeld(self._pool, await self._acquire(), self.deadline_s)
+        return AsyncpgHeld(pool, con, self.deadline_s)
 
     async def examine(self) -> Sequence[Finding]:
         """What `doctor` says of the database and its tables."""
         found = list(await super().examine())
-        with told(self.name):
-            con = await self._acquire()
-            try:
-                here = await con.fetchval("select pg_backend_pid()", timeout=self.deadline_s)
-                proxy = examine.proxied(self.name, con.get_server_pid(), here)
-            finally:
-                await _give_back(self._pool, con)
+        async with self.lent() as link:
+            proxy = examine.proxied(self.name, *await link.pids())
         return found if proxy is None else [*found, proxy]
 
 
@@ -217,10 +240,10 @@ async def _give_back(pool: AnyPool, con: Connection) -> None:
                 con.terminate()
 
 
-def _database(pool: AnyPool) -> str:
+def _database(pool: AnyPool | str) -> str:
     """The database's name, as far as the pool was told it; never more of its address."""
     known: Any = getattr(pool, "_connect_kwargs", None) or {}
     args: Any = getattr(pool, "_connect_args", None) or ()
-    address = str((args[0] if args else known.get("dsn")) or "")
+    address = pool if isinstance(pool, str) else str((args[0] if args else known.get("dsn")) or "")
     found = known.get("database") or urlsplit(address).path.strip("/")
     return str(found or "postgres")
