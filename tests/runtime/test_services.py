@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,3 +196,19 @@ async def test_a_stop_lets_a_reaction_end_and_saves_how_far_it_was() -> None:
         await stopping
         assert (CALLS, len(rig.records("pay.events"))) == (["c1"], 1)
         assert list(rig.log.store.saved["t.service.bank"].values()) == [1]
+
+
+async def test_a_worker_of_services_alone_leaves_the_instances_to_those_that_know_their_sagas() -> None:
+    service = Service("bank")
+
+    @service.on(Pay)
+    async def pay(c: Pay) -> Done | Refused:
+        return Done(id=c.id)
+
+    alone = replace(world_of(), modes={})
+    async with rig_of(_with(service), alone) as rig:
+        w = await rig.worker()
+        assert w.ready.is_set() and not w.health().owned
+        await rig.log.publish([_command("c1")])
+        await rig.until(lambda: len(_heads(rig, "pay.events")) == 1)
+        assert all(p.control.epoch == 0 for p in rig.log.store.parts)

@@ -112,10 +112,14 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
         await create_topics(self.log, self.definition, self.setting)
-        self._membership = self.log.membership(f"{self.setting.namespace}.workers", ("in",))
         if isinstance(self.clock, RealClock):
             self.watchdog.start()
-        follow = loop.create_task(self._follow(self._membership))
+        follow: list[asyncio.Task[None]] = []
+        if self.setting.world.modes or self.definition.entities:
+            self._membership = self.log.membership(f"{self.setting.namespace}.workers", ("in",))
+            follow = [loop.create_task(self._follow(self._membership))]
+        else:  # services alone own no instances: those belong to the workers that know the sagas
+            self.ready.set()
         self._besides = [self.spawn(service.run()) for service in self.services]
         self._relaying = [self.spawn(relay.run()) for relay in self.relays]
         try:
@@ -123,7 +127,7 @@ class Worker:
         finally:
             self._stopping = True
             self.watchdog.stop()
-            tasks = (follow, *self._besides, *self._relaying, *self._tenures.values())
+            tasks = (*follow, *self._besides, *self._relaying, *self._tenures.values())
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
