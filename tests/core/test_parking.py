@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from contrapas.author.saga import Saga, saga
 from contrapas.core.transition import transition
+from contrapas.errors import StepFailed
 from contrapas.machine import Machine
-from tests.core import shop
+from tests.core import flights, shop
 from tests.core.lines import Await, Env, machine
 from tests.core.shop import (
     REGISTRY,
@@ -282,3 +284,37 @@ def test_an_input_for_no_instance_is_dead() -> None:
     stage = Stage(order(WAIT))
     event = stage._input("reply", type="CardCharged", body=CHARGED)  # pyright: ignore[reportPrivateUsage]
     assert transition(None, event, stage.world).code == "CP414"
+
+
+@saga
+async def buggy(s: Saga, order: OrderPlaced) -> OrderConfirmed:
+    try:
+        got = await s.step(
+            ChargeCard(order_id=order.order_id),
+            undo=lambda ok: RefundCard(order_id=order.order_id, charge_id=ok.charge_id),
+        )
+    except StepFailed as why:
+        raise KeyError("declined") from why
+    raise KeyError(got.charge_id)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "kill"])
+def test_what_the_parked_input_says_of_its_step_is_heard_when_the_instance_is_given_up(verb: str) -> None:
+    """The reply lies in the record: an undo that needs it runs, and is not owed until the window of late replies ends."""
+    st = flights.stage(buggy)
+    st.reply(CHARGED)
+    assert st.status == "parked"
+    st.operate(verb)
+    assert st.status == "unwinding" and st.labels() == ["undo(ChargeCard)"]
+    assert b"ch-1" in st.took("RefundCard")[-1].value
+    st.reply(CardRefunded(order_id=K))
+    assert st.status == "compensated"
+
+
+@pytest.mark.parametrize("verb", ["cancel", "kill"])
+def test_a_failure_that_lies_in_a_parked_instance_is_not_taken_back(verb: str) -> None:
+    st = flights.stage(buggy)
+    st.reply(shop.CardDeclined(order_id=K, reason="limit"))
+    assert st.status == "parked"
+    st.operate(verb)
+    assert st.took("RefundCard") == [] and st.status == "failed"

@@ -159,8 +159,9 @@ def stop(work: Work, verb: str) -> None:
     parked = _unpark(work)
     unborn = _unborn(work.record)
     if parked.input is not None and parked.input.kind in ("reply", "event", "command", "result"):
-        key = reread(parked.input, work.record, work.world, work.at).in_reply_to
-        work.note(f"{verb}: parked input {parked.input.type} {key} dropped")
+        said = reread(parked.input, work.record, work.world, work.at)
+        if not settle.heard(work, said):
+            work.note(f"{verb}: parked input {parked.input.type} {said.in_reply_to} dropped")
     if verb == "kill" or unborn:
         _unstick(work, "again", "", drive=False)
         cancel.kill(work)

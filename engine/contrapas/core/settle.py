@@ -17,7 +17,7 @@ from contrapas.core.envelope import Node, Pending, UndoEntry
 from contrapas.core.outcomes import NONE_TEXT, Kept, failed, keep_message, keep_step, reason_of, words_of
 from contrapas.core.policies import policy_from
 from contrapas.core.reread import reread
-from contrapas.core.undo import edit, lines, needs_reply, settle, walk
+from contrapas.core.undo import Path, edit, lines, needs_reply, settle, walk
 from contrapas.core.work import Line, Work
 from contrapas.core.world import UNREAD, Input
 from contrapas.errors import StepFailed
@@ -300,6 +300,24 @@ def stuck(work: Work, entry: UndoEntry, words: str) -> None:
     work.park("CP845", "undo", f"{pending.label}: {words}")
 
 
+def heard(work: Work, event: Input) -> bool:
+    """Note how the step ended that a reply speaks of and that is about to be given up; says whether there is one."""
+    for line in lines(work.root):
+        pending = line.node.pending
+        if pending is None or pending.undo < 0 or pending.kind == "map":
+            continue
+        key, number = event.in_reply_to, pending.undo
+        if (pending.key != key) if key else (event.type not in pending.types):
+            continue
+        for path, entry in walk(line.node.undo):
+            if entry.number == number and _noted(work, line, path, entry, event):
+                line.node.pending = copy_pending(pending)
+                line.node.pending.undo = -1
+                return True
+    by_key = event.in_reply_to
+    return _late(work, event, lambda entry: entry.key == by_key if by_key else event.type in entry.types)
+
+
 def _late(work: Work, event: Input, match: Callable[[UndoEntry], bool]) -> bool:
     """A reply whose step is over settles its undo entry, and moves nothing else (X10)."""
     for i, entry in enumerate(work.record.owed):
@@ -308,17 +326,22 @@ def _late(work: Work, event: Input, match: Callable[[UndoEntry], bool]) -> bool:
     for line in lines(work.root):
         for path, entry in walk(line.node.undo):
             if entry.status == "unknown" and match(entry):
-                verdict = _said(entry, event)
-                if verdict == "failed" and entry.undo_failed:
-                    verdict = "done"
-                if verdict:
-                    entry = edit(line.node.undo, path)
-                    entry.status = verdict
-                    if verdict == "done" and entry.needs_reply:
-                        entry.reply = _kept_reply(work, entry, event)
-                    work.note("late reply")
-                return bool(verdict)
+                return _noted(work, line, path, entry, event)
     return False
+
+
+def _noted(work: Work, line: Line, path: Path, entry: UndoEntry, event: Input) -> bool:
+    """The undo entry of a step says what the reply says."""
+    verdict = _said(entry, event)
+    if verdict == "failed" and entry.undo_failed:
+        verdict = "done"
+    if verdict:
+        entry = edit(line.node.undo, path)
+        entry.status = verdict
+        if verdict == "done" and entry.needs_reply:
+            entry.reply = _kept_reply(work, entry, event)
+        work.note("late reply")
+    return bool(verdict)
 
 
 def _late_owed(work: Work, index: int, event: Input) -> bool:
