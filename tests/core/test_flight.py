@@ -24,6 +24,7 @@ from tests.core.shop import (
 CHARGED = CardCharged(order_id=K, charge_id="ch-1")
 
 
+@pytest.mark.case(91, "`begin` twice in a transition")
 def test_what_is_begun_is_issued_with_the_await_after_it_and_answered_by_its_key() -> None:
     st = stage(flights.one)
     assert st.types_sent() == ["ReserveStock", "ChargeCard"]
@@ -79,6 +80,7 @@ def test_what_was_in_flight_at_a_failure_is_cancelled_and_its_late_reply_settles
     assert st.status == "compensated"
 
 
+@pytest.mark.case(93, "`next`: ended, twice, taken, none")
 def test_next_gives_what_ended_first_and_each_once() -> None:
     st = stage(flights.quotes)
     keys = {p.body: p.key for p in st.record.operations() if p.kind == "local"}
@@ -91,6 +93,7 @@ def test_next_gives_what_ended_first_and_each_once() -> None:
     assert [e.label for e in st.record.root.undo] == []
 
 
+@pytest.mark.case(93, "`next`: ended, twice, taken, none")
 def test_a_timeout_of_next_leaves_what_flies_and_cancelling_takes_it_back_before_the_end() -> None:
     st = stage(flights.impatient)
     (a, b, c) = [p.key for p in st.record.operations() if p.kind == "local"]
@@ -120,6 +123,7 @@ def test_a_saga_reacts_to_messages_while_it_works() -> None:
     assert note(st) == "3:7" and st.status == "done"
 
 
+@pytest.mark.case(94, "`cancel`: unissued, running, ended, taken, after the pivot")
 def test_giving_up_lets_the_handlers_of_the_branch_run_then_undoes_beside_the_saga() -> None:
     st = stage(flights.pausing)
     st.result("seat", "take_seat")
@@ -133,6 +137,7 @@ def test_giving_up_lets_the_handlers_of_the_branch_run_then_undoes_beside_the_sa
     assert note(st) == "3:cancelled/False"
 
 
+@pytest.mark.case(92, "scope, function left in every way with step, frame, wait, untaken failure")
 @pytest.mark.parametrize("cents", [0, 1, 2, 3])
 def test_a_scope_left_well_waits_for_what_works_and_drops_what_waits(cents: int) -> None:
     st = stage(flights.scoped, cents)
@@ -149,6 +154,7 @@ def test_a_scope_left_well_waits_for_what_works_and_drops_what_waits(cents: int)
         assert note(st) == "ended"
 
 
+@pytest.mark.case(92, "scope, function left in every way with step, frame, wait, untaken failure")
 def test_a_failure_that_nobody_took_fails_the_scope() -> None:
     st = stage(flights.scoped)
     st.reply(CHARGED)
@@ -233,6 +239,7 @@ def test_some_gives_the_first_successes_and_takes_back_the_rest() -> None:
     assert note(st) == "2=C,0=A", "in the order of their ends, with their positions"
 
 
+@pytest.mark.case(95, "`some`: too few, 0, ignored failure")
 def test_some_goes_on_with_the_rest_where_it_is_ignored() -> None:
     st = stage(flights.most, 1)
     keys = [p.key for p in st.record.operations() if p.kind == "local"]
@@ -246,6 +253,7 @@ def test_some_goes_on_with_the_rest_where_it_is_ignored() -> None:
     assert note(st) == "1=B,2=C", "its failure is not raised"
 
 
+@pytest.mark.case(95, "`some`: too few, 0, ignored failure")
 def test_some_fails_once_too_few_can_succeed() -> None:
     st = stage(flights.most)
     keys = [p.key for p in st.record.operations() if p.kind == "local"]
@@ -258,6 +266,7 @@ def test_some_fails_once_too_few_can_succeed() -> None:
     assert [(e.label, e.status) for e in st.record.owed] == [("take_seat", "owed")], "the third was given up"
 
 
+@pytest.mark.case(91, "`begin` twice in a transition")
 def test_what_is_begun_sees_its_arguments_and_captures_as_they_were() -> None:
     st = stage(flights.copies)
     call = next(c for c in st.calls if c.step == "joined")

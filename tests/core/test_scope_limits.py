@@ -22,6 +22,7 @@ CHARGED = CardCharged(order_id=K, charge_id="ch-1")
 MINUTE = 60_000
 
 
+@pytest.mark.case(96, "limit in a called frame, handler, `finally`, `unwind`; swallowed; nested; cancelled")
 @pytest.mark.parametrize("cents", [0, 1])
 def test_an_expired_scope_is_taken_back_and_fails_even_if_its_body_swallows_the_cancel(cents: int) -> None:
     st = stage(flights.limited, cents)
@@ -69,6 +70,7 @@ def test_a_failing_step_of_a_limited_scope_fails_it_as_ever() -> None:
     assert note(st) == "OutOfStock/False"
 
 
+@pytest.mark.case(96, "limit in a called frame, handler, `finally`, `unwind`; swallowed; nested; cancelled")
 def test_a_cancel_of_the_saga_comes_before_its_limits() -> None:
     st = stage(flights.limited, 1)
     st.reply(CHARGED)
@@ -80,6 +82,7 @@ def test_a_cancel_of_the_saga_comes_before_its_limits() -> None:
     assert note(st) == "in time"
 
 
+@pytest.mark.case(96, "limit in a called frame, handler, `finally`, `unwind`; swallowed; nested; cancelled")
 def test_of_nested_limits_the_outermost_expired_one_counts() -> None:
     st = stage(flights.nested)
     st.later(5 * MINUTE)
@@ -127,6 +130,7 @@ def test_an_observer_that_alerts_reports_the_expiry_and_goes_on(late: str) -> No
     assert st.record.state == ("ChargeCard" if late == "alert" else "ShipOrder")
 
 
+@pytest.mark.case(96, "limit in a called frame, handler, `finally`, `unwind`; swallowed; nested; cancelled")
 def test_a_limit_around_a_called_saga_is_a_scope_around_it() -> None:
     st = stage(flights.framed)
     st.result("seat", "take_seat")

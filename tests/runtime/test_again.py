@@ -227,6 +227,7 @@ async def test_a_start_command_on_a_taken_key_is_declined_and_the_same_body_gets
         assert (told.verdict, told.reason) == ("declined", "exists")
 
 
+@pytest.mark.case(98, "restart: unwinding, settling, parked, past the pivot")
 async def test_case_98_restart_cancels_with_undo_and_then_begins_a_new_run() -> None:
     what = app(booking_restart)
     async with rig_of(what, build(what)) as rig:
@@ -251,6 +252,7 @@ async def test_case_98_restart_cancels_with_undo_and_then_begins_a_new_run() -> 
         assert '"n":3' in now.root.frames[0].slots["first"] and now.version == 6
 
 
+@pytest.mark.case(98, "restart: unwinding, settling, parked, past the pivot")
 async def test_case_98_restart_keeps_a_start_while_the_old_run_is_past_its_pivot() -> None:
     what = app(pivoting_restart)
     async with rig_of(what, build(what)) as rig:
@@ -265,6 +267,7 @@ async def test_case_98_restart_keeps_a_start_while_the_old_run_is_past_its_pivot
         assert '"n":3' in record(rig, "pivoting_restart/k").root.frames[0].slots["first"]
 
 
+@pytest.mark.case(98, "restart: unwinding, settling, parked, past the pivot")
 async def test_case_98_restart_keeps_a_start_while_the_old_run_settles() -> None:
     sagas = Sagas(mode="compiled")
     run = await sagas.start(owing_restart, Ordered(id="k", n=1))
@@ -281,6 +284,7 @@ async def test_case_98_restart_keeps_a_start_while_the_old_run_settles() -> None
     sagas.close()
 
 
+@pytest.mark.case(98, "restart: unwinding, settling, parked, past the pivot")
 async def test_case_98_restart_keeps_a_start_while_the_old_run_is_parked() -> None:
     sagas = Sagas(mode="compiled")
     run = await sagas.start(faulty_restart, Ordered(id="k", n=1))

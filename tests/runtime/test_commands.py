@@ -105,6 +105,7 @@ async def test_a_command_starts_the_saga_and_is_answered_in_its_middle() -> None
         assert rig.status("cart/c-1") == "done"
 
 
+@pytest.mark.case(97, "reply after reload, of a copy, twice, at the end")
 async def test_the_same_id_again_is_answered_the_same_and_moves_nothing() -> None:
     what = definition()
     async with rig_of(what, build(what)) as rig:
@@ -174,6 +175,7 @@ async def test_an_event_starts_the_cart_too_and_what_comes_twice_is_an_event_of_
         assert (state.view_type, state.view) == ("CartView", '{"items":1}')
 
 
+@pytest.mark.case(97, "reply after reload, of a copy, twice, at the end")
 async def test_a_reply_to_a_command_built_by_hand_is_an_error_and_the_first_reply_counts() -> None:
     what = Definition(namespace="shop", sagas=(SagaUse(saga=clerk, mode="orchestrate"),))
     async with rig_of(what, build(what)) as rig:

@@ -60,6 +60,7 @@ async def ended(rig: Rig, instance: str, status: str = "done") -> None:
     await rig.until(lambda: rig.status(instance) == status)
 
 
+@pytest.mark.case(85, "`map` of 0 and 1,000, failures, crash")
 @pytest.mark.parametrize("count", [0, 1, 1000])
 @pytest.mark.parametrize("name", ["each", "few", "collected", "threads"])
 async def test_each_item_gives_its_result_by_position(name: str, count: int) -> None:
@@ -116,6 +117,7 @@ async def test_failures_are_collected_at_their_positions() -> None:
         assert len({key for x, key in RAN if x == 4}) == 1
 
 
+@pytest.mark.case(85, "`map` of 0 and 1,000, failures, crash")
 async def test_the_first_failing_position_is_raised_after_what_is_in_flight_has_ended() -> None:
     BROKEN[1] = [StepFailed("one")]
     BROKEN[0] = [StepFailed("zero")]
@@ -161,6 +163,7 @@ CRASHES = [("quick", place) for place in PLACES] + [
 """In `few` a step ends in a task of its own: a kill there ends that task, not the worker."""
 
 
+@pytest.mark.case(85, "`map` of 0 and 1,000, failures, crash")
 @pytest.mark.parametrize(("name", "place"), CRASHES)
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
 async def test_a_crash_repeats_only_what_was_in_flight_under_the_same_keys(
@@ -267,6 +270,7 @@ async def test_a_later_failure_takes_back_every_item() -> None:
         assert sorted(UNDONE) == [10, 20, 30]
 
 
+@pytest.mark.case(85, "`map` of 0 and 1,000, failures, crash")
 async def test_a_thousand_items_are_taken_back_a_few_at_a_time() -> None:
     async with stage() as (rig, client):
         await client.start("made", Wanted(id="a", items=list(range(1000))))
