@@ -6,11 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contrapas_postgres.log import PostgresLog
     from contrapas_postgres.store import PostgresStore
 
-__all__ = ["PostgresStore"]
+__all__ = ["PostgresLog", "PostgresStore"]
 
-_HOME = {"PostgresStore": "contrapas_postgres.store"}
+_HOME = {"PostgresLog": "contrapas_postgres.log", "PostgresStore": "contrapas_postgres.store"}
 
 
 def __getattr__(name: str) -> Any:

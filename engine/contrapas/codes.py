@@ -321,6 +321,9 @@ CP522 info Another worker owns the partition now
   This worker drops what it had not committed; the other goes on from the log.
 CP523 warning The log could not take a write; nothing was written
   The same write is tried again.
+CP524 error The log has no space left
+  Nothing was dropped: what was acknowledged is there, and what was not will be done when there is space.
+  > Free some space on the server, then start the worker again.
 CP601 error An event that nobody emits, or that nobody takes
   Annotations of services and the machines of sagas say who emits and who takes what; here one side is missing.
   > Declare who emits it, or remove it from the command or wait. Topics that no Service uses are external and not judged.

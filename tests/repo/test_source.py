@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import contrapas
+import contrapas_postgres
 from contrapas import failpoints
 from contrapas.codes import table
 
@@ -89,9 +90,10 @@ def test_text_becomes_code_in_few_places_only() -> None:
 
 
 def every_module() -> Iterator[str]:
-    for found in pkgutil.walk_packages(contrapas.__path__, "contrapas."):
-        if "templates" not in found.name and not found.name.endswith("__main__"):
-            yield found.name
+    for package in (contrapas, contrapas_postgres):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if "templates" not in found.name and not found.name.endswith("__main__"):
+                yield found.name
 
 
 def test_every_module_can_be_imported_by_itself() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import VALUE_MAX
@@ -24,6 +24,7 @@ from contrapas.runtime.reaction import Delivered, Handler, Unfit, read_message
 if TYPE_CHECKING:
     from contrapas.runtime.worker import Worker
 
+T = TypeVar("T")
 NAMES["service.handled"] = "a reaction has run, nothing it emits is published"
 NAMES["service.published"] = "what a reaction emits is published, its position is not saved"
 ANSWERS_MAX = 10_000
@@ -80,7 +81,7 @@ class Runner:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
                 await self._save_now()
-                self.positions = dict(await self.log.positions(self.group))
+                self.positions = dict(await self.patient(lambda: self.log.positions(self.group)))
                 for slot in slots:
                     if slot not in readers:
                         readers[slot] = self.worker.spawn(Reader(self, *slot).run())
@@ -143,6 +144,14 @@ class Runner:
             except (Retriable, Indeterminate, Fenced):
                 self.unsaved = {**at, **self.unsaved}
 
+    async def patient(self, look: Callable[[], Awaitable[T]]) -> T:
+        """Look something up on the log, as often as it takes until it answers."""
+        while True:
+            try:
+                return await look()
+            except Retriable:
+                await pause(self.worker.clock, 50 + 100 * self.worker.chance())
+
     def remember(self, key: tuple[str, str], digest: bytes, drafts: list[Draft]) -> None:
         """What a delivery was answered with."""
         self.answers[key] = (digest, drafts)
@@ -173,10 +182,10 @@ class Reader:
     async def run(self) -> None:
         """Read and hand out, until the partition is somebody else's."""
         r = self.runner
-        topic = await r.log.topic(self.lane)
+        topic = await r.patient(lambda: r.log.topic(self.lane))
         name = self.lane if topic is None else f"{self.lane}@{topic.id}"
         self.source = (name, self.number)
-        start, _ = await r.log.bounds(self.lane, self.number)
+        start, _ = await r.patient(lambda: r.log.bounds(self.lane, self.number))
         r.readers.add(self)
         self.next = at = r.positions.get(self.source, start)
         try:
