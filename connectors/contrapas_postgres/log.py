@@ -29,8 +29,8 @@ from contrapas.log.sharing import Slot
 from contrapas.log.sqlite_rows import unpack_headers
 from contrapas_postgres.connections import Connection, Pool, Server
 from contrapas_postgres.lease import CAPS, PostgresLease, cells
-from contrapas_postgres.session import Holder, PostgresMembership, Session
 from contrapas_postgres.log_statements import statements
+from contrapas_postgres.session import Holder, PostgresMembership, Session
 
 __all__ = ["PostgresLease", "PostgresLog", "PostgresMembership"]
 

@@ -11,8 +11,8 @@ from contrapas.log.control import decode_control
 from contrapas_postgres import tables
 from contrapas_postgres.connections import Connection, Server, close
 from contrapas_postgres.explain import FAILURES, explain, pooled
-from contrapas_postgres.session import SILENT_MS
 from contrapas_postgres.log_statements import Statements, statements
+from contrapas_postgres.session import SILENT_MS
 
 HELD_S: Final = 10
 """A transaction open for longer holds back the outbox, and the removal of dead rows, for long enough to be named."""
