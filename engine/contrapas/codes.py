@@ -126,6 +126,9 @@ CP125 error A saga waits while it goes through a started iterator
 CP126 error A child saga that the app does not run
   s.child starts an instance of its own, and the app must be told to run that saga.
   > app.orchestrate(other) beside the saga that begins it.
+CP127 error An item of a map waits for an event of the saga's key
+  All items of a map have the key of the saga that maps, so nobody could say whose event it is.
+  > s.wait(Event, correlate=a value of the item's own), or wait in the saga that maps.
 CP140 error The source of a saga cannot be read
   The compiler works on source text.
   > Ship the .py files, or write the machines to a side file when you build.

@@ -1,4 +1,4 @@
-"""`s.map`: one step for each of many items. `s.child`: another saga, as an instance of its own."""
+"""`s.map`: one step, or one saga, for each of many items. `s.child`: another saga, as an instance of its own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ class Many:
     """At most so many begin within so many ms."""
     collect: bool = False
     """A failure is a `Failed` at its position; otherwise the first one by position is raised."""
+    saga: bool = False
+    """Each item runs a saga of its own, not a step."""
 
 
 class Multitude:
@@ -68,9 +70,33 @@ class Multitude:
         rate: str | None = None,
         label: str = "",
     ) -> Op[list[R | Failed]]: ...
+    @overload
     def map(
         self,
-        fn: Callable[[Any], Op[Any]],
+        fn: Callable[[Saga, T], Op[R]],
+        items: Iterable[T],
+        /,
+        *,
+        concurrency: int | None = None,
+        rate: str | None = None,
+        on_error: Literal["fail"] = "fail",
+        label: str = "",
+    ) -> Op[list[R]]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[[Saga, T], Op[R]],
+        items: Iterable[T],
+        /,
+        *,
+        on_error: Literal["collect"],
+        concurrency: int | None = None,
+        rate: str | None = None,
+        label: str = "",
+    ) -> Op[list[R | Failed]]: ...
+    def map(
+        self,
+        fn: Callable[..., Op[Any]],
         items: Iterable[Any],
         /,
         *,
@@ -79,16 +105,20 @@ class Multitude:
         on_error: str = "fail",
         label: str = "",
     ) -> Op[Any]:
-        """A `@step` for each item: the results by position.
+        """A `@step`, or a `@saga` of one argument, for each item: the results by position.
+
+        An item that runs a saga has a record of its own, and takes back what it did before it counts as failed; what it
+        did when it ended well is taken back with the rest of the caller's.
 
         concurrency: at most so many at a time. rate: `"100/s"`, at most so many begin in that time. on_error: `"fail"`
         raises the first failing position's `StepFailed` after what is in flight has ended, and begins nothing more;
         `"collect"` gives a `Failed` at each failing position. DataError CP850 for a limit that makes no sense.
         """
-        if not isinstance(fn, StepDef):
-            raise TypeError(f"map() takes a @step, not {fn!r}")
+        nested = isinstance(fn, _called())
+        if not nested and not isinstance(fn, StepDef):
+            raise TypeError(f"map() takes a @step or a @saga, not {fn!r}")
         made: Op[Any] = Op("map", cast("StepDef[..., Any, Any]", fn).name, list(items), label=label)
-        made.many = Many(_concurrency(concurrency), rate_of(rate), _collect(on_error))
+        made.many = Many(_concurrency(concurrency), rate_of(rate), _collect(on_error), nested)
         if len(made.value) > ITEMS_MAX:
             raise DataError(
                 "CP850",
@@ -119,6 +149,12 @@ class Multitude:
             within_ms=None if within is None else duration_ms(within, what="within="),
         )  # fmt: skip
         return made
+
+
+def _called() -> type[Any]:
+    from contrapas.author.saga import SagaDef  # which is a `Multitude` itself
+
+    return SagaDef
 
 
 def rate_of(text: str | None) -> tuple[int, int] | None:

@@ -17,9 +17,10 @@ from contrapas.errors import DataError
 
 if TYPE_CHECKING:
     from contrapas.compiler.operations import Found, Operations
+    from contrapas.machine.ir import Site
 
 _CHILD_FIX = "s.child(other, Event(…)) with a @saga that begins with that event"
-_FIX = "s.map(fn, items) with a @step of one argument"
+_FIX = "s.map(fn, items) with a @step or @saga of one argument"
 
 
 def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found | None:
@@ -31,12 +32,9 @@ def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found |
         return None
     target: Any = ops.resolve(node.args[0])
     if isinstance(target, SagaDef):
-        text = f"s.map runs a @step for each item, and {target.name} is a @saga"
-        fix = f"await {ops.saga}.all(*[{target.name}({ops.saga}, x) for x in items]), or a @step"
-        ops.refusals.add(node.args[0], "CP100", text, fix)
-        return None
+        return _each(ops, node, cast("SagaDef[..., Any]", target), path, at)
     if not isinstance(target, StepDef):
-        text = f"`{ast.unparse(node.args[0])[:60]}` is no @step that is known here"
+        text = f"`{ast.unparse(node.args[0])[:60]}` is no @step or @saga that is known here"
         ops.refusals.add(node.args[0], "CP101", text, _FIX)
         return None
     step: StepDef[..., Any, Any] = cast("StepDef[..., Any, Any]", target)
@@ -50,14 +48,35 @@ def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found |
     site.arguments = tuple([hint for hint in hints.values() if hint is not Delivery])
     site.observe = step.observe
     site.forever = step.retry is not None and step.retry.attempts is None
-    site.collects = _keywords(ops, node)
-    if result is None:
-        result = types.NoneType
-    site.result = types.GenericAlias(list, (Union[result, Failed] if site.collects else result,))  # noqa: UP007
+    _gives(ops, node, site, result)
     if step.undo is None:
         site.undo = "none"
     elif callable(step.undo):
         site.undo, site.undo_text = "op", f"undo of {step.name}"
+    return Found(site)
+
+
+def _gives(ops: Operations, node: ast.Call, site: Site, result: Any) -> None:
+    site.collects = _keywords(ops, node)
+    if result is None:
+        result = types.NoneType
+    site.result = types.GenericAlias(list, (Union[result, Failed] if site.collects else result,))  # noqa: UP007
+
+
+def _each(ops: Operations, node: ast.Call, other: SagaDef[..., Any], path: str, at: ast.AST) -> Found | None:
+    """A saga for each item, which runs in a record of its own."""
+    from contrapas.compiler.operations import Found
+
+    hints = _hints(other.fn)
+    result: Any = hints.pop("return", Any)
+    if not list(hints.values())[1:]:
+        text = f"{other.name} takes no argument after s"
+        ops.refusals.add(node.args[0], "CP101", text, _FIX)
+        return None
+    name = other.name
+    site = ops.site(at, path, "map", f"map({name})", f"map saga {name}", target=other)
+    site.arguments = (list(hints.values())[1],)
+    _gives(ops, node, site, result)
     return Found(site)
 
 

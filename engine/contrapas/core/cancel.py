@@ -6,6 +6,7 @@ from contrapas.core import children, unwind
 from contrapas.core.begun import release
 from contrapas.core.copies import copy_pending
 from contrapas.core.envelope import Pending
+from contrapas.core.kin import of_saga
 from contrapas.core.timers import GRACE_MS
 from contrapas.core.undo import group, lines, settle
 from contrapas.core.waits import leave
@@ -62,6 +63,11 @@ def throw(work: Work, line: Line, reason: str) -> None:
             node.pending = copy_pending(node.pending)
             node.pending.body = "failed"
             work.look(line)
+        return
+    if node.pending is not None and of_saga(node.pending):  # its items are cancelled, and end first
+        if not node.pending.error:
+            node.pending = copy_pending(node.pending)
+            node.pending.error = reason
         return
     if node.pending is not None:
         pending, node.pending = node.pending, None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from contrapas.core.decode import Arrival
+from contrapas.core.kin import home_of
 from contrapas.core.world import Types, World
 from contrapas.machine import Machine
 
@@ -100,6 +101,10 @@ def _addressed(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Ta
         return Targets(starts=(to,)) if saga in routes.starts.get(a.type, ()) else Targets(dead="CP402")
     if standing(to) != ABSENT:
         return Targets(instances=(to,))
+    while a.kind in ("reply", "bound", "deliver") and (home := home_of(to)):  # an item that is no more
+        to = home
+        if standing(to) != ABSENT:
+            return Targets(instances=(to,))
     if a.kind == "signal" and saga in routes.takes.get(a.type, ()):
         return Targets(waits=f"$wait/{a.type}/{a.key}")
     if a.kind in ("query", "operate", "bound", "deliver"):
@@ -142,7 +147,7 @@ def _taken(machine: Machine, machines: Mapping[str, Machine], done: set[str]) ->
     for state in machine.states.values():
         found.update(state.takes)
         found.update(state.replies)
-        if state.kind == "frame":
+        if state.kind == "frame" or state.operation.startswith("map saga "):
             called = state.operation.rsplit(" ", 1)[-1]
             if called in machines and called not in done:
                 found |= _taken(machines[called], machines, done)

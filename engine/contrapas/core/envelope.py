@@ -407,6 +407,10 @@ class InstanceRecord:
     """ms of log time of the last cancel that was thrown: for a grace period after it another one is only recorded."""
     again: bool = False
     """Another cancel was recorded; it is thrown when the grace period ends."""
+    map: str = ""
+    """Of an item that runs a saga: idempotency key of its map as a whole."""
+    item: int = 0
+    """Its position there."""
     head: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of what never changes in an instance's life, once written."""
     memory: bytes = field(default=b"", compare=False, repr=False)

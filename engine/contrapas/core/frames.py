@@ -17,7 +17,20 @@ from contrapas.author.timeout import Timeout
 from contrapas.codec.exceptions import relink
 from contrapas.codec.slots import load_group
 from contrapas.core import begun as flying
-from contrapas.core import commands, ends, flight, issue, joins, limits, messages, moves, settle, undo, unwind
+from contrapas.core import (
+    commands,
+    ends,
+    flight,
+    issue,
+    joins,
+    limits,
+    messages,
+    moves,
+    nested,
+    settle,
+    undo,
+    unwind,
+)
 from contrapas.core.copies import moved_frame
 from contrapas.core.envelope import Frame, Limit, Node
 from contrapas.core.outcomes import (
@@ -365,7 +378,9 @@ def _limited(work: Work, line: Line, limit: Limit, thrown: BaseException | None)
 
 def _leave_root(work: Work, line: Line, value: Any, thrown: BaseException | None) -> None:
     """The saga is over: its outcome, its unwinding, or a bug in it."""
-    if thrown is None:
+    if work.record.map:
+        nested.left(work, value, thrown)
+    elif thrown is None:
         ends.returned(work, value)
     elif not isinstance(thrown, (StepFailed, Cancelled)):
         raise SagaBug(thrown)

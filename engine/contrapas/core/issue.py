@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from contrapas.author.op import MISSING, Op
-from contrapas.core import children, flight, items, limits, messages, undo, unwind, waits
+from contrapas.core import children, flight, items, kin, limits, messages, undo, unwind, waits
 from contrapas.core.envelope import Frame, Join, Node, Pending
 from contrapas.core.fresh import fresh_call, fresh_pending
 from contrapas.core.outcomes import Kept, dump_body, keep_list, keep_some
@@ -104,6 +104,8 @@ def _wait(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     pending.types = tuple([work.types.message_of(cls).name for cls in op.value])
     line.node.pending = pending
     value = "" if op.correlate is None else str(op.correlate)
+    if work.record.map and value in ("", work.saga.key):
+        raise kin.by_key(work, label)
     if value and value != work.record.key:
         pending.correlate = value
         pending.wait_id = pending.key
@@ -142,6 +144,9 @@ def _child(work: Work, line: Line, label: str, op: Op[Any]) -> None:
 
 
 def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    if op.many.saga:
+        _map_saga(work, line, label, op)
+        return
     plan = work.step_plan(op.name)
     if work.observe and not plan.step.observe:
         raise DataError(
@@ -156,6 +161,23 @@ def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     pending.policy = plan.policy if op.retry is None else policy_text(op.retry)
     pending.body = items.body_of(op, [plan.dump(((item,), {})) for item in op.value])
     pending.undo = items.register(work, line.node.undo, op, pending)
+    line.node.pending = pending
+
+
+def _map_saga(work: Work, line: Line, label: str, op: Op[Any]) -> None:
+    if work.observe:
+        raise DataError(
+            "CP721", f"{label} runs sagas of their own, which an observed saga does not", fix="s.all"
+        )
+    _limit(work, line, label, op)
+    texts = kin.texts_of(work.world, op.name, op.value)
+    if not texts:
+        work.resume(line, [] if line.node.frames else Kept(keep_list([], listed=True)))
+        return
+    pending = _pending(work, line, label, op, deadline=None)
+    pending.target = kin.NESTED
+    pending.body = items.body_of(op, texts)
+    pending.undo = items.stand(work, line.node.undo, pending)
     line.node.pending = pending
 
 

@@ -8,6 +8,7 @@ is known: every position that has begun and has no record that ends it.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +19,8 @@ from contrapas.core.copies import copy_undo
 from contrapas.core.empty import empty
 from contrapas.core.envelope import Cause, InstanceRecord, Pending, UndoEntry
 from contrapas.core.envelope_item import ItemRecord
-from contrapas.core.outcomes import failed, keep_failed, keep_list, keep_step, words_of
+from contrapas.core.kin import ended, of_saga
+from contrapas.core.outcomes import failed, keep_failed, keep_list, keep_step, load_kept, words_of
 from contrapas.core.policies import policy_from
 from contrapas.core.work import Work
 from contrapas.core.world import UNREAD, Input, StepCall, World
@@ -66,6 +68,13 @@ class Progress:
     begins_at: int = 0
     """ms of log time before which the rate lets nothing begin."""
     head: bytes = b""
+    look: Callable[[int], tuple[InstanceRecord, Mapping[str, Any] | None] | None] | None = None
+    """Of a map over a saga: the record of an item, and the progress of maps of its own."""
+
+    @property
+    def nested(self) -> bool:
+        """The items run sagas."""
+        return of_saga(self.pending)
 
     @property
     def key(self) -> str:
@@ -74,8 +83,8 @@ class Progress:
 
     @property
     def stopped(self) -> bool:
-        """An item failed, and nothing more begins."""
-        return self.failures > 0 and not self.collect
+        """An item failed, or the map is given up, and nothing more begins."""
+        return (self.failures > 0 and not self.collect) or (self.pending.error != "" and self.nested)
 
     @property
     def complete(self) -> bool:
@@ -98,6 +107,7 @@ class Progress:
             dict(self.retries),
             self.begins_at,
             self.head,
+            self.look,
         )
 
     def to_begin(self, at: int) -> range:
@@ -205,6 +215,16 @@ class Progress:
         status = "retrying" if again else "failed" if definite else "unknown"
         text = world.types.dump_exception(thrown)
         return Item(status, text, thrown.reason, event.attempt, retry_at, version)
+
+    def over(self, record: InstanceRecord, world: World) -> bool:
+        """An item that runs a saga has ended; False: that is known."""
+        position = record.item
+        if position >= self.begun or self._over(position):
+            return False
+        item = self.items[position] = ended(world, f"{self.pending.label}[{position}]", record)
+        self.ended += 1
+        self.failures += item.status != "done"
+        return True
 
     def restore(self, record: ItemRecord) -> None:
         """An item record, at a takeover; `settle_begun` follows the last one."""
@@ -316,11 +336,20 @@ def result(work: Work, pending: Pending, *, kept: bool) -> tuple[Any, BaseExcept
     if kept:
         texts = [
             keep_step(pending.name, i.text)
+            if i.status == "done" and not progress.nested
+            else i.text
             if i.status == "done"
             else keep_failed(i.reason, unknown=i.status == "unknown")
             for i in items
         ]
         return keep_list(texts, listed=True), None
+    if progress.nested:
+        return [
+            load_kept(work.world, i.text)
+            if i.status == "done"
+            else Failed(reason=i.reason, unknown=i.status == "unknown")
+            for i in items
+        ], None
     load = work.types.steps[pending.name].result.load
     return [
         Failed(reason=i.reason, unknown=i.status == "unknown")
@@ -338,6 +367,14 @@ def register(work: Work, stack: list[UndoEntry], op: Op[Any], pending: Pending) 
     default = work.types.steps[op.name].undo
     if op.undo is not MISSING or default is None or default is MISSING or record.pivoted:
         return -1
+    return stand(work, stack, pending)
+
+
+def stand(work: Work, stack: list[UndoEntry], pending: Pending) -> int:
+    """The place of what the items do among the undo entries; -1 after the pivot."""
+    record = work.record
+    if record.pivoted:
+        return -1
     number = record.undo_count
     record.undo_count = number + 1
     stack.append(
@@ -348,8 +385,8 @@ def register(work: Work, stack: list[UndoEntry], op: Op[Any], pending: Pending) 
             key=pending.key,
             status="issued",
             kind="map",
-            name=op.name,
-            step=op.name,
+            name=pending.name,
+            step=pending.name,
             needs_reply=True,
         )
     )
@@ -362,6 +399,12 @@ def spread(work: Work, entry: UndoEntry) -> None:
     progress = progress_in(work, entry.key)
     entry.kind, entry.status, entry.needs_reply, entry.name = "group", "done", False, ""
     if progress is None:
+        return
+    if progress.nested:
+        from contrapas.core.nested import gather
+
+        entry.step = ""
+        gather(work, progress, entry)
         return
     number = work.record.undo_count
     for position in range(progress.begun):

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
+
+ITEM: Final = "↳"
+"""Before it stands the key of an instance, behind it which item of a map of it; items live where their instance does."""
+_ITEM: Final = ITEM.encode()
 
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -37,7 +42,7 @@ def murmur2(data: bytes) -> int:
 def partition(key: bytes, count: int) -> int:
     """Partition of a key; the same for ever.
 
-    key: UTF-8, 1 to 200 bytes, the saga's key. count: as recorded when the lane was created, at least 1.
-    Gives 0 … count - 1. Raises nothing.
+    key: UTF-8, 1 to 200 bytes, the saga's key; of an item of a map what stands before `ITEM` counts. count: as recorded
+    when the lane was created, at least 1. Gives 0 … count - 1. Raises nothing.
     """
-    return (murmur2(key) & 0x7FFFFFFF) % count
+    return (murmur2(key.partition(_ITEM)[0]) & 0x7FFFFFFF) % count

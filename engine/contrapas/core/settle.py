@@ -14,13 +14,14 @@ from contrapas.core import ends, items, unwind, waits
 from contrapas.core.children import CHILD
 from contrapas.core.copies import copy_pending, copy_undo
 from contrapas.core.envelope import Node, Pending, UndoEntry
+from contrapas.core.kin import of_saga
 from contrapas.core.outcomes import NONE_TEXT, Kept, failed, keep_message, keep_step, reason_of, words_of
 from contrapas.core.policies import policy_from
 from contrapas.core.reread import reread
 from contrapas.core.undo import Path, edit, lines, needs_reply, settle, walk
 from contrapas.core.work import Line, Work
 from contrapas.core.world import UNREAD, Input
-from contrapas.errors import StepFailed
+from contrapas.errors import Cancelled, StepFailed
 
 
 def incoming(work: Work, event: Input) -> bool:
@@ -113,6 +114,9 @@ def _child(work: Work, line: Line, pending: Pending, event: Input) -> bool:
 
 def _map(work: Work, line: Line, pending: Pending) -> bool:
     """Every item of a map has ended, or nothing more begins."""
+    if pending.error and of_saga(pending):
+        _over(work, line, pending, "failed", thrown=Cancelled(pending.error))
+        return True
     inner = bool(line.node.frames)
     value, thrown = items.result(work, pending, kept=not inner)
     if thrown is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from contrapas.core import kin, nested
 from contrapas.core.commands import asked_of, heard
 from contrapas.core.copies import copy_cause
 from contrapas.core.envelope import Cause, Frame, InstanceRecord, Node
@@ -46,7 +47,9 @@ def born(event: Input, world: World) -> InstanceRecord:
         start_id=event.cause.id,
         start_digest=hashlib.sha256(event.cause.value).digest(),
     )
-    if event.parent:
+    if event.map:
+        kin.named(record, event)
+    elif event.parent:
         record.parent, record.parent_ops = event.parent, [event.cause.id]
     if machine is not None:
         record.late_replies_ms = machine.late_replies_ms
@@ -96,6 +99,9 @@ def _early(record: InstanceRecord, cause: Cause, digest: bytes, world: World) ->
 
 def begin(work: Work, event: Input) -> None:
     """Run the saga to its first await."""
+    if work.record.map:
+        nested.begin(work, event.cause.value.decode())
+        return
     frame = work.record.root.frames[0]
     machine = machine_of(frame, work.world)
     if machine is None:

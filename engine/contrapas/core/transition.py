@@ -18,6 +18,7 @@ from contrapas.core import (
     expire,
     frames,
     keeping,
+    kin,
     moves,
     parking,
     settle,
@@ -60,7 +61,7 @@ def transition(record: InstanceRecord | None, event: Input, world: World) -> Tra
         return _operate(record, event, world)
     if parking.held(record):
         return _held(record, event, world)
-    if record.ended_at is not None and not record.owed and kind in EVENTS:
+    if record.ended_at is not None and not record.owed and not record.root.undo and kind in EVENTS:
         return _nothing(record, event, world, "no-op: finished")
     return _attempt(record, event, world)
 
@@ -465,7 +466,11 @@ def awaits_release(record: InstanceRecord, world: World) -> bool:
 
 def fits(record: InstanceRecord, world: World) -> bool:
     """Does this worker have code for every place where the instance stands? (CP312 ends by itself.)"""
-    here = all(p.kind not in ("local", "map") or p.name in world.types.steps for p in record.operations())
+    steps, machines = world.types.steps, world.machines
+    here = all(
+        p.kind not in ("local", "map") or p.name in (machines if kin.of_saga(p) else steps)
+        for p in record.operations()
+    )
     return here and not moves.unfit(record, world)
 
 

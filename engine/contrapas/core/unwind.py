@@ -51,7 +51,7 @@ def drive(work: Work, line: Line) -> None:
         case "next":
             work.rejoin(line.parent)
         case _:
-            ends.unwound(work, unwinding.cause)
+            ends.unwound(work, unwinding.cause, thrown=unwinding.then == "raise")
 
 
 def scope(work: Work, line: Line, kind: str) -> None:

@@ -24,6 +24,7 @@ from contrapas.core.envelope import (
     Pending,
 )
 from contrapas.core.fresh import fresh_call
+from contrapas.core.partition import ITEM
 from contrapas.core.plans import Plan, StepPlan, plan_of
 from contrapas.core.world import UNREAD, Input, MessageType, StepCall, World
 from contrapas.errors import BugError
@@ -121,7 +122,7 @@ class Stretch(Activation):
         links: Callable[[str, str, str, str, int], Link] | None = None,
     ) -> None:
         self._links = links
-        self.key = record.key
+        self.key = record.key.partition(ITEM)[0] if record.map else record.key
         self.instance = record.instance
         self.effects = []
         self._given: Any = None

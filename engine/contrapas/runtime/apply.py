@@ -30,13 +30,15 @@ from contrapas.core.transition import migrate, transition
 from contrapas.core.work import next_record
 from contrapas.core.world import Input, Transition, World
 from contrapas.errors import DataError
-from contrapas.runtime import items, meet
+from contrapas.runtime import items, kin, meet
 from contrapas.runtime.batch import Answer, Batch, Due
 from contrapas.runtime.partition import Partition, is_wait
 
 
 def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None:
     """Apply one input to its instance and draft what follows; None when there is no such instance any more."""
+    if p.maps or p.litter or kin.is_item(event.instance):
+        kin.addressed(p, event)
     record = p.load(event.instance)
     event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
     if record is not None:
@@ -56,6 +58,8 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
     new = change.record
     if new is not None and (mapping or items.concerns(p, event.instance, new)):
         items.follow(p, batch, new, again=event.cause.kind == "operate")
+    if new is not None and new.map:
+        items.moved(p, batch, new)
     if new is not None and new.talk is not None:
         _following(p, batch, new)
     return change
@@ -126,6 +130,8 @@ def _unfit(record: InstanceRecord, event: Input) -> Transition:
 
 def fire(p: Partition, batch: Batch, due: Due) -> None:
     """The next timer of a record; an entry that the record no longer holds is passed over."""
+    if due.key in p.litter:
+        return
     if is_wait(due.key):
         for cause in meet.fire(p, batch, due.key):
             decline_absent(

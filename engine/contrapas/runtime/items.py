@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from contrapas.core import items
+from contrapas.core import kin as core_kin
 from contrapas.core.correlate import LIVE
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_item import PREFIX, ItemRecord, encode_item, head_of, owner_bytes
@@ -18,6 +19,7 @@ from contrapas.core.lane import Draft
 from contrapas.core.parking import held
 from contrapas.core.timers import next_deadline
 from contrapas.core.world import Input
+from contrapas.runtime import kin
 from contrapas.runtime.batch import Batch, Entry
 from contrapas.runtime.partition import Partition, checksum
 
@@ -42,7 +44,7 @@ def concerns(p: Partition, instance: str, record: InstanceRecord | None) -> bool
 def told(p: Partition, event: Input, record: InstanceRecord) -> None:
     """Tell a transition what has become of the maps that its instance waits for."""
     if event.instance not in p.maps:
-        found = {m.key: items.progress_of(m, record, p.setting.world) for m in items.maps_of(record)}
+        found = {m.key: kin.made(p, m, record) for m in items.maps_of(record)}
         if not found:
             return
         p.maps[event.instance] = found
@@ -50,7 +52,10 @@ def told(p: Partition, event: Input, record: InstanceRecord) -> None:
 
 
 def result(p: Partition, batch: Batch, event: Input) -> bool:
-    """The result of an item, or the end of a map; False: its map is no more, and the instance should hear of it."""
+    """The result of an item, or the end of a map; False: its map is no more, and the instance should hear of it. Also
+    what begins an item of its own: True, if it is no more wanted."""
+    if event.cause.kind == "start":
+        return kin.unwanted(p, event)
     maps = p.maps.get(event.instance)
     progress = None if maps is None else maps.get(event.map)
     if progress is None:
@@ -71,6 +76,17 @@ def result(p: Partition, batch: Batch, event: Input) -> bool:
     _write(p, batch, event, progress, item)
     _go_on(p, batch, record, progress)
     return True
+
+
+def moved(p: Partition, batch: Batch, record: InstanceRecord) -> None:
+    """An item that runs a saga has moved: if it has ended, its map goes on."""
+    home = core_kin.home_of(record.instance)
+    parent = p.load(home)
+    if record.ended_at is None or parent is None or record.map not in p.maps.get(home, {}):
+        return
+    progress = _mine(p, batch, home, record.map)
+    if progress.over(record, p.setting.world):
+        _go_on(p, batch, parent, progress)
 
 
 def _mine(p: Partition, batch: Batch, instance: str, key: str) -> Progress:
@@ -142,6 +158,8 @@ def _go_on(p: Partition, batch: Batch, record: InstanceRecord, progress: Progres
             p.results.append(items.finished(progress, record))
         return
     instance = record.instance
+    if progress.nested:
+        kin.births(p, progress, record, batch.at)
     for position in progress.to_retry(batch.at):
         batch.steps.append(progress.call(instance, position, p.epoch))
         batch.fence = True
@@ -163,21 +181,31 @@ def follow(p: Partition, batch: Batch, record: InstanceRecord, *, again: bool) -
     maps = _touch(p, batch, instance)
     wanted = {m.key: m for m in items.maps_of(record)}
     for key in [k for k in maps if k not in wanted]:
-        _leave(p, maps.pop(key))
+        _leave(p, record, maps.pop(key))
     for key, pending in wanted.items():
         if key not in maps:
-            maps[key] = items.progress_of(pending, record, p.setting.world)
+            maps[key] = kin.made(p, pending, record)
             batch.copied.add((instance, key))
         progress = _mine(p, batch, instance, key)
-        if again and not held(record):
+        if progress.nested:
+            progress.pending = pending
+            kin.given_up(p, progress)
+        elif again and not held(record):
             batch.steps += [progress.call(instance, at, p.epoch) for at in progress.in_flight()]
         _go_on(p, batch, record, progress)
     if not maps:
         del p.maps[instance]
 
 
-def _leave(p: Partition, progress: Progress) -> None:
+def _leave(p: Partition, record: InstanceRecord, progress: Progress) -> None:
     """A map is no more: its item records are to be removed."""
+    if progress.nested:
+        for name in kin.names(record, progress):
+            inner, item = p.maps.pop(name, {}), p.load(name)
+            for one in inner.values():
+                if item is not None:
+                    _leave(p, item, one)
+            p.litter[name] = None
     for position in progress.items:
         p.litter[PREFIX + items.item_key(progress.key, position)] = None
 
@@ -210,7 +238,9 @@ def sweep(p: Partition, batch: Batch) -> None:
     """Remove item records of maps that are no more, as many as fit."""
     room = min(SWEPT_MAX, p.setting.caps.max_commit_records - len(batch.log) - len(batch.out) - 8)
     while p.litter and room > 0:
-        key = next(iter(p.litter))
+        key = next((k for k in p.litter if p.published(k, batch)), "")
+        if not key:
+            return  # what an item has sent is not known to have left: its record keeps it
         del p.litter[key]
         if key in p.entries:
             p.bury(batch, key)
@@ -232,16 +262,21 @@ def abort(p: Partition, batch: Batch) -> None:
         for m in maps.values()
         for position in m.items
     }
+    for instance, maps in p.maps.items():
+        for m in maps.values():
+            if m.nested and (record := p.load(instance)) is not None:
+                living.update(kin.names(record, m))
     for key in living & p.litter.keys():
         del p.litter[key]
     for key, entry in batch.undo.items():
-        if entry is not None and key.startswith(PREFIX) and key not in living:
+        if entry is not None and (key.startswith(PREFIX) or kin.is_item(key)) and key not in living:
             p.litter[key] = None
 
 
 def restored(p: Partition, found: dict[str, dict[str, list[ItemRecord]]]) -> None:
     """At a takeover, when all records are there: what has become of each map, and what is left of others."""
-    for instance in [*found, *[i for i in p.mapping if i not in found]]:
+    homes = {core_kin.home_of(name): None for name in p.kin}
+    for instance in {**found, **dict.fromkeys(p.mapping), **homes}:
         record = p.load(instance) if instance in p.entries else None
         wanted = {} if record is None else {m.key: m for m in items.maps_of(record)}
         for key, records in found.get(instance, {}).items():
@@ -250,16 +285,25 @@ def restored(p: Partition, found: dict[str, dict[str, list[ItemRecord]]]) -> Non
                     p.litter[PREFIX + items.item_key(key, r.position)] = None
         for key, pending in wanted.items():
             assert record is not None
-            progress = items.progress_of(pending, record, p.setting.world)
+            progress = kin.made(p, pending, record)
+            if progress.nested:
+                kin.restore(p, progress, record)
             for r in found.get(instance, {}).get(key, []):
                 progress.restore(r)
             progress.settle_begun(found.get(instance, {}).get(key, []))
             p.maps.setdefault(instance, {})[key] = progress
+    living: set[str] = set()
+    for instance, maps in p.maps.items():
+        for m in maps.values():
+            if m.nested and (record := p.load(instance)) is not None:
+                living.update(kin.names(record, m))
+    p.litter.update(dict.fromkeys(name for name in p.kin if name not in living))
     p.mapping.clear()
+    p.kin.clear()
 
 
 def reissued(p: Partition) -> list[Any]:
-    """At a takeover: the items in flight, to be issued again; a map that had ended is ended."""
+    """At a takeover: the items in flight, to be issued again, or to begin; a map that had ended is ended."""
     calls: list[Any] = []
     for instance, maps in p.maps.items():
         record = p.load(instance)
@@ -267,7 +311,12 @@ def reissued(p: Partition) -> list[Any]:
         if record.parked is not None:
             continue
         for progress in maps.values():
-            calls += [progress.call(instance, at, p.epoch) for at in progress.in_flight()]
+            if progress.nested:
+                kin.given_up(p, progress)
+                if not record.paused:
+                    kin.births(p, progress, record, p.at)
+            else:
+                calls += [progress.call(instance, at, p.epoch) for at in progress.in_flight()]
             if not record.paused:
                 calls += [progress.call(instance, at, p.epoch) for at in progress.to_begin(p.at)]
                 if progress.complete:

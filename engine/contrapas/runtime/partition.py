@@ -107,6 +107,8 @@ class Partition:
         """Instances at work on maps, as a takeover finds them."""
         self.litter: dict[str, None] = {}
         """Item records of maps that are no more: to be removed."""
+        self.kin: list[str] = []
+        """Records that items have of their own, as a takeover finds them."""
 
     # ---- what comes in
 
@@ -143,7 +145,7 @@ class Partition:
             return True
         if self.draining:
             return False
-        if self.inputs or self.litter:
+        if self.inputs or any(key not in self.unsent for key in self.litter):
             return True
         return self._due(now) is not None
 
@@ -215,7 +217,7 @@ class Partition:
     def standing(self, instance: str) -> int:
         """ABSENT, LIVE or ENDED."""
         entry = self.entries.get(instance)
-        return ABSENT if entry is None else entry.standing
+        return ABSENT if entry is None or instance in self.litter else entry.standing
 
     def load(self, instance: str) -> InstanceRecord | None:
         """The newest record of an instance, decoded on first touch. Damaged CP520 stops the partition."""

@@ -23,7 +23,7 @@ from contrapas.core.transition import awaits_release
 from contrapas.core.world import Input, StepCall
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
-from contrapas.runtime import graphs, items
+from contrapas.runtime import graphs, items, kin
 from contrapas.runtime.batch import Batch, Entry, Setting
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
 from contrapas.runtime.careful import Care
@@ -82,6 +82,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
         _resume(p, setting, record, steps, out)
     p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
     items.restored(p, _items(p, found))
+    steps = [call for call in steps if call.instance not in p.litter]
     steps += items.reissued(p)
     p.publish = graphs.owed(p)
     if lease.control.takeovers >= CAREFUL_FROM:
@@ -147,6 +148,8 @@ def _restore(p: Partition, setting: Setting, record: Record, found: list[str]) -
     if kind == b"item":
         p.entries[key] = p.entries[key]._replace(deadline=None)
         found.append(key)
+    elif kind == b"instance" and kin.is_item(key):
+        p.kin.append(key)
     unsent = record.offset >= p.control.relayed and "cp-out" in headers
     return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)
 
