@@ -66,15 +66,16 @@ def reset() -> None:
     DID.clear()
     BROKEN.clear()
     SECOND.clear()
+    RUDE.add(1)
 
 
 @step(undo=None, retry=Retry(3, backoff="1s"))
-def drop(part: int) -> None:
+async def drop(part: int) -> None:
     DID.append(f"drop {part}")
 
 
 @step(undo=lambda made: drop(made), retry=None)
-def book(part: int) -> int:
+async def book(part: int) -> int:
     DID.append(f"book {part}")
     if BROKEN.get(part):
         raise BROKEN[part].pop(0)
@@ -82,7 +83,7 @@ def book(part: int) -> int:
 
 
 @step(undo=None, retry=None)
-def price(part: int) -> int:
+async def price(part: int) -> int:
     DID.append(f"price {part}")
     if SECOND.get(part):
         raise SECOND[part].pop(0)
@@ -90,7 +91,7 @@ def price(part: int) -> int:
 
 
 @step(undo=None)
-def tidy(part: int) -> None:
+async def tidy(part: int) -> None:
     DID.append(f"tidy {part}")
 
 
@@ -123,10 +124,30 @@ async def asking(s: Saga, part: int) -> int:
     return got.price if isinstance(got, Answer) else -1
 
 
+RUDE: set[int] = {1}
+
+
 @saga
 async def rude(s: Saga, part: int) -> int:
-    await s.wait(Answer)
+    if part in RUDE:
+        raise ValueError(part)
     return part
+
+
+@saga
+async def ruder(s: Saga, part: int) -> int:
+    await s.wait(Answer, correlate=s.key)
+    return part
+
+
+@saga
+async def rudely(s: Saga, e: Order) -> Done:
+    return Done(id=e.id, prices=await s.map(rude, e.parts))
+
+
+@saga
+async def rudest(s: Saga, e: Order) -> Done:
+    return Done(id=e.id, prices=await s.map(ruder, e.parts))
 
 
 @saga
@@ -209,8 +230,19 @@ async def nests(s: Saga, e: Order) -> Done:
     return Done(id=e.id, prices=prices)
 
 
+@saga
+async def slowly(s: Saga, part: int) -> int:
+    return sum(await s.map(slow, range(part)))
+
+
+@saga
+async def nests_slowly(s: Saga, e: Order) -> Done:
+    return Done(id=e.id, prices=await s.map(slowly, e.parts))
+
+
 ALL: list[Any] = [
-    each, few, rated, gathered, then_waits, holds, asks, limited, beside, nests,
+    rudely, rudest,
+    nests_slowly, each, few, rated, gathered, then_waits, holds, asks, limited, beside, nests,
 ]  # fmt: skip
 app = App("n")
 app.orchestrate(*ALL)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.op import Op
 from contrapas.errors import DataError
 
 T = TypeVar("T")
+SCOPED: Final = frozenset({"frame", "all", "first", "some"})
+
+
+def scoped(op: Op[Any]) -> bool:
+    """Awaited with a limit, does it stand in a scope that has it? So does what runs a saga's code, which is cancelled."""
+    return op.kind in SCOPED or (op.kind == "map" and op.many.saga)
 
 
 def limited(op: Op[T], within: Duration | None, until: datetime | None, what: str) -> Op[T]:

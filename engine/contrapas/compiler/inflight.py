@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from contrapas.author.flight import Pending
+from contrapas.author.limits import SCOPED
+from contrapas.author.saga import SagaDef
 from contrapas.codec.kinds import generic
 from contrapas.compiler import scopes, trees
 from contrapas.machine.ir import Block, Program, Site
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
     from contrapas.compiler.operations import Found, Operations
 
 FORMS: Final = frozenset({"next", "some"})
-LIMITED: Final = frozenset({"frame", "all", "first", "some"})
-"""Awaited with `within=` or `until=`, these stand in a scope of their own."""
 BEGIN: Final = "@begin"
 """Placeholder of a label that `s.begin` gets as a hidden argument, with the site's index."""
+
+
+def scoped(site: Site) -> bool:
+    """Awaited with `within=` or `until=`, does it stand in a scope of its own?"""
+    return site.kind in SCOPED or (site.kind == "map" and site.target.__class__ is SagaDef)
 
 
 def classify(ops: Operations, method: str, node: ast.Call, path: str, at: ast.AST) -> Found | None:

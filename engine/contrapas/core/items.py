@@ -240,7 +240,7 @@ class Progress:
 
     def settle_begun(self, records: list[ItemRecord]) -> None:
         """After the last of them: where an item failed, what had begun by then is what has begun at all."""
-        if self.stopped:
+        if self.stopped and not self.nested:
             first = min(r.begun for r in records if r.status in ENDED and r.status != "done")
             self.begun = max(self.begun, first)
 

@@ -60,6 +60,7 @@ def gather(work: Work, progress: Progress, entry: UndoEntry) -> None:
         record, maps = found
         if record.ended_at is None:
             record = _collapsed(work, record, maps)
+        work.record.undone = work.record.undone or record.undone
         if stack := _numbered(work, record.root.undo):
             entry.branches.append(stack)
         owed = _numbered(work, record.owed)

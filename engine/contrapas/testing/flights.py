@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from contrapas.author.duration import duration_text
 from contrapas.author.flight import Pending
+from contrapas.author.limits import scoped
 from contrapas.author.op import Op, copied
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.testing.native_lines import Ends, Join, Line, Path, issued
 
-LIMITED: Final = frozenset({"frame", "all", "first", "some"})
 Answer = tuple[Any, BaseException | None]
 
 
@@ -146,7 +146,7 @@ class Flyer(Line):
             return
         self.started = True
         op = self.op
-        if op is not None and op.kind in LIMITED and op.within_ms is not None:
+        if op is not None and scoped(op) and op.within_ms is not None:
             self.limit = Scope(reason=f"timeout after {duration_text(op.within_ms)}")
             op.within_ms = None
             self._expires(lambda: self._expire_whole())

@@ -15,12 +15,13 @@ from typing import Any
 from contrapas.author.asked import received
 from contrapas.author.event import Command, MessageSpec, message_spec
 from contrapas.author.flight import FLIGHT
+from contrapas.author.limits import scoped
 from contrapas.author.op import NATIVE, Op
 from contrapas.author.saga import Activation, Saga
 from contrapas.author.timeout import Failed, Timeout
 from contrapas.errors import Cancelled, StepFailed
 from contrapas.testing.differential_values import Chance, make, picture
-from contrapas.testing.flights import LIMITED, Effects, Flyer, closed
+from contrapas.testing.flights import Effects, Flyer, closed
 from contrapas.testing.handlers import native_of
 from contrapas.testing.native_lines import Clock, CutOff, Ends, Join, Line, Path, Run, issued
 
@@ -233,7 +234,7 @@ class NativeRunner:
         """The result of an operation, or its exception."""
         line = self.line
         assert line is not None
-        if op.kind in LIMITED and op.within_ms is not None and line.spots:
+        if scoped(op) and op.within_ms is not None and line.spots:
             async with self.s.limited(op):
                 return await self.perform(op)
         if op.kind == "frame":

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from contrapas.author.entity import keyed
 from contrapas.author.flight import FLIGHT, Pending
+from contrapas.author.limits import scoped
 from contrapas.author.link import Linker
 from contrapas.author.op import NATIVE, Op, copied
 from contrapas.author.saga import Activation, Saga
@@ -30,8 +31,6 @@ Place = tuple[str, str, tuple[Any, ...], int]
 """Instance, run, position of the line of execution, depth of the frame on it."""
 _QUIET: Final = frozenset({"enter", "leave", "kill"})
 """Effects that are told by what follows from them: natively a scope is a block."""
-_LIMITED: Final = frozenset({"frame", "all", "first", "some"})
-"""Awaited with a limit, these stand in a scope that has it."""
 
 
 class Disagreement(AssertionError):
@@ -54,7 +53,7 @@ class _Hands:
         self.s = s
 
     async def perform(self, op: Op[Any]) -> Any:
-        if op.kind in _LIMITED and (op.within_ms is not None or op.until is not None):
+        if scoped(op) and (op.within_ms is not None or op.until is not None):
             async with self.s.limited(op):
                 return await _Hand(op)
         return await _Hand(op)

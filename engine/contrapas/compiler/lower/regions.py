@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from contrapas.compiler.inflight import LIMITED, own_flights
+from contrapas.compiler.inflight import own_flights, scoped
 from contrapas.compiler.lower.builder import Context, Leap, call, leave_scope, load, place
 from contrapas.compiler.lower.tries import Tries
 from contrapas.compiler.operations import Found
@@ -38,7 +38,7 @@ class Scopes(Tries):
     def await_into(self, node: ast.Await, into: str) -> None:
         """Issue an awaited operation; a called saga or a join with a limit stands in a scope that has it."""
         found = self.found[id(node)]
-        if found.site.kind not in LIMITED or not found.site.has_within:
+        if not scoped(found.site) or not found.site.has_within:
             super().await_into(node, into)
             return
         op = self.hidden("flag", node)
