@@ -14,7 +14,7 @@ from contrapas.author.saga import Saga, saga
 from contrapas.author.step import step
 from contrapas.author.timeout import Failed
 from contrapas.codec.registry import Registry
-from contrapas.compiler import compile_saga
+from contrapas.compiler import compile_all, compile_saga
 from contrapas.machine import Machine
 from tests.compiler.driver import refusals_of
 
@@ -66,9 +66,70 @@ def test_a_map_is_a_state_of_its_own() -> None:
     }  # fmt: skip
 
 
+class Told(Event, key="k"):
+    k: str
+
+
 @saga
-async def over_saga(s: Saga, xs: list[int]) -> None:
-    await s.map(inner, xs)
+async def pivoting(s: Saga, x: int) -> int:
+    s.point_of_no_return()
+    return await num(x)
+
+
+@saga
+async def waiting(s: Saga, x: int) -> int:
+    await s.wait(Told, within="1d")
+    return x
+
+
+@saga
+async def bare(s: Saga) -> int:
+    return await num(1)
+
+
+@saga
+async def calling(s: Saga, x: int) -> int:
+    await num(x)
+    return await waiting(s, x)
+
+
+@saga
+async def over_pivot(s: Saga, xs: list[int]) -> None:
+    await s.map(pivoting, xs)
+
+
+@saga
+async def over_waiting(s: Saga, xs: list[int]) -> None:
+    await s.map(waiting, xs)
+
+
+@saga
+async def over_calling(s: Saga, xs: list[int]) -> None:
+    await s.all(s.map(calling, xs), num(1))
+
+
+@saga
+async def over_bare(s: Saga, xs: list[int]) -> None:
+    await s.map(bare, xs)
+
+
+@saga
+async def over_saga(s: Saga, xs: list[int]) -> int:
+    a = await s.map(inner, xs)
+    b = await s.step(s.map(inner, xs, on_error="collect"), within="1m")
+    await s.sleep("1s")
+    return len(a) + len(b)
+
+
+def test_a_map_over_a_saga_is_a_state_and_its_saga_is_compiled_with_it() -> None:
+    machines = compile_all([over_saga], registry=Registry()).machines
+    machine = machines["over_saga"]
+    assert list(machine.states) == ["map(inner)", "map(inner)#2", "join", "unwind", "sleep"]
+    assert machine.states["map(inner)"].operation == "map saga inner"
+    assert (
+        machine.slots["a"].type_text == "list[int]" and machine.slots["b"].type_text == "list[int | Failed]"
+    )
+    assert "inner" in machines
 
 
 @saga
@@ -181,7 +242,7 @@ async def child_forgotten(s: Saga, e: Begin) -> None:
     [
         (child_of_step, "CP101"), (child_of_nothing, "CP101"), (child_of_another, "CP207"), (child_of_what, "CP207"),
         (child_forgotten, "CP117"),
-        (over_saga, "CP100"), (over_plain, "CP101"), (over_two, "CP101"), (over_none, "CP101"), (no_items, "CP101"),
+        (over_pivot, "CP119"), (over_waiting, "CP127"), (over_calling, "CP127"), (over_bare, "CP101"), (over_plain, "CP101"), (over_two, "CP101"), (over_none, "CP101"), (no_items, "CP101"),
         (chosen, "CP101"), (bad_rate, "CP850"), (bad_concurrency, "CP850"), (bad_error, "CP850"), (whole_undo, "CP118"),
         (never_awaited, "CP117"),
     ],

@@ -169,6 +169,9 @@ async def many_items(s: Saga, order: OrderPlaced) -> OrderConfirmed:
         await s.map(measured, {"a"}, on_error="collect", concurrency=5, rate="5/s"), list[int | Failed]
     )
     assert_type(await s.step(s.map(measured, [order.sku]), within="1m", undo=None), list[int])
+    assert_type(await s.map(inner, [order.sku], concurrency=2), list[int])
+    assert_type(await s.map(inner, [order.sku], on_error="collect"), list[int | Failed])
+    assert_type(await s.step(s.map(inner, [order.sku]), within="1m"), list[int])
     assert_type(await s.child(place_order, order, undo=None), OrderConfirmed | OrderRejected)
     assert_type(
         await s.child(

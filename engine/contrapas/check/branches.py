@@ -13,6 +13,7 @@ from contrapas.check.finding import Finding
 from contrapas.check.study import Property, Study, flat
 from contrapas.draw.config import Config
 from contrapas.draw.native import type_name
+from contrapas.draw.outcomes import of_saga
 from contrapas.machine.ir import Site
 
 _OF_A_ROOT: frozenset[Property] = frozenset({failures.nothing, reach.untaken, replies.replies, loops.repeats})
@@ -24,7 +25,8 @@ def branches(study: Study) -> Iterator[tuple[str, Site, Site]]:
     for machine in study.machines():
         for top in study.program(machine).sites:
             for site in flat(top):
-                if site is not top and site.kind == "frame" and type_name(site.target) in study.walkers:
+                beside = (site is not top and site.kind == "frame") or of_saga(site)
+                if beside and type_name(site.target) in study.walkers:
                     yield machine, top, site
 
 

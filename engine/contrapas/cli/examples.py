@@ -122,6 +122,11 @@ EXAMPLES: dict[str, Example] = {
         "@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    return await s.child(other, e)\n\n"
         "app.orchestrate(demo)\n"
     ),
+    "CP127": Example(
+        "@saga\nasync def other(s: Saga, name: str) -> str:\n    await s.wait(Charged)\n    return await work(name)\n\n"
+        "@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    await s.map(other, e.names)\n    return Done(id=e.id)\n\n"
+        "app.orchestrate(demo)\n"
+    ),
     "CP140": Example(
         "scope = dict(globals())\nexec('''\n@saga\nasync def demo(s: Saga, e: Started) -> Done:\n    await work(e.id)\n"
         "    return Done(id=e.id)\n''', scope)\napp.orchestrate(scope['demo'])\n"

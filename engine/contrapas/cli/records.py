@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contrapas.cli import avro, text
 from contrapas.cli.lanes import LogFile
+from contrapas.core.kin import home_of
 from contrapas.core.lane import Record
+from contrapas.core.partition import ITEM
 from contrapas.errors import ContrapasError, Refused
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ ORDER = (
 """The ten statuses as tallies name them; `core.envelope.STATUSES` decides, a test compares."""
 ENDED = frozenset({"done", "compensated", "failed"})
 Items = Mapping[str, Counter[str]]
+_SIGN = ITEM.encode()
 _ITEM = re.compile(r"(.*)\[[0-9]+\](/[^/]*)", re.DOTALL)
 FIELDS = (
     "id", "key", "saga", "state", "status", "age", "started", "tries", "error", "code", "outcome", "version", "mode", "partition",
@@ -131,10 +134,22 @@ def mapping(body: Any) -> bool:
     return any(pending.kind == "map" for pending in operations(body))
 
 
+def map_of(instance: str) -> str:
+    """The key of the map that an item of its own record is of."""
+    head, _, visit = instance.rpartition(ITEM)[2].rpartition("/")
+    label = head.partition("/")[2].rpartition("[")[0]
+    return f"{home_of(instance)}/{label}/{visit}"
+
+
 def items_of(log: LogFile) -> Items:
     """How many items of each map in progress have which status, by the map's key."""
     found: dict[str, Counter[str]] = {}
     for record in log.newest():
+        if record.value is not None and _SIGN in record.key:
+            said = dict(record.headers).get("cp-status", b"").decode(errors="replace")
+            word = "failed" if said in ("failed", "compensated") else said
+            found.setdefault(map_of(record.key.decode("utf-8", "backslashreplace")), Counter())[word] += 1
+            continue
         if record.value is None or not record.key.startswith(b"$item/"):
             continue
         if (where := _ITEM.fullmatch(record.key[6:].decode("utf-8", "backslashreplace"))) is not None:

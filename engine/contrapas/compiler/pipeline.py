@@ -17,6 +17,7 @@ from contrapas.compiler.entities import HandlerSaga
 from contrapas.compiler.front import Front, outcomes, starts
 from contrapas.compiler.inflight import BEGIN
 from contrapas.compiler.lock import LockFile, SagaLock
+from contrapas.compiler.mapped import by_key
 from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.pivots import in_branches
 from contrapas.compiler.refusals import Refusals
@@ -92,6 +93,7 @@ def compile_all(
         if one.machine is not None:
             done.machines[saga.name] = one.machine
     done.refusals.extend(in_branches(done.programs))
+    done.refusals.extend(by_key(done.programs))
     done.machines = _with_called(done.machines, done.programs)
     return done
 

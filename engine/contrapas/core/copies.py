@@ -244,8 +244,6 @@ def copy_record(old: InstanceRecord) -> InstanceRecord:
     new.parent_ops = old.parent_ops
     new.cancelled_at = old.cancelled_at
     new.again = old.again
-    new.map = old.map
-    new.item = old.item
     new.head = old.head
     new.memory = old.memory
     return new

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from contrapas.core.decode import Arrival
 from contrapas.core.kin import home_of
+from contrapas.core.partition import ITEM
 from contrapas.core.world import Types, World
 from contrapas.machine import Machine
 
@@ -97,6 +98,8 @@ def _addressed(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Ta
     saga, _, key = to.partition("/")
     if key != a.key or to[:1] == "$":  # a rendezvous or an item is no instance
         return Targets(dead="CP413")
+    if a.kind == "start" and ITEM in to:  # items begin with the record of their map, and no other way
+        return Targets(dead="CP413")
     if a.kind == "start":
         return Targets(starts=(to,)) if saga in routes.starts.get(a.type, ()) else Targets(dead="CP402")
     if standing(to) != ABSENT:
@@ -113,6 +116,8 @@ def _addressed(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Ta
 
 
 def _by_key(a: Arrival, routes: Routes, standing: Callable[[str], int]) -> Targets:
+    if ITEM in a.key:
+        return Targets(dead="CP413")
     starts = tuple(f"{saga}/{a.key}" for saga in routes.starts.get(a.type, ()))
     live: list[str] = []
     ended: list[str] = []

@@ -18,12 +18,14 @@ from typing import Any, cast
 from contrapas.codec.strict import load_json, load_model
 from contrapas.core.empty import empty
 from contrapas.core.lane import Headers, Record
-from contrapas.core.partition import partition
+from contrapas.core.partition import ITEM, partition
 from contrapas.core.world import Types
 from contrapas.errors import DataError
 
 VALUE_MAX = 900_000
 KEY_MAX = 200
+ITEM_KEY_MAX = 4_000
+"""Of an item of a map: its instance's key, and which item of what it is."""
 HEADERS_MAX = 100
 HEADER_BYTES_MAX = 64_000
 WORD_MAX = 2_000
@@ -192,7 +194,7 @@ def _own_body(kind: str, value: bytes, doors: Doors) -> dict[str, Any]:
             raise DataError("CP403", f"{kind}/{name}: expected text", path=f"/{name}", expected="text")
         if len(body[name]) > WORD_MAX:
             raise DataError("CP403", f"{kind}/{name} has {len(body[name])} characters", path=f"/{name}")
-    if "instance" in _OWN[kind] and not 0 < len(body["instance"].partition("/")[2].encode()) <= KEY_MAX:
+    if "instance" in _OWN[kind] and not fits(body["instance"].partition("/")[2].encode()):
         raise DataError(
             "CP413", f"{kind}/instance is no instance: {body['instance'][:80]!r}", path="/instance"
         )
@@ -258,6 +260,13 @@ def _gave_up(a: Arrival) -> bool:
     return a.kind == "reply" and a.in_reply_to != "" and a.outcome == "error" and "ce_type" not in a.headers
 
 
+def fits(raw: bytes) -> bool:
+    """Is it a key: 1 to 200 bytes, no NUL? Of an item of a map what stands before `ITEM` is one."""
+    return (
+        0 < len(raw.partition(ITEM.encode())[0]) <= KEY_MAX and len(raw) <= ITEM_KEY_MAX and b"\0" not in raw
+    )
+
+
 def bounded(record: Record) -> None:
     """DataError CP409 or CP416 for a message that is too large, or whose headers would break what shows them."""
     if record.value is not None and len(record.value) > VALUE_MAX:
@@ -290,7 +299,7 @@ def bounded(record: Record) -> None:
 
 def _key(record: Record, count: int) -> str:
     raw = record.key
-    if not raw or len(raw) > KEY_MAX or b"\0" in raw:
+    if not raw or not fits(raw):
         raise DataError(
             "CP413",
             f"a key has 1 to {KEY_MAX} bytes and no NUL",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from contrapas.core.empty import empty
+from contrapas.core.partition import ITEM
 
 STATUSES = (
     "parked",
@@ -400,21 +401,27 @@ class InstanceRecord:
     talk: Talk | None = None
     """Commands to be answered, answers, starts that wait, the view; None: nothing of it."""
     parent: str = ""
-    """Of a child: the instance that began it, and its run: `book_trip/t-7/4f1c09e2`."""
+    """Of a child, or of an item that runs a saga: the instance that began it, and its run: `book_trip/t-7/4f1c09e2`."""
     parent_ops: list[str] = field(default_factory=empty(list[str]))
-    """Of a child: keys of the operations that wait for its answer."""
+    """Of a child: keys of the operations that wait for its answer. Of an item of a map: the map's key."""
     cancelled_at: int | None = None
     """ms of log time of the last cancel that was thrown: for a grace period after it another one is only recorded."""
     again: bool = False
     """Another cancel was recorded; it is thrown when the grace period ends."""
-    map: str = ""
-    """Of an item that runs a saga: idempotency key of its map as a whole."""
-    item: int = 0
-    """Its position there."""
     head: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of what never changes in an instance's life, once written."""
     memory: bytes = field(default=b"", compare=False, repr=False)
     """Avro bytes of `positions` and `seen`, once written; empty again when one of them is replaced."""
+
+    @property
+    def map(self) -> str:
+        """Of an item that runs a saga: idempotency key of its map as a whole; empty: it is none."""
+        return self.parent_ops[0] if ITEM in self.instance else ""
+
+    @property
+    def item(self) -> int:
+        """Of such an item: its position."""
+        return int(self.instance.rpartition("[")[2].partition("]")[0])
 
     def operations(self) -> Iterator[Pending]:
         """Every operation in flight, undos included, in order of position."""

@@ -208,7 +208,7 @@ def _memory(r: InstanceRecord) -> bytes:
     return b"".join(parts)
 
 
-_NOTHING_MORE: Final = b"\x00" * 20
+_NOTHING_MORE: Final = b"\x00" * 18
 """The rest of a record in which nothing of it is set."""
 
 
@@ -251,7 +251,7 @@ def _tail(r: InstanceRecord, parts: Parts) -> None:
         write_talk(r.talk, parts, _text, _long, _causes)
     parts.append(_text(r.parent))
     _foreigners(r.parent_ops, parts)
-    parts += (_maybe(r.cancelled_at), _BOOL[r.again], _text(r.map), _long(r.item))
+    parts += (_maybe(r.cancelled_at), _BOOL[r.again])
 
 
 def _foreigners(words: Sequence[str], parts: Parts) -> None:

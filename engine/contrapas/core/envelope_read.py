@@ -191,8 +191,6 @@ def read_instance(data: bytes, at: int) -> tuple[InstanceRecord, int]:
         parent_ops=r.many(r.text),
         cancelled_at=r.maybe(),
         again=r.truth(),
-        map=r.text(),
-        item=r.long(),
     )
     record.head = head
     return record, r.at

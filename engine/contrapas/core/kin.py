@@ -83,8 +83,7 @@ def giving_up(item: InstanceRecord, reason: str) -> Input:
 
 def named(record: InstanceRecord, event: Input) -> None:
     """A record being born is an item's: who its parent is, and that nobody waits for an answer by message."""
-    record.map, record.item = event.map, event.item
-    record.parent, record.parent_ops = event.parent, []
+    record.parent, record.parent_ops = event.parent, [event.map]
     record.run = event.parent.rpartition("/")[2]
 
 

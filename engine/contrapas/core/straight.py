@@ -30,7 +30,7 @@ from contrapas.machine import AWAIT
 _KNOWN: Final = {
     InstanceRecord: "instance saga key version epoch writer run mode on_late status root cause at started_at ended_at "
     "deadline pivoted cancel outcome outcome_body error unwound undone paused retain_until late_replies_ms undo_count "
-    "start_id start_digest positions seen kept out unsent owed binds parked talk parent parent_ops cancelled_at again map item head memory",
+    "start_id start_digest positions seen kept out unsent owed binds parked talk parent parent_ops cancelled_at again head memory",
     Node: "frames pending join unwinding undo result error cancel limit",
     Frame: "saga graph label slots scopes undo begun limits",
     Pending: "key label visit kind name types attempt deadline retry_at policy body correlate wait_id undo since error "

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from contrapas.author.op import MISSING
 from contrapas.author.retry import Retry
+from contrapas.author.saga import SagaDef
 from contrapas.author.timeout import Timeout
 from contrapas.draw.native import Value, type_name, written
 from contrapas.errors import StepFailed
@@ -80,6 +81,8 @@ class Outcome(NamedTuple):
 
 def undo_of(site: Site) -> str:
     """`none`, `missing`, `op` or `lambda`: what was written at the await, else what the `@step` says."""
+    if of_saga(site):
+        return "none"
     if site.undo == "missing" and site.kind in ("local", "map"):
         default = getattr(site.target, "undo", MISSING)
         return "none" if default is None else "missing" if default is MISSING else "op"
@@ -96,7 +99,12 @@ def undo_text(site: Site) -> str:
 
 def is_step(site: Site) -> bool:
     """Whether the operation has an effect elsewhere that could be taken back."""
-    return site.kind in ("command", "ask", "local", "map", "child")
+    return site.kind in ("command", "ask", "local", "map", "child") and not of_saga(site)
+
+
+def of_saga(site: Site) -> bool:
+    """A map whose items run a saga: its steps have the effects."""
+    return site.kind == "map" and isinstance(site.target, SagaDef)
 
 
 def issued(machine: str, site: Site) -> tuple[Issued, ...]:
@@ -166,6 +174,10 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
             )
         if site.has_within:
             yield Outcome(after(site), ("c", Timeout), None, ("unknown",), failure=True, unknown=True)
+    elif of_saga(site):
+        yield Outcome("returned", _single(site.result))
+        if not site.collects:
+            yield Outcome("failed", raises=FAILED, failure=True)
     elif kind == "local" or kind == "map":
         yield Outcome("ok", _single(site.result), statuses=("done",))
         if not site.forever and not site.collects:

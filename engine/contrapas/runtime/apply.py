@@ -16,7 +16,7 @@ from contrapas.core.commands import ABSENT as ABSENT_
 from contrapas.core.commands import BUSY, CLOSED, EXISTS, asked_of, is_door
 from contrapas.core.correlate import ABSENT, Targets
 from contrapas.core.deadletter import dead_letter
-from contrapas.core.decode import KEY_MAX, VERBS, Arrival, Rejected
+from contrapas.core.decode import VERBS, Arrival, Rejected, fits
 from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord, Message
 from contrapas.core.lane import Draft, Record
 from contrapas.core.load import CONFLICT, DUPLICATE, FRESH, conflict, judge, judge_start
@@ -293,7 +293,7 @@ def _begun_again(p: Partition, batch: Batch, a: Arrival, instance: str) -> None:
 
 def _draft(p: Partition, batch: Batch, m: Message) -> None:
     """A message that stands in no record: it is made again if its input is read again."""
-    if 0 < len(m.key) <= KEY_MAX:
+    if fits(m.key):
         batch.out.append(
             Draft("in", partition_of(m.key, p.setting.doors.partitions), m.key, m.value, m.headers, m.id)
         )

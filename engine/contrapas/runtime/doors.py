@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from contrapas.core.decode import KEY_MAX, VALUE_MAX
+from contrapas.core.decode import KEY_MAX, VALUE_MAX, fits
 from contrapas.core.lane import Draft, Headers
 from contrapas.core.messages import time_text
 from contrapas.core.partition import partition as partition_of
@@ -28,7 +28,7 @@ def key_of(message: MessageType, event: Any) -> str:
 
 def _checked(key: str, what: str, path: str = "") -> bytes:
     raw = key.encode("utf-8", "surrogatepass")
-    if not 0 < len(raw) <= KEY_MAX or b"\0" in raw:
+    if not fits(raw):
         raise DataError(
             "CP413",
             f"{what} is no key",

@@ -35,7 +35,7 @@ from contrapas.testing.native import (
     logging_to,
     run_native,
 )
-from contrapas.testing.native_lines import Ends
+from contrapas.testing.native_lines import Ends, branched
 
 __all__ = ["Difference", "Pair", "Report", "compare", "log", "pair_of", "run_compiled"]
 
@@ -123,6 +123,7 @@ class Compiled(Flyer):
         if op.kind in ("result", "next", "join"):
             return self.flight(op, undoing)
         number = issued(driver.run, self, op, undoing, driver.script)
+        op = branched(op)
         if op.kind in ("all", "first", "some"):
             if not op.children or op.value == (0, "cancel"):
                 nothing: Any = [] if op.listed or op.kind == "some" else ()
@@ -132,7 +133,7 @@ class Compiled(Flyer):
             for place, child in enumerate(op.children):
                 branch = Compiled(driver, (*self.path, number, place), join, place, child)
                 join.lines.append(branch)
-                driver.clock.at(driver.clock.now, branch.path, branch.start)
+            join.open(lambda branch: driver.clock.at(driver.clock.now, branch.path, branch.start))
             if op.kind == "some":
                 join.enough()
             return None

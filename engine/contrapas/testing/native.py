@@ -23,7 +23,7 @@ from contrapas.errors import Cancelled, StepFailed
 from contrapas.testing.differential_values import Chance, make, picture
 from contrapas.testing.flights import Effects, Flyer, closed
 from contrapas.testing.handlers import native_of
-from contrapas.testing.native_lines import Clock, CutOff, Ends, Join, Line, Path, Run, issued
+from contrapas.testing.native_lines import Clock, CutOff, Ends, Join, Line, Path, Run, branched, issued
 
 __all__ = [
     "Clock",
@@ -246,6 +246,7 @@ class NativeRunner:
             answer = line.flight(op, _plainly)
             return await (_Park() if answer is None else _Answer(*answer))
         number = issued(self.run, line, op, _plainly, self.script)
+        op = branched(op)
         if op.kind in ("all", "first", "some"):
             return await self._join(op, line, number)
         if op.kind in ("compensate", "unwind"):
@@ -280,7 +281,7 @@ class NativeRunner:
         for place, child in enumerate(op.children):
             branch = _Coroutine(self, (*line.path, number, place), join, place, child)
             join.lines.append(branch)
-            self.clock.at(self.clock.now, branch.path, branch.start)
+        join.open(lambda branch: self.clock.at(self.clock.now, branch.path, branch.start))
         if op.kind == "some":
             join.enough()
         return await _Park()

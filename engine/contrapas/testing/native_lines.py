@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from contrapas.author.op import Op
-from contrapas.errors import Cancelled
+from contrapas.author.timeout import Failed
+from contrapas.errors import Cancelled, StepFailed
 from contrapas.testing.differential_values import told
 
 Path = tuple[int, ...]
@@ -67,6 +69,10 @@ class Clock:
 class Line:
     """One line of execution: counts its operations, ends once."""
 
+    def start(self) -> None:
+        """Its first stretch."""
+        raise NotImplementedError
+
     def __init__(self, path: Path, parent: Ends | None, place: int) -> None:
         self.path = path
         self.parent = parent
@@ -75,6 +81,9 @@ class Line:
         self.ended = False
         self.generation: int = 0
         """Grows when what it waits for is given up, so that a late ending finds nobody."""
+
+    def never(self) -> None:
+        """It was given up before it began."""
 
     def cancel(self) -> None:
         """Give it up: `Cancelled` is thrown at its await."""
@@ -89,6 +98,16 @@ class Line:
         self.ended = True
         if self.parent is not None:
             self.parent.ended(self.place, value, error)
+
+
+def branched(op: Op[Any]) -> Op[Any]:
+    """A map over a saga as what it does: so many called sagas beside each other, whose results are a list."""
+    if op.kind != "map" or not op.many.saga:
+        return op
+    items = tuple([Op[Any]("frame", op.name, ((copy.deepcopy(item),), {})) for item in op.value])
+    made: Op[Any] = Op("all", op.name, children=items)
+    made.listed, made.many = True, op.many
+    return made
 
 
 class Join:
@@ -110,6 +129,27 @@ class Join:
         """Of `some`: how many had ended when it was decided."""
         self.thrown = ""
         """The line that waits was cancelled."""
+        self.begun = 0
+        self.start: Callable[[Line], None] | None = None
+
+    def open(self, start: Callable[[Line], None]) -> None:
+        """Begin the branches: all of them, or of a map as many at a time as it says."""
+        self.start = start
+        self.more()
+
+    def more(self) -> None:
+        """Begin what may begin now."""
+        many = self.op.many
+        room = len(self.lines) if many is None or not many.concurrency else many.concurrency + len(self.order)
+        while self.start is not None and not self.stopped and self.begun < min(room, len(self.lines)):
+            self.begun += 1
+            self.start(self.lines[self.begun - 1])
+
+    @property
+    def stopped(self) -> bool:
+        """Of a map: an item failed, or it is given up, and nothing more begins."""
+        many = self.op.many
+        return many is not None and (self.given_up or (bool(self.errors) and not many.collect))
 
     def ended(self, place: int, value: Any, error: BaseException | None) -> None:
         """One branch ended."""
@@ -122,14 +162,16 @@ class Join:
         early = self.op.kind == "first" or (self.op.fail_fast and error is not None)
         if early and not self.given_up:
             self.give_up()
+        self.more()
         self.settle()
 
     def give_up(self) -> None:
         """Cancel what has not ended."""
         self.given_up = True
-        for line in self.lines:
+        for line in self.lines if self.op.many is None else self.lines[: self.begun]:
             if not line.ended:
                 line.cancel()
+        self.settle()
 
     def enough(self) -> None:
         """Has `some` its successes, or are they out of reach?"""
@@ -152,15 +194,18 @@ class Join:
 
     def settle(self) -> None:
         """Resume the parent when every branch has ended."""
-        if len(self.order) < len(self.lines) or len(self.lines) < len(self.op.children) or self.closed:
+        if len(self.lines) < len(self.op.children) or self.closed:
             return
-        self.finish()
+        if len(self.order) >= (self.begun if self.stopped else len(self.lines)):
+            self.finish()
 
     def finish(self) -> None:
         """What came of it."""
         if self.closed:
             return
         self.closed = True
+        for line in self.lines[self.begun :]:
+            line.never()
         if self.thrown:
             self.resume(None, Cancelled(self.thrown))
         elif self.op.kind == "first":
@@ -174,12 +219,29 @@ class Join:
                 self.resume([(p, self.values[p]) for p in good[:need]], None)
             else:
                 self.resume(None, self.errors[[p for p in ended if p in self.errors][-1]])
+        elif self.op.many is not None:
+            self.resume(*self._mapped())
         elif self.errors:
             given = [p for p in self.order if p in self.errors]
             place = given[0] if self.op.fail_fast else min(given)
             self.resume(None, self.errors[place])
         else:
             self.resume(list(self.values) if self.op.listed else tuple(self.values), None)
+
+    def _mapped(self) -> tuple[Any, BaseException | None]:
+        """What a map gives. An item that was cancelled alone has failed; what leaves it else is a bug, not a value."""
+        for place, why in self.errors.items():
+            if isinstance(why, Cancelled):
+                self.errors[place] = StepFailed(str(why), step=f"item {place}")
+        bugs = [p for p, why in self.errors.items() if not isinstance(why, StepFailed)]
+        if bugs or (self.errors and not self.op.many.collect):
+            return None, self.errors[min(bugs or self.errors)]
+        failed = {
+            p: Failed(reason=why.reason, unknown=why.unknown)
+            for p, why in self.errors.items()
+            if isinstance(why, StepFailed)
+        }
+        return [failed.get(p, value) for p, value in enumerate(self.values)], None
 
 
 def issued(run: Run, line: Line, op: Op[Any], undoing: Any, script: Any) -> int:

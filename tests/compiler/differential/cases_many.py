@@ -68,4 +68,69 @@ async def begun(s: Saga, go: Go) -> int:
     return total + both[1].n
 
 
-MANY = [(begun, (leg,)), (mapped, ()), (mapped_apart, ())]
+@saga
+async def item(s: Saga, n: int) -> int:
+    total = 0
+    try:
+        for turn in range(n + 1):
+            total += await num(turn)
+        log("item", n, total)
+    except StepFailed as why:
+        log("item failed", n, why)
+        if n % 2:
+            raise
+        return await num(-n)
+    finally:
+        log("item over", await word(str(n)))
+    if total > 40:
+        raise StepFailed(f"{n} is too much")
+    return total
+
+
+@saga
+async def listing(s: Saga, xs: list[int]) -> list[int]:
+    xs.append(await num(len(xs)))
+    return [x + y for x, y in zip(xs, await s.map(item, xs, concurrency=1))]
+
+
+@saga
+async def mapped_sagas(s: Saga, go: Go) -> int:
+    shared = [1, 2]
+    try:
+        found = await s.map(item, range(go.n), concurrency=2)
+        log("found", found)
+    except StepFailed as why:
+        log("failed", why)
+        found = []
+    apart = await s.map(listing, [shared, shared, [go.n]], on_error="collect")
+    log("apart", apart, shared)
+    return len(found) + sum(not isinstance(x, Failed) for x in apart)
+
+
+@saga
+async def mapped_sagas_beside(s: Saga, go: Go) -> int:
+    many = s.begin(s.map(item, [1, 2, 3]), within="1m")
+    left, right = await s.all(s.map(item, [go.n]), s.map(item, [], on_error="collect"))
+    log("both", left, right)
+    try:
+        limited = await s.step(s.map(item, [await num(n) % 5 for n in left]), within="1m")
+        log("limited", limited)
+    except StepFailed as why:
+        log("too late", why)
+        many.cancel()
+    try:
+        won = await s.first(s.map(item, [4]), num(3))
+        log("won", won)
+        return len(await many)
+    except StepFailed as why:
+        log("gone", why)
+    return 0
+
+
+MANY = [
+    (mapped_sagas, (item, listing)),
+    (mapped_sagas_beside, (item,)),
+    (begun, (leg,)),
+    (mapped, ()),
+    (mapped_apart, ()),
+]

@@ -43,6 +43,11 @@ def count(url: str) -> int:
 
 
 @saga
+async def inner(s: Saga, url: str) -> int:
+    return await measure(url)
+
+
+@saga
 async def wrong_arguments(s: Saga, order: OrderPlaced) -> None:
     await s.step(ChargeCard(order_id=order.order_id, cents="42"))  # error: both
     await s.step(ChargeCard(order_id=order.order_id))  # error: both
@@ -158,6 +163,9 @@ async def many_items(s: Saga, order: OrderPlaced) -> None:
     await s.child(place_order, order, undo=lambda ok: count(ok.nothing))  # error: both
     await s.map(measure, [order.sku], on_error="ignore")  # error: both
     print(sum(await s.map(measure, [order.sku], on_error="collect")))  # error: both
+    await s.map(inner, [order])  # error: both
+    names: list[str] = await s.map(inner, [order.sku])  # error: both
+    print(names, sum(await s.map(inner, [order.sku], on_error="collect")))  # error: both
 
 
 @payments.on(ChargeCard)  # error: both
