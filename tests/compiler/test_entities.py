@@ -208,6 +208,17 @@ def test_a_call_is_typed_by_its_handler() -> None:
     assert machine.slots["n"].type_text == "int" and machine.slots["names"].type_text == "list[str]"
 
 
+@saga
+async def calls_with_an_await(s: Saga, e: Begin) -> int:
+    return await Good.at(e.id[: await num(3)]).up(by=await num(2) if e.id else await num(1))
+
+
+def test_an_awaiting_argument_holds_the_key_of_the_call() -> None:
+    machine = build(Good, sagas=(calls_with_an_await,)).machines["calls_with_an_await"]
+    assert list(machine.states) == ["num", "num#2", "num#3", "Good.up"]
+    assert "str" in {machine.slots[name].type_text for name in machine.states["num#3"].slots}
+
+
 @pytest.mark.parametrize(("one", "code"), [(caller, "CP101"), (forgetful, "CP117")])
 def test_a_call_that_is_none_is_refused(one: Any, code: str) -> None:
     assert code in codes(Good, sagas=(one,))

@@ -249,3 +249,19 @@ async def child_forgotten(s: Saga, e: Begin) -> None:
 )  # fmt: skip
 def test_what_is_no_map_is_refused(one: Any, code: str) -> None:
     assert code in [r.code for r in refusals_of(one)]
+
+
+@saga
+async def only_the_good(s: Saga, n: int) -> int:
+    found = await s.map(num, range(n), on_error="collect")
+    good = [n for n in found if not isinstance(n, Failed) and n > 1]
+    bad = {why.reason for why in found if isinstance(why, (Failed, ValueError))}
+    some = [n for n in [None, *good] if n is not None]
+    await s.sleep("1m")
+    return len(good) + len(bad) + len(some)
+
+
+def test_a_comprehension_that_asks_for_the_class_has_the_type_of_what_is_left() -> None:
+    slots = compile_saga(only_the_good, registry=Registry()).slots
+    assert slots["good"].type_text == "list[int]" == slots["some"].type_text
+    assert slots["bad"].type_text == "set[str]"

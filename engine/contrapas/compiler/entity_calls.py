@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from contrapas.author.entity import Entity, spec_of
 from contrapas.errors import DataError
 
 if TYPE_CHECKING:
     from contrapas.compiler.operations import Found, Operations
+
+_MARK: Final = "contrapas_entity"
 
 
 def is_call(ops: Operations, node: ast.AST) -> bool:
@@ -24,7 +26,15 @@ def _entity(ops: Operations, node: ast.AST) -> type[Entity] | None:
     if not (isinstance(at, ast.Call) and isinstance(at.func, ast.Attribute) and at.func.attr == "at"):
         return None
     cls = ops.resolve(at.func.value)
-    return cls if isinstance(cls, type) and issubclass(cls, Entity) else None
+    if not (isinstance(cls, type) and issubclass(cls, Entity)):
+        return None
+    vars(at)[_MARK] = True
+    return cls
+
+
+def is_receiver(node: ast.AST) -> bool:
+    """Whether an expression is the `Chat.at(key)` of a call that was met before: it is built where it is used, from the key."""
+    return _MARK in vars(node)
 
 
 def called(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found | None:

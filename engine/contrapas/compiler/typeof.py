@@ -24,6 +24,7 @@ from contrapas.codec.cursor import Backward, Cursor, Enumerated, Zipped
 from contrapas.codec.kinds import generic, is_kind
 from contrapas.compiler import builtin_types as table
 from contrapas.compiler.inflight import begun_type
+from contrapas.compiler.narrowing import narrow
 from contrapas.compiler.type_rules import (
     BOTTOM,
     UNKNOWN,
@@ -161,6 +162,8 @@ class Typing:
         inner.names = names
         for generator in node.generators:
             bind_target(generator.target, inner._iterated(generator.iter), names)
+            for test in generator.ifs:
+                narrow(test, names, inner.value)
         return [inner.of(p) for p in parts]
 
     def _listcomp(self, node: ast.ListComp) -> Any:

@@ -63,10 +63,10 @@ class Counts:
         )
 
 
-def chunk(first: int, scripts: int) -> Counts:
+def chunk(first: int, scripts: int, focus: str = "") -> Counts:
     """The programs of one chunk, in a process of its own."""
     gc.set_threshold(50_000, 20, 50)  # syntax trees are many small objects that die together
-    tally = run(range(first, first + CHUNK), scripts, stop_after=CHUNK)
+    tally = run(range(first, first + CHUNK), scripts, stop_after=CHUNK, focus=focus)
     seen = tally.report
     return Counts(
         programs=tally.programs,
@@ -91,6 +91,8 @@ class Campaign:
     time_s: float = float("inf")
     state: Path | None = None
     keep_going: bool = False
+    focus: str = ""
+    """A module of `testing.forms`, whose forms come often and alone."""
     counts: Counts = field(default_factory=Counts)
 
     def run(self) -> Counts:
@@ -105,7 +107,7 @@ class Campaign:
             while True:
                 while len(running) < self.jobs and self._wanted(began, len(running)):
                     first = next(firsts)
-                    running[pool.submit(chunk, first, self.scripts)] = first
+                    running[pool.submit(chunk, first, self.scripts, self.focus)] = first
                 if not running:
                     break
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -131,7 +133,7 @@ class Campaign:
 
     def _key(self) -> list[object]:
         """What a line of the file must agree in."""
-        return [self.seed, self.scripts, platform.python_version()]
+        return [self.seed, self.scripts, platform.python_version(), *([self.focus] if self.focus else [])]
 
     def _kept(self) -> set[int]:
         """First seeds of the chunks that the file holds; their counts are added."""
@@ -169,11 +171,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--state", type=Path, default=None, help="file of what was done; given again, it goes on there"
     )
+    parser.add_argument(
+        "--form", default="", help="one module of contrapas.testing.forms, whose forms come often and alone"
+    )
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first mismatch")
     parser.add_argument("--show", action="store_true", help="print the program of --seed and end")
     options = parser.parse_args(arguments)
     if options.show:
-        print(source_of(options.seed))
+        print(source_of(options.seed, focus=options.form))
         return 0
     began = time.monotonic()
     campaign = Campaign(
@@ -184,6 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
         time_s=options.time,
         state=options.state,
         keep_going=options.keep_going,
+        focus=options.form,
     )
     counts = campaign.run()
     print(f"Python {platform.python_version()}: {counts.line()}, {time.monotonic() - began:.0f} s")
@@ -191,5 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nprogram {seed}, script {script}: {text[:2000]}", file=sys.stderr)
     if counts.failures:
         seed, script, text = counts.failures[0]
-        print(f"\nthe least program that still fails:\n{least(Failure(seed, script, text))}", file=sys.stderr)
+        print(
+            f"\nthe least program that still fails:\n{least(Failure(seed, script, text), focus=options.form)}",
+            file=sys.stderr,
+        )
     return 1 if counts.failures else 0

@@ -20,4 +20,4 @@ def loaded(text: str, name: str) -> dict[str, SagaDef[..., Any]]:
     namespace.update({n: getattr(errors, n) for n in ("StepFailed", "Cancelled")})
     linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     exec(compile(text, name, "exec", dont_inherit=True), namespace)  # noqa: S102  our own text, from a seed
-    return {n: v for n, v in namespace.items() if isinstance(v, SagaDef)}
+    return {n: v for n, v in namespace.items() if isinstance(v, SagaDef) and n in text}

@@ -19,6 +19,13 @@ class Go(Event, key="k"):
     n: int = 0
 
 
+class Added(Event, key="k"):
+    """Starts some, and comes to those that run."""
+
+    k: str
+    n: int = 0
+
+
 class Done(Event, key="k"):
     """Ends some."""
 

@@ -24,12 +24,16 @@ Lines = list[str]
 class Programs:
     """Writes one program."""
 
-    def __init__(self, seed: str, *, further: bool = True) -> None:
+    def __init__(self, seed: str, *, further: bool = True, focus: str = "") -> None:
         self.random = random.Random(f"contrapas {seed}")
         if further:
             forms.loaded()
         self.further = further
         """Forms of `testing.forms` too; without them the texts stay the same for ever."""
+        self.numbers = forms.of(forms.NUMBERS, focus) if further else []
+        self.statements = forms.of(forms.STATEMENTS, focus) if further else []
+        self.often = 4 if focus else 1
+        """Of one module of `testing.forms` alone, and those often: for tests of that module."""
         self.counter = 0
         self.budget = self.random.randrange(6, 34)
         self.subs: list[str] = []
@@ -49,10 +53,13 @@ class Programs:
             parts.append(self.function(f"sub{number}", "n: int, ys: list[int]"))
             self.subs.append(f"sub{number}")
             self.budget = budget
-        parts.append(self.function("main", "go: Go"))
+        options, first = "", "Go"
+        if self.further and self.chance(0.2):
+            options, first = self.random.choice(forms.HEADS)(self)
+        parts.append(self.function("main", f"go: {first}", options))
         return HEAD + "\n\n\n".join(parts) + "\n"
 
-    def function(self, name: str, parameters: str) -> str:
+    def function(self, name: str, parameters: str, options: str = "") -> str:
         """One saga."""
         self.ints = ["n"] if name != "main" else ["go.n"]
         self.handling = self.loops = self.final = 0
@@ -76,7 +83,7 @@ class Programs:
         if not self.ends(body):
             body.append(f"return {self.number(1)}")
         text = "\n".join(f"    {line}" for line in body)
-        return f"@saga\nasync def {name}(s: Saga, {parameters}) -> int:\n{text}"
+        return f"@saga{options}\nasync def {name}(s: Saga, {parameters}) -> int:\n{text}"
 
     # -- choices -------------------------------------------------------------------------------------------
 
@@ -148,8 +155,8 @@ class Programs:
     def awaited(self, depth: int) -> str:
         """An await that gives a number."""
         d = depth - 1
-        if self.further and forms.NUMBERS and self.chance(0.15):
-            return str(self.random.choice(forms.NUMBERS)(self, d))
+        if self.numbers and self.chance(0.15 * self.often):
+            return str(self.random.choice(self.numbers)(self, d))
         several: list[Callable[[], str]] = [
             lambda: f"(await num({self.number(d)}))",
             lambda: f"(await num({self.number(d)}, {self.number(d)}))",
@@ -278,18 +285,11 @@ class Programs:
 
     def statement(self, depth: int) -> Lines:
         """One statement."""
-        if self.further and self.awaits and forms.STATEMENTS and self.chance(0.08):
-            return list(self.random.choice(forms.STATEMENTS)(self, depth))
+        if self.awaits and self.statements and self.chance(0.08 * self.often):
+            return list(self.random.choice(self.statements)(self, depth))
         simple = (
-            self.assign,
-            self.assign,
-            self.mutate,
-            self.unpack,
-            self.noted,
-            self.annotated,
-            self.jump,
-            self.removal,
-        )
+            self.assign, self.assign, self.mutate, self.unpack, self.noted, self.annotated, self.jump, self.removal,
+        )  # fmt: skip
         rare = (self.emit, self.asserted, self.local_function, self.compensated, self.compensated)
         compound = (
             self.if_, self.if_, self.while_, self.for_, self.for_, self.try_, self.try_, self.try_,
@@ -589,10 +589,11 @@ _HANDLERS: Final = (
 )  # fmt: skip
 
 
-def source_of(seed: int, *, further: bool = True) -> str:
-    """The text of the program of a seed; what Python itself refuses is written anew. further: with `testing.forms`."""
+def source_of(seed: int, *, further: bool = True, focus: str = "") -> str:
+    """The text of the program of a seed; what Python itself refuses is written anew. further: with `testing.forms`.
+    focus: one of its modules, whose forms come often and alone."""
     for attempt in range(100):
-        text = Programs(f"{seed}.{attempt}", further=further).module()
+        text = Programs(f"{seed}.{attempt}", further=further, focus=focus).module()
         if valid(text):
             return text
     raise AssertionError(f"seed {seed} gives no program")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from contrapas.errors import CompileError
 from contrapas.testing.differential import Pair, Report, compare, pair_of
 from contrapas.testing.differential_load import loaded
-from contrapas.testing.differential_prelude import EXCEPTIONS, Go
+from contrapas.testing.differential_prelude import EXCEPTIONS, Added, Go
 from contrapas.testing.differential_programs import source_of
 from contrapas.testing.differential_shrink import shrunk
 
@@ -53,13 +53,14 @@ def program(text: str, name: str) -> Pair:
     return pair_of(sagas["main"], *others, exceptions=EXCEPTIONS)
 
 
-def run(seeds: Iterable[int], scripts: int = SCRIPTS, *, stop_after: int = 1) -> Tally:
-    """Programs of these seeds under so many scripts each; a program that the compiler refuses is counted by code."""
+def run(seeds: Iterable[int], scripts: int = SCRIPTS, *, stop_after: int = 1, focus: str = "") -> Tally:
+    """Programs of these seeds under so many scripts each; a program that the compiler refuses is counted by code.
+    focus: a module of `testing.forms`, whose forms come often and alone."""
     tally = Tally()
     for seed in seeds:
         name = f"<program {seed}>"
         try:
-            pair = program(source_of(seed), name)
+            pair = program(source_of(seed, focus=focus), name)
         except CompileError as why:
             tally.refused.update({r.code for r in why.refusals})
             continue
@@ -87,13 +88,18 @@ def difference(pair: Pair, seed: int, script: int, report: Report | None = None)
     """What differs, or what the compiled form raised that it never should; empty when all is the same."""
     try:
         fails = _FAILS[script % len(_FAILS)]
-        compare(pair, lambda: (Go(k="k", n=(seed + script) % 7),), [script], report=report, fails=fails)
+        number = seed + script
+        starts = pair.machines[pair.saga.name].starts
+        cls = (
+            next((c for c in (Go, Added) if c.__name__ == starts[number % len(starts)]), Go) if starts else Go
+        )
+        compare(pair, lambda: (cls(k="k", n=number % 7),), [script], report=report, fails=fails)
     except Exception as why:  # noqa: BLE001  whatever the author's code raises
         return f"{type(why).__name__}: {why}"
     return ""
 
 
-def least(failure: Failure, limit_s: float = 120) -> str:
+def least(failure: Failure, limit_s: float = 120, focus: str = "") -> str:
     """The smallest program found within the time that fails in the same way."""
     until = time.monotonic() + limit_s
     kind = _kind(failure.text)
@@ -109,7 +115,7 @@ def least(failure: Failure, limit_s: float = 120) -> str:
                 return False
         return _kind(difference(pair, failure.seed, failure.script)) == kind
 
-    return shrunk(source_of(failure.seed), fails)
+    return shrunk(source_of(failure.seed, focus=focus), fails)
 
 
 def _kind(text: str) -> str:

@@ -6,8 +6,10 @@ that lowering is compared with the coroutine and not with itself.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from types import CellType, FunctionType
 from typing import Any
 
 from contrapas.author.duration import duration_text
@@ -321,7 +323,7 @@ class Flyer(Line):
         self.count += 1
         handle: Pending[Any] = Pending(op.name, f"{self.path}.{self.count}")
         flying = Flying(self, handle, len(spot.scopes), op.kind in ("wait", "sleep"))
-        op = copied(op)
+        op = _fixed(copied(op))
         op.label = ""
         flying.line = self.spawn((*self.path, 0, self.count), flying, op)
         spot.begun.append(flying)
@@ -437,6 +439,23 @@ class Flyer(Line):
         if closing.cancel:
             return None, Cancelled(closing.cancel)
         return None, failures[0] if failures and not closing.failed else None
+
+
+def _fixed(op: Op[Any]) -> Op[Any]:
+    """What an `undo=` reads is what it was when the operation was begun, not when it is issued a little later."""
+    if isinstance(op.undo, FunctionType) and op.undo.__closure__:
+        cells = tuple([_cell(c) for c in op.undo.__closure__])
+        op.undo = FunctionType(op.undo.__code__, op.undo.__globals__, "undo", op.undo.__defaults__, cells)
+    for child in op.children:
+        _fixed(child)
+    return op
+
+
+def _cell(cell: CellType) -> CellType:
+    try:
+        return CellType(copy.deepcopy(cell.cell_contents))
+    except (ValueError, TypeError):  # unbound, or nothing that can be copied: a saga, a module
+        return cell
 
 
 def closed(coroutine: Coroutine[Any, Any, Any]) -> None:

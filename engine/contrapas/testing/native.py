@@ -128,7 +128,8 @@ class Script:
     def success(self, op: Op[Any], chance: Chance) -> Any:
         """A value that the operation can give."""
         if op.kind in ("command", "ask"):
-            return make(_spec(op).replies[0], chance)
+            made = make(_spec(op).replies[0], chance)
+            return made.value if getattr(made, "__contrapas_returns__", False) else made
         if op.kind == "child":
             return make(self.results[f"child({op.name})"], chance)
         return make(self.results.get(op.name, int), chance)

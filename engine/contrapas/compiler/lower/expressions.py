@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from contrapas.compiler import scopes
+from contrapas.compiler import entity_calls, scopes
 from contrapas.compiler.lower.builder import Builder, Unknown, call, load, place
 from contrapas.machine.ir import Block
 
@@ -237,6 +237,10 @@ class Expressions(Builder):
                 if not (isinstance(root.value, ast.Name) and root.value.id in self.ambient):
                     self.touch(func)
                 return func
+            if awaits and isinstance(func.value, ast.Call) and entity_calls.is_receiver(func.value):
+                return place(
+                    ast.Attribute(self._receiver(func.value, args, name), func.attr, ast.Load()), func
+                )
             value = self.expr(func.value, f"{name}.self")
             if not awaits:
                 return place(ast.Attribute(value, func.attr, ast.Load()), func)
@@ -245,6 +249,16 @@ class Expressions(Builder):
             return held
         value = self.expr(func, name)
         return self.spill(value, name) if awaits else value
+
+    def _receiver(self, node: ast.Call, args: list[ast.expr], name: str) -> ast.expr:
+        """`Chat.at(key)` is no value that can be stored: the key is held, and it is built anew where it is called."""
+        hints = [f"{name}.key"] * len(node.args)
+        keys = [self.hold(key, args, f"{name}.key") for key in self.operands(node.args, hints)]
+        named = [
+            place(ast.keyword(k.arg, self.hold(self.expr(k.value, f"{name}.key"), args, f"{name}.key")), k)
+            for k in node.keywords
+        ]
+        return place(ast.Call(node.func, keys, named), node)
 
     def _x__mapping(self, node: _Mapping, hint: str) -> ast.expr:
         return place(_Mapping(self.expr(node.value, hint)), node)

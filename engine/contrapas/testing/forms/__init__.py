@@ -9,7 +9,7 @@
     words(limit=limit)          # names that the texts use
 
 `@number`: an awaiting expression of type int. `@statement`: lines. Both are asked for only where an await may stand
-(`p.awaits`). A writer calls the methods of `differential_programs.Programs` for what stands inside its form; how an
+(`p.awaits`). `@head`: options of `@saga` and the annotation of `main`'s first parameter, for some programs. A writer calls the methods of `differential_programs.Programs` for what stands inside its form; how an
 operation of a new kind ends is the script's and the two runners' (`testing.native`, `testing.differential`).
 """
 
@@ -26,6 +26,7 @@ Writer = Callable[[Any, int], Any]
 
 NUMBERS: list[Writer] = []
 STATEMENTS: list[Writer] = []
+HEADS: list[Callable[[Any], tuple[str, str]]] = []
 WORDS: dict[str, Any] = {}
 
 
@@ -39,6 +40,17 @@ def statement(writer: Writer) -> Writer:
     """Statements that await."""
     STATEMENTS.append(writer)
     return writer
+
+
+def head(writer: Callable[[Any], tuple[str, str]]) -> Callable[[Any], tuple[str, str]]:
+    """How `main` begins: (options of `@saga`, annotation of its first parameter)."""
+    HEADS.append(writer)
+    return writer
+
+
+def of(writers: list[Writer], focus: str) -> list[Writer]:
+    """Those of one module; all, for no name."""
+    return [w for w in writers if not focus or w.__module__.rpartition(".")[2] == focus]
 
 
 def words(**more: Any) -> None:
