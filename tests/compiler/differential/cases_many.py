@@ -79,9 +79,9 @@ async def item(s: Saga, n: int) -> int:
         log("item failed", n, why)
         if n % 2:
             raise
-        return await num(-n)
+        return -n
     finally:
-        log("item over", await word(str(n)))
+        log("item over", await word(n))
     if total > 40:
         raise StepFailed(f"{n} is too much")
     return total
