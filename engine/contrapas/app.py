@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pydantic import BaseModel
+    from starlette.types import ASGIApp
 
     from contrapas.author.external import External
     from contrapas.runtime.client import Client, Told
@@ -157,6 +158,20 @@ class App:
                     yield
             finally:
                 self._client = None
+
+    def asgi(self, *, hosts: Sequence[str] = (), token: str | None = None) -> ASGIApp:
+        """The app's HTTP routes, to be mounted: `api.mount("/contrapas", app.asgi())`; they answer while `lifespan()` runs.
+
+        Served by itself (`uvicorn.run(app.asgi())`) it enters the lifespan. Put your own authentication in front: whoever
+        reaches it may start and signal. hosts: names under which it may be called, besides this machine's own. token:
+        asked for where states are read, else `CONTRAPAS_TOKEN`; empty: who may read is decided in front.
+        """
+        import os
+
+        from contrapas.web.mounted import Mounted
+
+        said = os.environ.get("CONTRAPAS_TOKEN", "") if token is None else token
+        return Mounted(lambda: self._client, self.lifespan, hosts=hosts, token=said)
 
     async def start(
         self,

@@ -69,7 +69,7 @@ class Sagas:
             raw = _without_type(await request.body())
             event = self._event(message, raw)
             if message.command:
-                where = f"/sagas/{saga}/{getattr(event, message.key)}"
+                where = f"{_root(request)}/sagas/{saga}/{getattr(event, message.key)}"
                 return await self.asked(request, saga, event, raw, where)
             return await self._started(request, saga, message, event, raw)
         except _Misfit as misfit:
@@ -82,7 +82,7 @@ class Sagas:
     ) -> Response:
         key = str(getattr(event, message.key))
         instance = f"{saga}/{key}"
-        headers = {"location": f"/sagas/{instance}"}
+        headers = {"location": f"{_root(request)}/sagas/{instance}"}
         try:
             told = await self.doors.start(
                 saga,
@@ -108,7 +108,7 @@ class Sagas:
         saga, key = request.path_params["saga"], request.path_params["key"]
         instance = f"{saga}/{key}"
         try:
-            self._known(saga)
+            self._readable(saga)
             if "text/event-stream" in request.headers.get("accept", ""):
                 await self.doors.state(instance)
                 return StreamingResponse(self._follow(instance), media_type="text/event-stream")
@@ -139,7 +139,7 @@ class Sagas:
                     expected=key[:80],
                 )
             if message.command:
-                return await self.asked(request, saga, event, raw, f"/sagas/{instance}")
+                return await self.asked(request, saga, event, raw, f"{_root(request)}/sagas/{instance}")
             told = await self.doors.signal(
                 saga,
                 key,
@@ -192,7 +192,7 @@ class Sagas:
             return problem("CP821", "this needs the token", headers={"www-authenticate": "Bearer"})
         saga, key = request.path_params["saga"], request.path_params["key"]
         try:
-            self._known(saga)
+            self._readable(saga)
             told = await self.doors.state(f"{saga}/{key}")
             if not told.view:
                 raise Refused("CP813", f"{saga}/{key} shows nothing")
@@ -205,6 +205,11 @@ class Sagas:
     def _known(self, saga: str) -> None:
         if saga not in self.doors.setting.world.modes:
             raise Refused("CP813", f"there is no saga {saga[:80]}")
+
+    def _readable(self, saga: str) -> None:
+        """Services by themselves know no saga; the worker that does answers for them."""
+        if self.doors.setting.world.modes:
+            self._known(saga)
 
     def _start_type(self, saga: str, request: Request, raw: bytes) -> MessageType:
         self._known(saga)
@@ -295,6 +300,11 @@ def shown_view(world: World, saga: str, told: Told) -> Any:
     body: Any = json.loads(told.view)
     cls = world.machines[saga].show if saga in world.machines else None
     return masked(body, sensitive_paths(cls)) if cls is not None else body
+
+
+def _root(request: Request) -> str:
+    """Where the app is mounted."""
+    return str(request.scope.get("root_path", ""))
 
 
 def _named(raw: bytes) -> str:
