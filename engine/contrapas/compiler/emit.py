@@ -7,16 +7,22 @@ code is; everything else carries the line of the `def`.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, Literal
 
-from contrapas.compiler.leaves import Layout, Leaves, layout
+from contrapas.compiler.leaves import FEW, Layout, Leaves, layout
 from contrapas.compiler.leaves import numbers as constants
-from contrapas.compiler.lower.builder import call, load, store
+from contrapas.compiler.lower.builder import LOAD, STORE, call, load, store
 from contrapas.compiler.saving import Plan
-from contrapas.compiler.scopes import clone
 from contrapas.machine import Slot
 from contrapas.machine.ir import Program, UndoSite
+
+_How = Literal["sure", "perhaps", "again"]
+"""Of a variable in the prologue: its slot is there, may be there, or it is defined again (A4)."""
+SURE: Final = "sure"
+PERHAPS: Final = "perhaps"
+AGAIN: Final = "again"
 
 
 class Emitter:
@@ -39,6 +45,7 @@ class Emitter:
         self.groups: dict[tuple[str, ...], int] = {(): 0}
         self.exceptions = [h.name for h in program.hidden.values() if h.role == "exc"]
         self.jumps = any(b.exits for b in program.blocks.values())
+        self.again = {**program.aliases, **program.recreated}
         self.constants: dict[str, Any] = {}
         """Tables that the function reads through closure cells."""
 
@@ -51,39 +58,69 @@ class Emitter:
             body.append(ast.Assign([store("@from")], load("@pc")))
         if self.exceptions:
             body.append(ast.Assign([store(n) for n in self.exceptions], ast.Constant(None)))
-        body.append(self._prologue())
+        body.extend(self._prologue())
         if self.jumps:
             body.append(ast.Assign([store("@jump")], ast.Constant(None)))
         body.append(ast.While(ast.Constant(True), [self._turn()], []))
         # Every local stays one, even if only code that nothing reaches binds it (L5).
-        for name in (*program.locals, *program.hidden):
-            body.append(ast.Assign([store(name)], ast.Constant(None)))
+        every: list[ast.expr] = [store(name) for name in (*program.locals, *program.hidden)]
+        if every:
+            body.append(ast.Assign(every, ast.Constant(None)))
         return function("@main", names, body, program.node)
 
     # -- prologue ------------------------------------------------------------------------------------------
 
-    def _prologue(self) -> ast.stmt:
-        """Bind the slots of the state, before any exception is raised again (G2)."""
-        sites = sorted(self.plan.sure)
-        bodies = {site: self._bind(site) for site in sites}
-        return _tree(sites, {site: body or [ast.Pass()] for site, body in bodies.items()})
+    def _prologue(self) -> list[ast.stmt]:
+        """Bind the slots of the state, before any exception is raised again (G2).
 
-    def _bind(self, site: int) -> list[ast.stmt]:
-        touched = self.plan.touches[site]
-        body: list[ast.stmt] = []
-        for name in self.plan.stored[site]:
-            if name not in touched:
-                continue
-            key = ast.Constant(self.slots[name].name if name in self.slots else name)
-            bind = ast.Assign([store(name)], ast.Subscript(load("@slots"), key, ast.Load()))
-            if name in self.plan.sure[site] and name not in self.exceptions:
-                body.append(bind)
+        What all states under a decision bind stands above it, and what half of them bind stands there under a condition:
+        states have most of their slots in common, and what a state does not touch is not passed in.
+        """
+        bodies = {site: self._bind(site) for site in sorted(self.plan.sure)}
+        return self._binding(list(bodies), bodies)
+
+    def _binding(self, sites: list[int], bodies: dict[int, dict[str, _How]]) -> list[ast.stmt]:
+        if len(sites) == 1:
+            return [stmt for name, how in bodies[sites[0]].items() for stmt in self._load(name, how)]
+        if sites[0] == 0:  # the start has its parameters only, and shares little with the states
+            return _decide(1, self._binding(sites[:1], bodies), self._binding(sites[1:], bodies))
+        above: list[ast.stmt] = []
+        several = [bodies[site] for site in sites]
+        for name, count in Counter(name for body in several for name in body).items():
+            ways = {body[name] for body in several if name in body}
+            if count == len(sites) and len(ways) == 1:
+                above += self._load(name, ways.pop())
+            elif 2 * count >= len(sites) and count > FEW and AGAIN not in ways:
+                above += self._load(name, PERHAPS)
             else:
-                body.append(ast.If(ast.Compare(key, [ast.In()], [load("@slots")]), [bind], []))
-        for name, again in {**self.program.aliases, **self.program.recreated}.items():
-            if site and name in touched and name in self.live.get(site, ()):
-                body.append(clone(again))
-        return body
+                continue
+            for body in several:
+                body.pop(name, None)
+        half = len(sites) // 2
+        low, high = self._binding(sites[:half], bodies), self._binding(sites[half:], bodies)
+        return [*above, *_decide(sites[half], low, high)]
+
+    def _bind(self, site: int) -> dict[str, _How]:
+        """How the names come to be that code from there can touch."""
+        touched, sure = self.plan.touches[site], self.plan.sure[site]
+        found: dict[str, _How] = {
+            name: SURE if name in sure and name not in self.exceptions else PERHAPS
+            for name in self.plan.stored[site]
+            if name in touched
+        }
+        for name in self.again if site else ():
+            if name in touched and name in self.live.get(site, ()):
+                found[name] = AGAIN
+        return found
+
+    def _load(self, name: str, how: _How) -> list[ast.stmt]:
+        if how == AGAIN:
+            return [self.again[name]]
+        key = ast.Constant(self.slots[name].name if name in self.slots else name)
+        bind = ast.Assign([store(name)], ast.Subscript(load("@slots"), key, LOAD))
+        if how == SURE:
+            return [bind]
+        return [ast.If(ast.Compare(key, [ast.In()], [load("@slots")]), [bind], [])]
 
     # -- one turn of the loop ------------------------------------------------------------------------------
 
@@ -94,14 +131,14 @@ class Emitter:
             body.append(ast.If(_is_not_none("@jump"), commit, []))
         plain, handled = self._entries()
         if handled:
-            body.append(self._handled_now())
+            body.extend(self._handled_now())
         body.append(self._throw(bool(handled)))
         normal = _tree(sorted(plain), plain)
         if handled:
             inside = _tree(sorted(handled), handled)
-            body.append(ast.If(_is_not_none("@h"), self._inside(inside), [normal]))
+            body.append(ast.If(_is_not_none("@h"), self._inside(inside), normal))
         else:
-            body.append(normal)
+            body.extend(normal)
         catch = ast.ExceptHandler(load("@BaseException"), "@e", self._catch())
         return ast.Try(body, [catch], [], [])
 
@@ -117,14 +154,15 @@ class Emitter:
             if block.id in done:
                 continue
             done.add(block.id)
+            leaf = self.leaves.leaf(block)
             if all(self.program.hidden[n].hint in ("finally", "flight") for n in block.handling):
-                plain[pcs[block.id]] = self.leaves.leaf(block)
+                plain[pcs[block.id]] = leaf
             if block.handling:
-                handled[pcs[block.id]] = self.leaves.leaf(block)
+                handled[pcs[block.id]] = leaf
             work.extend(self.program.blocks[n] for n in sorted(self.leaves.too_deep - done))
         return plain, handled
 
-    def _handled_now(self) -> ast.stmt:
+    def _handled_now(self) -> list[ast.stmt]:
         """`@h` = the innermost exception being handled at `@pc`, or None."""
         by_pc = {pc: self.program.blocks[n] for n, pc in self.layout.pcs.items()}
         table = [self._group(by_pc[pc].handling) if pc in by_pc else 0 for pc in range(self.layout.abort + 1)]
@@ -136,9 +174,8 @@ class Emitter:
                 value = ast.IfExp(_is_not_none(name), load(name), value)
             test = ast.Compare(load("@g"), [ast.Eq()], [ast.Constant(number)])
             chain = [ast.If(test, [ast.Assign([store("@h")], value)], chain)]
-        group = ast.Subscript(load("@GROUP"), load("@pc"), ast.Load())
-        find: list[ast.stmt] = [ast.Assign([store("@g")], group)]
-        return ast.If(ast.Constant(True), find + chain, [])
+        group = ast.Subscript(load("@GROUP"), load("@pc"), LOAD)
+        return [ast.Assign([store("@g")], group), *chain]
 
     def _group(self, names: tuple[str, ...]) -> int:
         return self.groups.setdefault(names, len(self.groups))
@@ -152,15 +189,15 @@ class Emitter:
             raising = ast.Raise(load("@e1"), None)
             raising.lineno = raising.end_lineno = lines[site]
             raising.col_offset = raising.end_col_offset = 0
-            raising.exc = ast.Name("@e1", ast.Load(), lineno=lines[site], col_offset=0)
+            raising.exc = ast.Name("@e1", LOAD, lineno=lines[site], col_offset=0)
             return [raising]
 
         frames = [site.index for site in self.program.sites if site.kind == "frame"]
         from_called = ast.Compare(load("@pc"), [ast.In()], [constants(frames)])
         context = call("@linked", load("@thrown"), load("@h") if handled else ast.Constant(None), from_called)
-        target = ast.Attribute(load("@e1"), "__context__", ast.Store())
+        target = ast.Attribute(load("@e1"), "__context__", STORE)
         again = ast.Try(
-            [_tree(sites, {site: throw(site) for site in sites})] if sites else [ast.Pass()],
+            _tree(sites, {site: throw(site) for site in sites}) if sites else [ast.Pass()],
             [],
             [],
             [ast.Assign([target], load("@c")), _none("@e1")],
@@ -173,24 +210,24 @@ class Emitter:
         ]
         return ast.If(_is_not_none("@thrown"), body, [])
 
-    def _inside(self, tree: ast.stmt) -> list[ast.stmt]:
+    def _inside(self, tree: list[ast.stmt]) -> list[ast.stmt]:
         """Raise the handled exception for real, its context and traceback kept, and go on in the `except`."""
         keep = ast.Tuple(
             [
-                ast.Attribute(load("@h"), "__context__", ast.Load()),
-                ast.Attribute(load("@h"), "__traceback__", ast.Load()),
+                ast.Attribute(load("@h"), "__context__", LOAD),
+                ast.Attribute(load("@h"), "__traceback__", LOAD),
             ],
-            ast.Load(),
+            LOAD,
         )
         back = ast.Tuple(
             [
-                ast.Attribute(load("@h"), "__context__", ast.Store()),
-                ast.Attribute(load("@h"), "__traceback__", ast.Store()),
+                ast.Attribute(load("@h"), "__context__", STORE),
+                ast.Attribute(load("@h"), "__traceback__", STORE),
             ],
-            ast.Store(),
+            STORE,
         )
         restore = ast.Assign([back], load("@k"))
-        handler = ast.ExceptHandler(load("@BaseException"), None, [restore, _none("@h"), _none("@k"), tree])
+        handler = ast.ExceptHandler(load("@BaseException"), None, [restore, _none("@h"), _none("@k"), *tree])
         return [
             ast.Assign([store("@k")], keep),
             ast.Try([ast.Raise(load("@h"), None)], [handler], [], []),
@@ -210,7 +247,7 @@ class Emitter:
         if not landings:
             return [*body, ast.Raise(None, None)]
         self.constants["@HANDLER"] = tuple(table)
-        target = ast.Subscript(load("@HANDLER"), load("@pc"), ast.Load())
+        target = ast.Subscript(load("@HANDLER"), load("@pc"), LOAD)
         body.append(ast.Assign([store("@pc")], target))
         out = ast.Compare(load("@pc"), [ast.Lt()], [ast.Constant(0)])
         body.append(ast.If(out, [ast.Raise(None, None)], []))
@@ -225,7 +262,7 @@ class Emitter:
     def undo(self, site: UndoSite) -> ast.FunctionDef:
         """`def (captures, reply, s)`: what takes a step back."""
         body: list[ast.stmt] = [
-            ast.Assign([store(n)], ast.Subscript(load("@captures"), ast.Constant(n), ast.Load()))
+            ast.Assign([store(n)], ast.Subscript(load("@captures"), ast.Constant(n), LOAD))
             for n in site.captures
         ]
         body.append(ast.Return(site.body))
@@ -261,15 +298,22 @@ def function(name: str, names: list[str], body: list[ast.stmt], at: ast.AST) -> 
     return node
 
 
-def _tree(numbers: list[int], bodies: Mapping[int, list[ast.stmt]]) -> ast.stmt:
+def _tree(numbers: list[int], bodies: Mapping[int, list[ast.stmt]]) -> list[ast.stmt]:
     """Binary decisions on `@pc`."""
     if not numbers:
-        return ast.Pass()
+        return [ast.Pass()]
     if len(numbers) == 1:
-        return ast.If(ast.Constant(True), bodies[numbers[0]], [])
+        return bodies[numbers[0]]
     half = len(numbers) // 2
-    test = ast.Compare(load("@pc"), [ast.Lt()], [ast.Constant(numbers[half])])
-    return ast.If(test, [_tree(numbers[:half], bodies)], [_tree(numbers[half:], bodies)])
+    return _decide(numbers[half], _tree(numbers[:half], bodies), _tree(numbers[half:], bodies))
+
+
+def _decide(number: int, low: list[ast.stmt], high: list[ast.stmt]) -> list[ast.stmt]:
+    """What stands below a number, and the rest."""
+    if not low and not high:
+        return []
+    test = ast.Compare(load("@pc"), [ast.Lt()], [ast.Constant(number)])
+    return [ast.If(test, low or [ast.Pass()], high)]
 
 
 def _none(name: str) -> ast.stmt:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from contrapas.compiler import trees
-from contrapas.compiler.lower.builder import PLACEHOLDER, call, load, place, store
+from contrapas.compiler.lower.builder import LOAD, PLACEHOLDER, STORE, call, load, place, store
 from contrapas.compiler.saving import Leaving, Plan
 from contrapas.compiler.scopes import clone
 from contrapas.machine import Slot
@@ -16,6 +16,8 @@ from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Rais
 
 DEEP = 40
 """Blocks are nested into each other's leaves no deeper than this."""
+FEW = 2
+"""So many names that are perhaps bound are asked for one by one; more of them in one look at all locals."""
 
 
 @dataclass(slots=True)
@@ -88,9 +90,11 @@ class Leaves:
             pc = mine
         native = _Native(self.layout.pcs, self.labels)
         for stmt in block.native:
-            copied = clone(stmt)
-            made: Any = native.visit(copied) if native.changes(copied) else copied
-            stmts.extend(made if made.__class__ is list else [made])
+            made: Any = native.visit(clone(stmt)) if native.changes(stmt) else stmt
+            if made.__class__ is list:
+                stmts += made
+            else:
+                stmts.append(made)
         stmts.extend(self._term(block, pc, depth))
         return stmts
 
@@ -106,28 +110,28 @@ class Leaves:
         if isinstance(term, Jump):
             return self._go(term.to, pc, depth)
         if isinstance(term, Branch):
-            test = self._named(clone(term.test))
+            test = self._named(term.test)
             return [ast.If(test, self._go(term.yes, pc, depth + 1), self._go(term.no, pc, depth + 1))]
         if isinstance(term, Return):
-            value = ast.Constant(None) if term.value is None else clone(term.value)
-            made = ast.Return(ast.Tuple([ast.Constant(0), value], ast.Load()))
+            value = ast.Constant(None) if term.value is None else term.value
+            made = ast.Return(ast.Tuple([ast.Constant(0), value], LOAD))
             hidden = isinstance(value, ast.Name) and value.id.startswith("@")  # computed before, on its line
             return [made if hidden else place(_at(made, term.line), made)]
         if isinstance(term, Raise):
-            return [clone(term.stmt)]
+            return [term.stmt]
         if isinstance(term, Reraise):
             return [ast.Raise(None, None)]
         return self._await(term)
 
     def _named(self, test: ast.expr) -> ast.expr:
         native = _Native(self.layout.pcs, self.labels)
-        return native.visit(test) if native.changes(test) else test
+        return native.visit(clone(test)) if native.changes(test) else test
 
     # -- awaits --------------------------------------------------------------------------------------------
 
     def _await(self, term: Await) -> list[ast.stmt]:
         leaving = self.plan.leaving[term.site]
-        op = self._named(clone(term.op))
+        op = self._named(term.op)
         out: ast.expr = ast.Dict(
             [ast.Constant(self.slots[n].name) for n in leaving.always], [load(n) for n in leaving.always]
         )
@@ -142,25 +146,32 @@ class Leaves:
         head: list[ast.expr] = [ast.Constant(1), ast.Constant(term.site)]
         if not isinstance(op, ast.Name):  # on the await's line, or a breakpoint there would be met twice
             head = [place(one, term.op) for one in head]
-        answer = ast.Tuple([*head, op, out], ast.Load())
+        answer = ast.Tuple([*head, op, out], LOAD)
         stmts.append(ast.Return(answer))
         return stmts
 
     def _conditional(self, leaving: Leaving) -> list[ast.stmt]:
         stmts: list[ast.stmt] = []
+        together: dict[tuple[int, ...], list[ast.stmt]] = {}
         for name, sites in leaving.after:
+            together.setdefault(sites, []).append(self._save(name))
+        for sites, saved in together.items():
             test = ast.Compare(load("@from"), [ast.In()], [numbers(sites)])
-            stmts.append(ast.If(test, [self._save(name)], []))
-        for name in leaving.perhaps:
-            missing = ast.ExceptHandler(load("@NameError"), None, [ast.Pass()])
-            stmts.append(ast.Try([self._save(name)], [missing], [], []))
+            stmts.append(ast.If(test, saved, []))
+        if len(leaving.perhaps) > FEW:
+            pairs = ast.Constant(tuple((name, self.slots[name].name) for name in leaving.perhaps))
+            stmts.append(ast.Expr(call("@bound", load("@out"), call("@locals"), pairs)))
+        else:
+            for name in leaving.perhaps:
+                missing = ast.ExceptHandler(load("@NameError"), None, [ast.Pass()])
+                stmts.append(ast.Try([self._save(name)], [missing], [], []))
         for name in leaving.exceptions:
             test = ast.Compare(load(name), [ast.IsNot()], [ast.Constant(None)])
             stmts.append(ast.If(test, [self._save(name)], []))
         return stmts
 
     def _save(self, name: str) -> ast.stmt:
-        target = ast.Subscript(load("@out"), ast.Constant(self.slots[name].name), ast.Store())
+        target = ast.Subscript(load("@out"), ast.Constant(self.slots[name].name), STORE)
         return ast.Assign([target], load(name))
 
 
@@ -191,7 +202,7 @@ class _Native(ast.NodeTransformer):
     def visit_Return(self, node: ast.Return) -> ast.AST:
         self.generic_visit(node)
         value = node.value or ast.Constant(None)
-        node.value = place(ast.Tuple([ast.Constant(0), value], ast.Load()), node)
+        node.value = place(ast.Tuple([ast.Constant(0), value], LOAD), node)
         return node
 
     def visit_Exit(self, node: Exit) -> list[ast.stmt]:
@@ -211,7 +222,7 @@ class _Native(ast.NodeTransformer):
 
 def numbers(values: Iterable[int]) -> ast.expr:
     """A constant tuple of numbers."""
-    return ast.Tuple([ast.Constant(v) for v in values], ast.Load())
+    return ast.Constant(tuple(values))
 
 
 def _set(name: str, value: int) -> ast.Assign:

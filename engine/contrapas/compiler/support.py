@@ -73,6 +73,13 @@ def aborts(exc: BaseException | None) -> bool:
     return isinstance(exc, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError)
 
 
+def bound(out: dict[str, Any], now: dict[str, Any], names: tuple[tuple[str, str], ...]) -> None:
+    """Add what is bound of some variables to what goes out. names: (variable, slot)."""
+    for name, slot in names:
+        if name in now:
+            out[slot] = now[name]
+
+
 def named(items: Any) -> Cursor[Any]:
     """A cursor over what a local holds: of a sequence only the position is stored."""
     if isinstance(items, list | tuple | str | bytes):
@@ -100,9 +107,11 @@ CONSTANTS: dict[str, Any] = {
     "@bug": bug,
     "@handle": awaited,
     "@ascii": ascii,
+    "@bound": bound,
     "@cursor": cursor,
     "@enumerate": enumerate_cursor,
     "@linked": linked,
+    "@locals": locals,
     "@matches": matches,
     "@more": more,
     "@named": named,

@@ -12,6 +12,8 @@ from contrapas.compiler import trees
 from contrapas.compiler.operations import Found
 from contrapas.machine.ir import Await, Block, Branch, Exit, Hidden, Jump, Program, Return, Term
 
+LOAD: Final = ast.Load()
+STORE: Final = ast.Store()
 PLACEHOLDER: Final = "@"
 """`kind` of a constant that waits for the name that alignment gives."""
 N = TypeVar("N", bound=ast.AST)
@@ -277,12 +279,12 @@ def place(node: N, at: ast.AST) -> N:
 
 def load(name: str) -> ast.Name:
     """A name to read."""
-    return ast.Name(name, ast.Load())
+    return ast.Name(name, LOAD)
 
 
 def store(name: str) -> ast.Name:
     """A name to bind."""
-    return ast.Name(name, ast.Store())
+    return ast.Name(name, STORE)
 
 
 def call(name: str, *args: ast.expr) -> ast.Call:
@@ -307,5 +309,5 @@ def unbind(name: str) -> list[ast.stmt]:
 
 def leave_scope(saga_name: str) -> ast.stmt:
     """`s._leave("scope")`."""
-    func = ast.Attribute(load(saga_name), "_leave", ast.Load())
+    func = ast.Attribute(load(saga_name), "_leave", LOAD)
     return ast.Expr(ast.Call(func, [ast.Constant("scope")], []))
