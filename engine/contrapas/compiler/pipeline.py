@@ -277,7 +277,8 @@ class _One:
         saga = self.saga
         read = portable.forms(program, slots, captures, self.registry)
         following = ahead(program)
-        states = _states(program, made, slots, facts, following)
+        prints = canonical.Prints(program, slots)
+        states = _states(program, made, slots, facts, following, prints)
         by_index: list[State | None] = [None] * (len(program.sites) + 1)
         for state in states:
             by_index[state.index] = state
@@ -296,7 +297,7 @@ class _One:
         self.slots, self.captures = slots, tuple(captures)
         self.machine = Machine(
             name=program.name,
-            graph=canonical.graph_print(program, slots, read),
+            graph=prints.graph(read),
             params=tuple(slots[n] for n in program.params),
             ambients=program.ambients,
             starts=tuple(message_spec(c).name for c in starts(program)),
@@ -402,8 +403,9 @@ def _states(
     slots: Mapping[str, Slot],
     facts: Facts,
     following: Mapping[int, set[int]],
+    prints: canonical.Prints,
 ) -> list[State]:
-    reach = canonical.reach_prints(program, slots)
+    reach = prints.reach()
     by_index = {s.index: s for s in program.sites}
     handling: dict[int, tuple[str, ...]] = {}
     for block in program.blocks.values():
@@ -435,7 +437,7 @@ def _states(
                 forever=site.forever,
                 path=site.path,
                 line=site.line,
-                shape=canonical.shape_print(program, site, slots, stored),
+                shape=prints.shape(site, stored),
                 takes=_takes(site),
                 live=frozenset(slots[n].name for n in facts.live.get(site.index, ()) if n in slots),
                 sure=frozenset(slots[n].name for n in made.sure.get(site.index, ()) if n in slots),
