@@ -48,8 +48,9 @@ class Accept:
 
     def function(self, node: ast.AsyncFunctionDef) -> None:
         """The whole body."""
-        for inner in ast.walk(node):  # operators too: what is not on the list is refused
-            if type(inner).__name__ not in KNOWN and inner is not node:
+        nodes: list[ast.AST] = trees.walk(node)
+        for inner in [*nodes, *_operators(nodes)]:  # what is not on the list is refused
+            if inner.__class__.__name__ not in KNOWN and inner is not node:
                 self._refuse(
                     inner,
                     "CP100",
@@ -427,6 +428,16 @@ def signature(node: ast.AsyncFunctionDef, hints: dict[str, Any], saga: type[Any]
     if node.returns is None:
         refusals.add(node, "CP124", f"{node.name} has no return annotation", fix)
     return params[0].arg if params else "s"
+
+
+def _operators(nodes: list[ast.AST]) -> list[ast.AST]:
+    found: list[ast.AST] = []
+    for node in nodes:
+        if isinstance(node, ast.BinOp | ast.BoolOp | ast.UnaryOp | ast.AugAssign):
+            found.append(node.op)
+        elif isinstance(node, ast.Compare):
+            found += node.ops
+    return found
 
 
 def _cut(node: ast.expr) -> str:

@@ -68,8 +68,8 @@ def _defaults(program: Program) -> tuple[tuple[Any, ...] | None, dict[str, Any] 
 
 def set_lines(node: ast.AST, line: int) -> None:
     """Give everything without a place the line of the `def` (G4)."""
+    place = {"lineno": line, "end_lineno": line, "col_offset": 0, "end_col_offset": 0}
     for inner in trees.walk(node):
         held = inner.__dict__
-        if "lineno" not in held and "lineno" in inner._attributes:
-            held["lineno"] = held["end_lineno"] = line
-            held["col_offset"] = held["end_col_offset"] = 0
+        if "lineno" not in held and inner._attributes:
+            held.update(place)

@@ -103,6 +103,7 @@ class Front:
             )
             return
         simplify(program)
+        program.nodes = trees.walk(program.node)
         warn(program, refusals)
         self.program = program
 

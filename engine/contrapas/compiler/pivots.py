@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from contrapas.author.saga import SagaDef
-from contrapas.compiler import trees
 from contrapas.compiler.refusals import Refusals
 from contrapas.machine import Refusal
 from contrapas.machine.ir import Program, Site
@@ -74,5 +73,5 @@ def _says_so(program: Program) -> bool:
         and node.attr == "point_of_no_return"
         and isinstance(node.value, ast.Name)
         and node.value.id == program.saga_name
-        for node in trees.walk(program.node)
+        for node in program.nodes
     )

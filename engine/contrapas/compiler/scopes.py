@@ -25,6 +25,8 @@ def has_await(node: ast.AST | list[ast.stmt] | list[ast.expr] | None) -> bool:
         return False
     if isinstance(node, list):
         return any(has_await(n) for n in node)
+    if not trees.FIELDS[node.__class__]:
+        return False
     cached = node.__dict__.get("_cp_await")
     if cached is not None:
         return bool(cached)
@@ -63,12 +65,15 @@ def walk(node: ast.AST) -> list[ast.AST]:
     """Every node evaluated in this function, in source order, inner function bodies left out."""
     found: list[ast.AST] = []
     stack = [node]
+    fields = trees.FIELDS
     while stack:
         each = stack.pop()
         found.append(each)
-        inner = same_scope(each)
-        inner.reverse()
-        stack += inner
+        kind = each.__class__
+        if fields[kind]:
+            inner = same_scope(each) if kind in _FUNCTIONS else trees.children(each)
+            inner.reverse()
+            stack += inner
     return found
 
 

@@ -103,7 +103,7 @@ _Functions = dict[tuple[str, int], ast.AsyncFunctionDef | ast.FunctionDef]
 def _functions(text: str, file: str) -> _Functions:
     """Every function of a module by name and first line, decorators included."""
     found: _Functions = {}
-    for node in trees.walk(_parse(text, file)):
+    for node in trees.statements(_parse(text, file)):
         if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef):
             start = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             found.setdefault((node.name, start), node)

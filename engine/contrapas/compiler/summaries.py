@@ -139,7 +139,7 @@ def functions_of(program: Program) -> dict[str, tuple[str, ...]]:
     """Local functions -> locals they capture."""
     own = set(program.locals)
     found: dict[str, tuple[str, ...]] = {}
-    for node in trees.walk(program.node):
+    for node in program.nodes or trees.walk(program.node):
         if isinstance(node, ast.FunctionDef):
             found[node.name] = tuple(n for n in scopes.free(node) if n in own and n != node.name)
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):

@@ -89,3 +89,18 @@ def walk(node: ast.AST) -> list[ast.AST]:
             else:
                 found += value
     return found
+
+
+_BODIES: Final = ("body", "orelse", "handlers", "finalbody", "cases")
+
+
+def statements(node: ast.AST) -> list[ast.AST]:
+    """A tree's statements and what else holds some, breadth first, without their expressions."""
+    found: list[ast.AST] = [node]
+    for each in found:
+        held = each.__dict__
+        for name in _BODIES:
+            value = held.get(name)
+            if value.__class__ is list:
+                found += value
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import types as kinds
 import typing
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args, get_origin
 
@@ -181,7 +182,7 @@ def _unregistered(program: Program, name: str, tp: Any, registry: Registry, refu
 def _exceptions(program: Program, typing_: Typing) -> list[type[BaseException]]:
     """Exception classes that the source names in handlers and raises."""
     found: dict[type[BaseException], None] = {}
-    for node in trees.walk(program.node):
+    for node in program.nodes:
         named: list[ast.expr] = []
         if isinstance(node, ast.ExceptHandler) and node.type is not None:
             named = list(node.type.elts) if isinstance(node.type, ast.Tuple) else [node.type]
@@ -217,7 +218,7 @@ class _Inference:
         self.own = frozenset(program.locals) | frozenset(program.hidden) | {"@in"}
         self.typing = Typing(self.names, program.namespace, program.saga_name, program.sites)
         self.typing.own = self.own
-        for node in trees.walk(program.node):
+        for node in program.nodes:
             if (
                 isinstance(node, ast.AnnAssign)
                 and isinstance(node.target, ast.Name)
@@ -230,10 +231,14 @@ class _Inference:
                 self.fixed[name] = self._handled_at(hidden)
 
     def _declare(self, name: str, annotation: ast.expr) -> None:
-        scope = {**vars(typing), **dict(self.program.namespace)}
+        known = self.program.namespace
         try:
-            source = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
-            hint = eval(compile(str(source), "<annotation>", "eval"), scope)
+            if isinstance(annotation, ast.Name):
+                hint = known[annotation.id] if annotation.id in known else vars(typing)[annotation.id]
+            else:
+                source = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+                code = compile(str(source), "<annotation>", "eval")
+                hint = eval(code, self.program.fn.__globals__, ChainMap({}, known, vars(typing)))
         except Exception:  # noqa: BLE001  an annotation is the author's code
             return
         if get_origin(hint) is typing.Final:
@@ -245,7 +250,7 @@ class _Inference:
         """What can be handled while an await stands in a handler of this `try`: what its handlers take."""
         if hidden.hint != "except":
             return BaseException
-        for node in trees.walk(self.program.node):
+        for node in self.program.nodes:
             if isinstance(node, ast.Try) and (node.lineno, node.col_offset) == (hidden.line, hidden.column):
                 return merge([_caught(h.type, self.typing) for h in node.handlers])
         return BaseException
@@ -493,7 +498,7 @@ def _loaded(target: ast.expr) -> ast.expr:
 def _handler_types(program: Program, typing_: Typing) -> dict[str, Any]:
     """Name -> union of the types of all handlers that bind it."""
     found: dict[str, list[Any]] = {}
-    for node in trees.walk(program.node):
+    for node in program.nodes:
         if isinstance(node, ast.ExceptHandler) and node.name:
             found.setdefault(node.name, []).append(_caught(node.type, typing_))
     return {name: merge(types) for name, types in found.items()}
@@ -565,7 +570,7 @@ def _binding(program: Program, name: str) -> ast.AST | None:
         args = program.node.args
         every = (*args.posonlyargs, *args.args, args.vararg, *args.kwonlyargs, args.kwarg)
         return next((arg for arg in every if arg is not None and arg.arg == name), None)
-    for node in trees.walk(program.node):
+    for node in program.nodes:
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
             return node
         if isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name == name:

@@ -27,7 +27,7 @@ def _never_met(program: Program, refusals: Refusals) -> None:
     if not begun:
         return
     kinds = {site.kind for site in program.sites}
-    meets = "result" in kinds or "next" in kinds or _calls_cancel(program.node)
+    meets = "result" in kinds or "next" in kinds or _calls_cancel(program.nodes)
 
     def look(node: ast.AST, *, looped: bool) -> None:
         if isinstance(node, ast.AsyncWith):
@@ -55,10 +55,10 @@ def _never_met(program: Program, refusals: Refusals) -> None:
     look(program.node, looped=False)
 
 
-def _calls_cancel(node: ast.AST) -> bool:
+def _calls_cancel(nodes: list[ast.AST]) -> bool:
     return any(
         isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "cancel"
-        for n in trees.walk(node)
+        for n in nodes
     )
 
 
@@ -66,7 +66,7 @@ def _changed_captures(program: Program, refusals: Refusals) -> None:
     """CP211. A loop's own variable changes at every turn, and nobody expects otherwise."""
     loops = {
         n.id
-        for node in trees.walk(program.node)
+        for node in program.nodes
         if isinstance(node, ast.For | ast.comprehension)
         for n in trees.walk(node.target)
         if isinstance(n, ast.Name)
@@ -108,7 +108,7 @@ def _bound_after(program: Program, site: int) -> set[str]:
 def sharing(program: Program, facts: Facts, slots: Mapping[str, Slot], refusals: Refusals) -> None:
     """CP210: `ys = xs` makes two locals of one list, both are alive across an await, and one of them changes it."""
     together = {name: group for group in among(slots.values()) for name in group}
-    for node in trees.walk(program.node):
+    for node in program.nodes:
         if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Name)):
             continue
         source = node.value.id
@@ -138,7 +138,7 @@ def _both_alive(program: Program, facts: Facts, one: str, other: str) -> Site | 
 def _changed(program: Program) -> set[str]:
     """Locals whose value is changed in place."""
     found: set[str] = set()
-    for node in trees.walk(program.node):
+    for node in program.nodes:
         part: ast.expr | None = None
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGES:
             part = node.func.value
@@ -181,7 +181,7 @@ _CHANGES: Final = frozenset(
 def _globals(program: Program, refusals: Refusals) -> None:
     """CP212: a mutable module global is read, or a context variable is set; neither is part of the state."""
     own = {*program.locals, program.saga_name, *(n for n, _ in program.ambients)}
-    for node in trees.walk(program.node):
+    for node in program.nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id not in own:
             value: Any = program.namespace.get(node.id)
             if value.__class__ in (list, dict, set, bytearray) and not node.id.isupper():

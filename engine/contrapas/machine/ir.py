@@ -262,6 +262,8 @@ class Program:
     """Local functions that the prologue defines again, by name."""
     aliases: dict[str, ast.stmt] = field(default_factory=dict[str, ast.stmt])
     """Locals bound once to a path of an ambient value (`log = s.log`): bound again in the prologue."""
+    nodes: list[ast.AST] = field(default_factory=list[ast.AST])
+    """The nodes of `node` after lowering, breadth first, without operators and contexts."""
 
     def order(self) -> Iterator[Block]:
         """Blocks from the entry, depth first, `yes` before `no`, handlers after what they guard."""

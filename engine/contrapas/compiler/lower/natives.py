@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from contrapas.compiler import trees
 from contrapas.machine.ir import Exit
 
+_BODIES: Final = ("body", "handlers", "orelse", "finalbody", "cases")
 Leave = Callable[[str, ast.expr | None, ast.stmt, bool], ast.stmt]
 
 
@@ -28,10 +29,18 @@ class Natives(ast.NodeTransformer):
         self.depth = 0
         self.left = 0
 
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Only statements hold jumps, and only where statements stand in a list."""
+        held = node.__dict__
+        for name in _BODIES:
+            if name in held:
+                held[name] = self._several(held[name])
+        return node
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node
 
-    visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef  # type: ignore[assignment]
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef  # type: ignore[assignment]
 
     def visit_Return(self, node: ast.Return) -> ast.AST:
         if not self.returns:
@@ -84,8 +93,8 @@ class Natives(ast.NodeTransformer):
         self.generic_visit(node)
         return node if self.left == before else [node, forget()]
 
-    def _several(self, body: list[ast.stmt]) -> list[ast.stmt]:
-        done: list[ast.stmt] = []
+    def _several(self, body: list[Any]) -> list[Any]:
+        done: list[Any] = []
         for stmt in body:
             made: Any = self.visit(stmt)
             if made.__class__ is list:
