@@ -46,9 +46,8 @@ class Accept:
         """For each finally body around: how many loops stood open where it began."""
         self._awaited: set[int] = set()
 
-    def function(self, node: ast.AsyncFunctionDef) -> None:
-        """The whole body."""
-        nodes: list[ast.AST] = trees.walk(node)
+    def function(self, node: ast.AsyncFunctionDef, nodes: list[ast.AST]) -> None:
+        """The whole body. nodes: all of its nodes."""
         for inner in [*nodes, *_operators(nodes)]:  # what is not on the list is refused
             if inner.__class__.__name__ not in KNOWN and inner is not node:
                 self._refuse(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import Any, Final
 
 from contrapas.compiler import scopes
 
@@ -25,6 +25,8 @@ def assignments(body: list[ast.stmt]) -> dict[str, list[tuple[ast.expr | None, a
 
     for stmt in body:
         for node in scopes.walk(stmt):
+            if node.__class__ not in _BINDING:
+                continue
             if isinstance(node, ast.Assign):
                 for target in node.targets:
                     note(target, node.value)
@@ -42,6 +44,13 @@ def assignments(body: list[ast.stmt]) -> dict[str, list[tuple[ast.expr | None, a
                 call: Any = getattr(node, "value", None)
                 note(call.func.value, call.args[0])
     return found
+
+
+_BINDING: Final = frozenset(
+    (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.NamedExpr, ast.For, ast.AsyncFor, ast.withitem, ast.MatchAs,
+     ast.MatchStar, ast.Expr)
+)  # fmt: skip
+"""Nodes that bind a name, or add to what one holds."""
 
 
 def _append(node: ast.AST) -> ast.Call | None:

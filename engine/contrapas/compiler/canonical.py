@@ -15,7 +15,19 @@ from typing import Any, Final
 
 from contrapas.codec.builder import type_text
 from contrapas.machine import Slot
-from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Raise, Return, Site, Term, UndoSite
+from contrapas.machine.ir import (
+    Await,
+    Block,
+    Branch,
+    Exit,
+    Jump,
+    Program,
+    Raise,
+    Return,
+    Site,
+    Term,
+    UndoSite,
+)
 
 FORMAT: Final = 1
 DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -52,6 +52,7 @@ class Front:
             if refusals.fatal:
                 return
         self._decorators(node)
+        nodes = trees.walk(node)
         hints = self._hints(node)
         _several(node.args, hints)
         saga_name = signature(node, hints, Saga, refusals)
@@ -76,11 +77,12 @@ class Front:
             params=params,
             ambients=ambients,
             locals=locals_,
-            cells=scopes.captured(node.body, set(own)),
+            cells=scopes.captured(node.body, set(own)) if scopes.inner_among(nodes) else frozenset(),
+            nodes=nodes,
         )
         operations = Operations(refusals, program.namespace, saga_name, own | ambient, hints, node.body)
         accept = Accept(operations, refusals, own | ambient, frozenset(ambient))
-        accept.function(node)
+        accept.function(node, nodes)
         if refusals.fatal:
             return
         _recreated(program)
@@ -192,27 +194,44 @@ def _namespace(fn: Any) -> Mapping[str, Any]:
 
 def _recreated(program: Program) -> None:
     """Local functions that the prologue defines again (A4), and aliases of ambient values."""
+    functions, aliases = functions_of(program), _aliases(program)
+    if not functions and not aliases:
+        return
     bindings: dict[str, list[ast.stmt]] = {}
-    for stmt in trees.walk(program.node):
+    for stmt in program.nodes:
         if isinstance(stmt, ast.stmt):
             for name in _direct(stmt):
                 bindings.setdefault(name, []).append(stmt)
-    ambient = {n for n, _ in program.ambients} | {program.saga_name}
-    functions = functions_of(program)
     for name, stmts in bindings.items():
         if len(stmts) != 1 or name in program.params:
             continue
         stmt = stmts[0]
         if name in functions and _plain_function(stmt):
             program.recreated[name] = stmt
-        elif (
-            isinstance(stmt, ast.Assign) and len(stmt.targets) == 1 and isinstance(stmt.value, ast.Attribute)
+        elif aliases.get(name) is stmt:
+            program.aliases[name] = stmt
+
+
+def _aliases(program: Program) -> dict[str, ast.stmt]:
+    """`log = s.log`: local -> the statement that gives it a path of an ambient value."""
+    ambient = {n for n, _ in program.ambients} | {program.saga_name}
+    found: dict[str, ast.stmt] = {}
+    for node in program.nodes:
+        if node.__class__ is not ast.Assign:
+            continue
+        assert isinstance(node, ast.Assign)
+        root, target = node.value, node.targets[0]
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if (
+            isinstance(root, ast.Name)
+            and root is not node.value
+            and root.id in ambient
+            and len(node.targets) == 1
+            and isinstance(target, ast.Name)
         ):
-            root: ast.expr = stmt.value
-            while isinstance(root, ast.Attribute):
-                root = root.value
-            if isinstance(root, ast.Name) and root.id in ambient and isinstance(stmt.targets[0], ast.Name):
-                program.aliases[name] = stmt
+            found[target.id] = node
+    return found
 
 
 def _direct(stmt: ast.stmt) -> set[str]:

@@ -169,6 +169,8 @@ def begun_type(call: ast.Call, sites: list[Site]) -> Any:
 
 def own_flights(body: list[ast.stmt], found: dict[int, Any]) -> bool:
     """Is something begun, or left to go on, directly in these statements: not in a scope within them?"""
+    if not any(one.site.kind == "begin" or _ignores(one.site) for one in found.values()):
+        return False
     for stmt in body:
         stack: list[ast.AST] = [stmt]
         while stack:

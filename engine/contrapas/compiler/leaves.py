@@ -159,7 +159,7 @@ class Leaves:
             test = ast.Compare(load("@from"), [ast.In()], [numbers(sites)])
             stmts.append(ast.If(test, saved, []))
         if len(leaving.perhaps) > FEW:
-            pairs = ast.Constant(tuple((name, self.slots[name].name) for name in leaving.perhaps))
+            pairs = constant(tuple((name, self.slots[name].name) for name in leaving.perhaps))
             stmts.append(ast.Expr(call("@bound", load("@out"), call("@locals"), pairs)))
         else:
             for name in leaving.perhaps:
@@ -222,7 +222,12 @@ class _Native(ast.NodeTransformer):
 
 def numbers(values: Iterable[int]) -> ast.expr:
     """A constant tuple of numbers."""
-    return ast.Constant(tuple(values))
+    return constant(tuple(values))
+
+
+def constant(value: Any) -> ast.expr:
+    """A constant of any kind that the interpreter holds as one: tuples too."""
+    return ast.Constant(value)
 
 
 def _set(name: str, value: int) -> ast.Assign:

@@ -66,9 +66,9 @@ def plan(program: Program, summaries: Mapping[int, Summary], facts: Facts, slots
     sure[0] = frozenset(program.params)
     touches = dict(facts.touches)
     touches[0] = touches[0] | frozenset(program.params)
-    by_name = {slot.name: slot for slot in slots.values()}
     variables = {slot.name: variable for variable, slot in slots.items()}
-    for group in sharing.among(slots.values()):
+    groups = sharing.among(slots.values())
+    for group in groups:
         # Decoded as a whole, so it is passed and given back as a whole: also where the code makes one of it anew, for
         # the numbers of shared objects in its text and in the others' are one sequence.
         names = frozenset(variables[n] for n in group)
@@ -76,8 +76,7 @@ def plan(program: Program, summaries: Mapping[int, Summary], facts: Facts, slots
             if names & touches[number]:
                 touches[number] = touches[number] | names
     shared = {
-        number: sharing.groups([slots[n].name for n in stored[number]], by_name)
-        for number in list(stored)[1:]
+        number: sharing.held(groups, [slots[n].name for n in stored[number]]) for number in list(stored)[1:]
     }
     # The slot of a `finally` holds nothing while no exception is pending.
     empty = {h.name for h in program.hidden.values() if h.role == "exc"}

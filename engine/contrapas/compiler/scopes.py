@@ -238,6 +238,11 @@ def inner_functions(body: list[ast.stmt]) -> Iterator[ast.AST]:
                 yield node
 
 
+def inner_among(nodes: list[ast.AST]) -> bool:
+    """Whether there is an inner function, lambda or class."""
+    return any(node.__class__ in _INNER for node in nodes)
+
+
 def captured(body: list[ast.stmt], own: set[str]) -> frozenset[str]:
     """Locals that inner functions or classes read or rebind."""
     names: set[str] = set()

@@ -17,14 +17,16 @@ from contrapas.machine.ir import Facts
 Groups = tuple[tuple[str, ...], ...]
 
 
-def groups(names: Iterable[str], slots: Mapping[str, Slot]) -> Groups:
-    """Groups of two or more of these slots that may share an object, each in the order of `slots`.
+def held(groups: Groups, names: Iterable[str]) -> Groups:
+    """Of these groups, those of which two or more of these names are members, each in its order.
 
-    slots: all of the machine, by stable name. The partition is that of the whole machine, so that a slot has the same
-    company in every state: what is encoded together stays together.
+    groups: of the whole machine, so that a slot has the same company in every state: what is encoded together stays
+    together.
     """
-    held = set(names)
-    found = [tuple(n for n in group if n in held) for group in among(slots.values())]
+    if not groups:
+        return ()
+    here = set(names)
+    found = [tuple(n for n in group if n in here) for group in groups]
     return tuple(group for group in found if len(group) > 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contrapas.compiler import trees
 from contrapas.compiler.lower.natives import exits
-from contrapas.compiler.uses import State, Walk
+from contrapas.compiler.uses import ends
 from contrapas.machine.ir import Await, Block, Branch, Exit, Jump, Program, Return
 
 
@@ -20,9 +20,7 @@ def simplify(program: Program) -> None:
 def _cut(program: Program) -> None:
     """Where native statements return or raise on every way, nothing follows."""
     for block in program.blocks.values():
-        walk = Walk(State(set(), set(), set()))
-        walk.several(block.native)
-        if walk.state.dead:
+        if ends(block.native):
             block.term = Return(None)
 
 

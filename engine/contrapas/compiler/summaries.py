@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contrapas.compiler import scopes, trees
+from contrapas.compiler import scopes
 from contrapas.compiler.uses import State, Walk, mentions, pattern_names
 from contrapas.machine.ir import Await, Block, Branch, Program, Raise, Return
 
@@ -75,8 +75,12 @@ def summarise(program: Program) -> Summaries:
 
 
 def _summary(block: Block, known: Names, functions: Mapping[str, tuple[str, ...]]) -> Summary:
+    parts = [*block.native, *_trees(block)]
+    named, unbinds = mentions(parts)
     none = _walk(block, State(set(), set(), set()), functions)
-    full = _walk(block, State(set(known), set(known), set()), functions)
+    # Where nothing unbinds a name, what was bound before stays so, and the second walk is known from the first.
+    full = _walk(block, State(set(known), set(known), set()), functions) if unbinds else none
+    stays = frozenset[str]() if unbinds else known
     exits: list[Leaving] = []
     for (to, empty, into), (_, filled, _) in zip(none.exits, full.exits, strict=True):
         extra = {into} if into else set[str]()
@@ -84,21 +88,21 @@ def _summary(block: Block, known: Names, functions: Mapping[str, tuple[str, ...]
             Leaving(
                 to,
                 frozenset(empty.killed | extra) & known,
-                Change(frozenset(empty.sure | extra) & known, frozenset(filled.sure)),
-                Change(frozenset(empty.maybe | extra) & known, frozenset(filled.maybe)),
+                Change(frozenset(empty.sure | extra) & known, stays | filled.sure),
+                Change(frozenset(empty.maybe | extra) & known, stays | filled.maybe),
             )
         )
-    trees = [*block.native, *_trees(block)]
-    names = mentions(trees) | {*block.handling, block.landing}
-    names.update(*(functions.get(name, ()) for name in tuple(names)))
+    names = named | {*block.handling, block.landing}
+    if functions:
+        names.update(*(functions.get(name, ()) for name in tuple(names)))
     return Summary(
         uses=frozenset((none.uses & known) | set(block.handling)) - {block.landing},
-        kills=frozenset(none.state.killed) & known,
-        mentions=frozenset(names & known),
-        sure=Change(frozenset(none.state.sure) & known, frozenset(full.state.sure)),
-        maybe=Change(frozenset(none.state.maybe) & known, frozenset(full.state.maybe)),
-        low=Change(frozenset(none.low) & known, frozenset(full.low)),
-        high=Change(frozenset(none.high) & known, frozenset(full.high)),
+        kills=known.intersection(none.state.killed),
+        mentions=known.intersection(names),
+        sure=Change(known.intersection(none.state.sure), stays | full.state.sure),
+        maybe=Change(known.intersection(none.state.maybe), stays | full.state.maybe),
+        low=Change(known.intersection(none.low), stays | full.low),
+        high=Change(known.intersection(none.high), stays | full.high),
         dead=none.state.dead,
         exits=tuple(exits),
     )
@@ -139,10 +143,12 @@ def functions_of(program: Program) -> dict[str, tuple[str, ...]]:
     """Local functions -> locals they capture."""
     own = set(program.locals)
     found: dict[str, tuple[str, ...]] = {}
-    for node in program.nodes or trees.walk(program.node):
-        if isinstance(node, ast.FunctionDef):
+    for node in program.nodes:
+        kind = node.__class__
+        if kind is ast.FunctionDef:
+            assert isinstance(node, ast.FunctionDef)
             found[node.name] = tuple(n for n in scopes.free(node) if n in own and n != node.name)
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+        elif kind is ast.Assign and isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
             for target in node.targets:
                 if isinstance(target, ast.Name):
                     found[target.id] = tuple(n for n in scopes.free(node.value) if n in own)

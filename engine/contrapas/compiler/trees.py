@@ -100,7 +100,7 @@ def statements(node: ast.AST) -> list[ast.AST]:
     for each in found:
         held = each.__dict__
         for name in _BODIES:
-            value = held.get(name)
-            if value.__class__ is list:
+            value: list[ast.AST] | ast.AST | None = held.get(name)
+            if isinstance(value, list):
                 found += value
     return found

@@ -63,9 +63,12 @@ def iterated(tp: Any) -> Any:
 
 def members(tp: Any) -> tuple[Any, ...]:
     """The members of a union, or the type itself."""
-    if get_origin(tp) in (Union, types.UnionType):
+    if tp.__class__ is type:
+        return (tp,)
+    origin = get_origin(tp)
+    if origin is Union or origin is types.UnionType:
         return get_args(tp)
-    if get_origin(tp) is typing.Annotated:
+    if origin is typing.Annotated:
         return members(get_args(tp)[0])
     if isinstance(tp, typing.NewType):
         return members(tp.__supertype__)

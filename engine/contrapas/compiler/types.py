@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import types as kinds
 import typing
-from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, get_args, get_origin
 
@@ -231,14 +230,19 @@ class _Inference:
                 self.fixed[name] = self._handled_at(hidden)
 
     def _declare(self, name: str, annotation: ast.expr) -> None:
-        known = self.program.namespace
+        known, further = self.program.namespace, vars(typing)
         try:
             if isinstance(annotation, ast.Name):
-                hint = known[annotation.id] if annotation.id in known else vars(typing)[annotation.id]
+                hint = known[annotation.id] if annotation.id in known else further[annotation.id]
             else:
                 source = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
                 code = compile(str(source), "<annotation>", "eval")
-                hint = eval(code, self.program.fn.__globals__, ChainMap({}, known, vars(typing)))
+                scope = {
+                    n: known[n] if n in known else further[n]
+                    for n in code.co_names
+                    if n in known or n in further
+                }
+                hint = eval(code, self.program.fn.__globals__, scope)
         except Exception:  # noqa: BLE001  an annotation is the author's code
             return
         if get_origin(hint) is typing.Final:

@@ -99,9 +99,9 @@ class Walk:
 
     def stmt(self, node: ast.stmt) -> None:
         """One statement."""
-        method = getattr(self, f"_s_{type(node).__name__.lower()}", None)
-        if method is not None:
-            method(node)
+        method = _METHODS[node.__class__]
+        if method:
+            getattr(self, method)(node)
         else:
             self._generic(node)
 
@@ -289,11 +289,13 @@ class Walk:
 
     def expr(self, node: ast.AST) -> None:
         """One expression, or a target, in evaluation order."""
-        if node.__class__ in _PLAIN:
+        kind = node.__class__
+        if kind is ast.Name:
+            assert isinstance(node, ast.Name)
+            self._name(node)
+        elif kind in _PLAIN:
             for child in trees.children(node):
                 self.expr(child)
-        elif isinstance(node, ast.Name):
-            self._name(node)
         elif isinstance(node, ast.NamedExpr):
             self.expr(node.value)
             self.bind(node.target.id)
@@ -312,7 +314,7 @@ class Walk:
             self.expr(node.left)
             self.expr(node.comparators[0])
             self._perhaps(node.comparators[1:])
-        elif isinstance(node, (*scopes.FUNCTIONS, *scopes.COMPREHENSIONS)):
+        elif isinstance(node, _SCOPED):
             for name in scopes.reads(node):
                 self.use(name)
             for part in trees.walk(node):
@@ -338,6 +340,41 @@ class Walk:
             self.use(node.id)
             self.state.unbind(node.id)
             self._mark()
+
+
+class _Methods(dict[type, str]):
+    """Class of a statement -> the method for it; empty for those without one."""
+
+    def __missing__(self, kind: type) -> str:
+        name = f"_s_{kind.__name__.lower()}"
+        self[kind] = found = name if hasattr(Walk, name) else ""
+        return found
+
+
+_METHODS: Final = _Methods()
+_SCOPED: Final = (*scopes.FUNCTIONS, *scopes.COMPREHENSIONS)
+
+
+def ends(stmts: list[ast.stmt]) -> bool:
+    """Whether control never comes behind these statements: they return, raise or leave on every way."""
+    return any(_ends(stmt) for stmt in stmts)
+
+
+def _ends(node: ast.stmt) -> bool:
+    if isinstance(node, _LEAVING):
+        return True
+    if isinstance(node, ast.If):
+        return ends(node.body) and ends(node.orelse)
+    if isinstance(node, ast.Try | ast.TryStar):
+        body = ends(node.body) or ends(node.orelse)
+        return body and all(ends(h.body) for h in node.handlers) or ends(node.finalbody)
+    if isinstance(node, ast.Match):
+        sure = any(case.guard is None and _irrefutable(case.pattern) for case in node.cases)
+        return sure and all(ends(case.body) for case in node.cases)
+    return False
+
+
+_LEAVING: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue, Exit)
 
 
 def pattern_names(pattern: ast.pattern) -> set[str]:
@@ -376,19 +413,24 @@ _PLAIN: Final = frozenset(
 """Nodes whose parts are evaluated one after the other, and nothing else."""
 
 
-def mentions(stmts: Iterable[ast.AST]) -> set[str]:
-    """Every name that stands anywhere in trees, inner scopes included."""
+def mentions(stmts: Iterable[ast.AST]) -> tuple[set[str], bool]:
+    """Every name that stands anywhere in trees, inner scopes included, and whether one of them may be unbound there."""
     names: set[str] = set()
+    unbinds = False
     for stmt in stmts:
         for node in trees.walk(stmt):
-            if node.__class__ in _SILENT:
+            kind = node.__class__
+            if kind in _SILENT:
                 continue
-            if isinstance(node, ast.Name):
+            if kind is ast.Name:
+                assert isinstance(node, ast.Name)
                 names.add(node.id)
+                unbinds = unbinds or node.ctx.__class__ is ast.Del
             elif isinstance(
                 node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar
             ):
                 names.add(node.name or "")
+                unbinds = unbinds or kind is ast.ExceptHandler
             elif isinstance(node, ast.MatchMapping) and node.rest:
                 names.add(node.rest)
             elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -397,7 +439,7 @@ def mentions(stmts: Iterable[ast.AST]) -> set[str]:
                 names.update(node.names)
             elif isinstance(node, Exit) and node.into:
                 names.add(node.into)
-    return names
+    return names, unbinds
 
 
 def _nonlocals(node: ast.AST) -> set[str]:

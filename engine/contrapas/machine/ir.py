@@ -106,14 +106,13 @@ class Block:
 
     def successors(self) -> tuple[int, ...]:
         """Where control may go from here without an exception; after an await: the resume block."""
-        term = self.term
-        if isinstance(term, Jump):
+        term: Any = self.term
+        kind = term.__class__
+        if kind is Jump:
             return (*self.exits, term.to)
-        if isinstance(term, Branch):
+        if kind is Branch:
             return (*self.exits, term.yes, term.no)
-        if isinstance(term, Await):
-            return (*self.exits, term.resume)
-        return self.exits
+        return (*self.exits, term.resume) if kind is Await else self.exits
 
 
 @dataclass(slots=True)
@@ -263,7 +262,7 @@ class Program:
     aliases: dict[str, ast.stmt] = field(default_factory=dict[str, ast.stmt])
     """Locals bound once to a path of an ambient value (`log = s.log`): bound again in the prologue."""
     nodes: list[ast.AST] = field(default_factory=list[ast.AST])
-    """The nodes of `node` after lowering, breadth first, without operators and contexts."""
+    """The nodes of `node`, breadth first, without operators and contexts; once more after lowering."""
 
     def order(self) -> Iterator[Block]:
         """Blocks from the entry, depth first, `yes` before `no`, handlers after what they guard."""

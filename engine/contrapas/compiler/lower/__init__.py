@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 from contrapas.compiler import scopes
 from contrapas.compiler.inflight import register
 from contrapas.compiler.lower.builder import Unknown
@@ -15,7 +17,8 @@ def lower(program: Program, found: dict[int, Found]) -> None:
     """Fill `program` with blocks, sites, hidden variables and undos. Raises `Unknown` for a form without a rule."""
     replace_undos(program, found)
     register(program, found)
-    lowerer = Lowerer(program, found, scopes.rebound_inside(program.node.body))
+    nonlocals = any(node.__class__ is ast.Nonlocal for node in program.nodes)
+    lowerer = Lowerer(program, found, scopes.rebound_inside(program.node.body) if nonlocals else frozenset())
     lowerer.function(program.node)
 
 

@@ -17,7 +17,8 @@ def replace_undos(program: Program, found: dict[int, Found]) -> None:
 
     A lambda that ignores its parameter is evaluated at issue.
     """
-    scoped = _comprehension_scopes(program.node)
+    comprehends = any(isinstance(node, ast.comprehension) for node in program.nodes)
+    scoped = _comprehension_scopes(program.node) if comprehends else {}
     for one in found.values():
         for keyword, undoing in one.undos:
             if undoing.body is None or not isinstance(keyword.value, ast.Lambda):
