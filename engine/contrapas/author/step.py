@@ -27,8 +27,10 @@ def delivery_of(fn: Callable[..., Any]) -> str:
     except Exception:  # noqa: BLE001  what cannot be resolved is said where the annotations are looked at
         return ""
     found = next((name for name, hint in hints.items() if hint is Delivery and name != "return"), "")
+    if not found:
+        return ""
     behind = list(inspect.signature(fn).parameters.values())
-    behind = behind[[p.name for p in behind].index(found) + 1 :] if found else []
+    behind = behind[[p.name for p in behind].index(found) + 1 :]
     if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in behind):
         raise DataError(
             "CP205",

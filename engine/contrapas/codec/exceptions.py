@@ -8,7 +8,8 @@ does not know becomes an `OpaqueError`; an argument or attribute that cannot be 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final, cast
 
@@ -32,7 +33,8 @@ _NAMED: Final = ("name", "path", "value", "code")
 """Attributes that built-in exceptions keep outside of their `__dict__` and of their arguments."""
 
 
-def standard() -> dict[str, type[BaseException]]:
+@functools.cache
+def standard() -> Mapping[str, type[BaseException]]:
     """The exceptions that every registry knows."""
     found: dict[str, type[BaseException]] = {c.__name__: c for c in (StepFailed, Cancelled, OpaqueError)}
     for name, cls in vars(builtins).items():

@@ -129,8 +129,8 @@ class Registry:
         self._builder = Builder(self)
         for cls in (Timeout, Failed):
             self._builder.shape(cls)
-        for name, error in standard().items():
-            self._register(error, name)
+        self._names.update(standard())
+        self._exceptions.update({error: name for name, error in standard().items()})
         self._exception = Codec(Raised(BaseException, self, self._builder.anything, self.name_of))
         self.any = Codec(self._builder.anything)
 

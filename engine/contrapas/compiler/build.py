@@ -52,6 +52,8 @@ def _function(code: types.CodeType, fn: Any, cells: Mapping[str, Any]) -> types.
 
 def _defaults(program: Program) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:
     """The very default objects of the author's function, for the parameters that are left."""
+    if program.fn.__defaults__ is None and program.fn.__kwdefaults__ is None:
+        return None, None
     parameters = inspect.signature(program.fn).parameters
     positional: list[Any] = []
     keyword: dict[str, Any] = {}

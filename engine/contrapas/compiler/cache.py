@@ -37,6 +37,10 @@ _PLAIN: Final = (
     typing.TypeVar, enum.Enum,
 )  # fmt: skip
 """Values that do not change, or of which only the identity matters."""
+_EXACT: Final = frozenset(
+    (str, bytes, int, float, bool, types.NoneType, types.BuiltinFunctionType, types.CodeType, object)
+)
+"""Of these, the usual ones."""
 _OURS: Final = frozenset(
     ("contrapas", "pydantic", "pydantic_core", "typing", "typing_extensions", "builtins", "abc", "enum", "types",
      "collections", "dataclasses", "datetime", "decimal", "uuid", "fractions", "re", "pathlib")
@@ -145,6 +149,8 @@ class Watch:
         self.work.extend(now)
 
     def _look(self, value: Any) -> None:
+        if value.__class__ in _EXACT:
+            return
         if _is(value, type) and get_origin(value) is None:
             self._class(value)
         elif _is(value, types.FunctionType):

@@ -20,9 +20,9 @@ from contrapas.machine.ir import Program, UndoSite
 
 _How = Literal["sure", "perhaps", "again"]
 """Of a variable in the prologue: its slot is there, may be there, or it is defined again (A4)."""
-SURE: Final = "sure"
-PERHAPS: Final = "perhaps"
-AGAIN: Final = "again"
+SURE: Final[_How] = "sure"
+PERHAPS: Final[_How] = "perhaps"
+AGAIN: Final[_How] = "again"
 
 
 class Emitter:

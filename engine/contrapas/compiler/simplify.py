@@ -15,6 +15,7 @@ def simplify(program: Program) -> None:
     _drop(program)
     _merge(program)
     _drop(program)
+    program.ordered = list(program.order())
 
 
 def _cut(program: Program) -> None:

@@ -17,6 +17,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal, Never, Self, TypeVar, Union, get_args, get_origin
 
+from contrapas.author.annotations import annotations_of
 from contrapas.codec.builder import item_type, substitute
 from contrapas.codec.cursor import Cursor
 from contrapas.codec.kinds import generic, is_kind, is_model, is_named_tuple, model_fields
@@ -362,7 +363,7 @@ def declared_method(tp: Any, name: str) -> Any:
 def returned(func: Any, otherwise: Any, owner: type | None = None) -> Any:
     """The return annotation of a function."""
     try:
-        hints = typing.get_type_hints(func)
+        hints = _annotations(func)
     except (NameError, TypeError, AttributeError):
         return otherwise
     if inspect.iscoroutinefunction(func) or "return" not in hints:
@@ -377,6 +378,14 @@ def returned(func: Any, otherwise: Any, owner: type | None = None) -> Any:
         if found is None
         else found
     )
+
+
+def _annotations(func: Any) -> dict[str, Any]:
+    if func.__class__ is types.FunctionType:
+        hints = annotations_of(func)
+        if hints.get("return").__class__ is type:  # else it may hold what `Annotated` adds
+            return hints
+    return typing.get_type_hints(func)
 
 
 def hashable(value: Any) -> bool:

@@ -263,9 +263,14 @@ class Program:
     """Locals bound once to a path of an ambient value (`log = s.log`): bound again in the prologue."""
     nodes: list[ast.AST] = field(default_factory=list[ast.AST])
     """The nodes of `node`, breadth first, without operators and contexts; once more after lowering."""
+    ordered: list[Block] = field(default_factory=list[Block])
+    """What `order` gives, once the blocks stay as they are."""
 
     def order(self) -> Iterator[Block]:
         """Blocks from the entry, depth first, `yes` before `no`, handlers after what they guard."""
+        if self.ordered:
+            yield from self.ordered
+            return
         seen: set[int] = set()
         stack = [self.entry]
         while stack:

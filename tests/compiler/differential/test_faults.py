@@ -120,10 +120,10 @@ def late_prologue(patch: pytest.MonkeyPatch) -> None:
     prologue, throw = emit.Emitter._prologue, emit.Emitter._throw
 
     def late(self: Any, handled: bool) -> ast.stmt:
-        bound = ast.If(load("@late"), [_flag(False), prologue(self)], [])
+        bound = ast.If(load("@late"), [_flag(False), *prologue(self)], [])
         return ast.If(ast.Constant(True), [bound, throw(self, handled)], [])
 
-    patch.setattr(emit.Emitter, "_prologue", lambda self: _flag(True))
+    patch.setattr(emit.Emitter, "_prologue", lambda self: [_flag(True)])
     patch.setattr(emit.Emitter, "_throw", late)
 
 
