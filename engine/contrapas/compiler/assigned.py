@@ -45,14 +45,17 @@ class Ways:
 
     def whole(self, start: Bound, kept: Mapping[int, Names] | None) -> dict[int, Bound]:
         """From the entry, over the awaits."""
-        masks = None if kept is None else {site: self._mask(names) for site, names in kept.items()}
-        return self._flow(self.program.entry, start, masks, stop=False)
+        masks = None if kept is None else {site: self.mask(names) for site, names in kept.items()}
+        entering = (self.mask(start[0]), self.mask(start[1]))
+        found = self._flow(self.program.entry, entering, masks, stop=False)
+        return {site: (self._set(yes), self._set(may)) for site, (yes, may) in found.items()}
 
-    def after(self, start: int, bound: Bound) -> dict[int, Bound]:
-        """The same for one stretch: from block `start` to the next awaits."""
-        return self._flow(start, bound, None, stop=True)
+    def after(self, start: int, sure: int, maybe: int) -> dict[int, _Masks]:
+        """The same for one stretch, from block `start` to the next awaits, in masks."""
+        return self._flow(start, (sure, maybe), None, stop=True)
 
-    def _mask(self, names: Names) -> int:
+    def mask(self, names: Names) -> int:
+        """Names as bits."""
         known = self._masks.get(names)
         if known is not None:
             return known
@@ -72,17 +75,17 @@ class Ways:
         return found
 
     def _change(self, change: Change) -> _Masks:
-        return self._mask(change.always), self._mask(change.through)
+        return self.mask(change.always), self.mask(change.through)
 
     def _step(self, block: Block, summary: Summary) -> _Step:
         term = block.term
         after: list[tuple[int, int]] = []
         if not isinstance(term, Await) and not summary.dead:
             for to in block.successors()[len(block.exits) :]:
-                after.append((to, self._mask(captured(block, to))))
+                after.append((to, self.mask(captured(block, to))))
         onward = [(e.to, (*self._change(e.sure), *self._change(e.maybe))) for e in summary.exits]
         if block.handler is not None:
-            landing = self._mask(frozenset((self.program.blocks[block.handler].landing,)))
+            landing = self.mask(frozenset((self.program.blocks[block.handler].landing,)))
             low, high = self._change(summary.low), self._change(summary.high)
             caught = (low[0] | landing, low[1], high[0] | landing, high[1])
             onward.append((block.handler, caught))
@@ -90,9 +93,9 @@ class Ways:
         return end, after, onward, term if isinstance(term, Await) else None
 
     def _flow(
-        self, start: int, bound: Bound, kept: Mapping[int, int] | None, *, stop: bool
-    ) -> dict[int, Bound]:
-        entering = {start: (self._mask(bound[0]), self._mask(bound[1]))}
+        self, start: int, bound: _Masks, kept: Mapping[int, int] | None, *, stop: bool
+    ) -> dict[int, _Masks]:
+        entering = {start: bound}
         awaits: dict[int, _Masks] = {}
         work, waiting, steps = deque(entering), set(entering), self._steps
         while work:
@@ -119,7 +122,7 @@ class Ways:
                     if to not in waiting:
                         waiting.add(to)
                         work.append(to)
-        return {site: (self._set(yes), self._set(may)) for site, (yes, may) in awaits.items()}
+        return awaits
 
 
 _Masks = tuple[int, int]

@@ -87,7 +87,7 @@ class Emitter:
         above: list[ast.stmt] = []
         several = [bodies[site] for site in sites]
         for name, count in Counter(name for body in several for name in body).items():
-            ways = {body[name] for body in several if name in body}
+            ways: set[_How] = {body[name] for body in several if name in body}
             if count == len(sites) and len(ways) == 1:
                 above += self._load(name, ways.pop())
             elif 2 * count >= len(sites) and count > FEW and AGAIN not in ways:

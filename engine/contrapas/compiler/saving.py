@@ -122,36 +122,39 @@ def _leaving(
     touches: Mapping[int, frozenset[str]],
     stored: Mapping[int, tuple[str, ...]],
 ) -> dict[int, Leaving]:
-    ways: dict[int, dict[int, assigned.Bound]] = {}
+    ways: dict[int, dict[int, tuple[int, int]]] = {}
     flow = assigned.ways(program, summaries)
     for site, block in starts(program).items():
         if site not in sure:
             continue
-        incoming = kept[site] & touches[site]
-        for to, bound in flow.after(block, (sure[site] & incoming, incoming)).items():
-            ways.setdefault(to, {})[site] = bound
+        touched = flow.mask(touches[site])
+        incoming = flow.mask(kept[site]) & touched
+        for to, (yes, may) in flow.after(block, flow.mask(sure[site]) & incoming, incoming).items():
+            ways.setdefault(to, {})[site] = (yes & touched, may & touched & ~yes)
+    exceptions = {h.name for h in program.hidden.values() if h.role == "exc"}
     done: dict[int, Leaving] = {}
     for to, by_start in ways.items():
+        every, some, unsure = -1, 0, 0
+        for yes, may in by_start.values():
+            every, some, unsure = every & yes, some | yes, unsure | may
         always: list[str] = []
         after: list[tuple[str, tuple[int, ...]]] = []
         perhaps: list[str] = []
-        exceptions: list[str] = []
         for name in stored[to]:
-            if name in program.hidden and program.hidden[name].role == "exc":
-                exceptions.append(name)
+            bit = flow.mask(frozenset((name,)))
+            if name in exceptions:
                 continue
-            yes = tuple(s for s, (certain, _) in by_start.items() if name in touches[s] and name in certain)
-            maybe = any(
-                name in touches[s] and name in may - certain for s, (certain, may) in by_start.items()
-            )
-            if maybe:
+            if bit & unsure:
                 perhaps.append(name)
-            elif len(yes) == len(by_start):
+            elif bit & every:
                 always.append(name)
-            elif yes:
-                after.append((name, yes))
+            elif bit & some:
+                after.append((name, tuple(s for s, (yes, _) in by_start.items() if bit & yes)))
         done[to] = Leaving(
-            always=tuple(always), after=tuple(after), perhaps=tuple(perhaps), exceptions=tuple(exceptions)
+            always=tuple(always),
+            after=tuple(after),
+            perhaps=tuple(perhaps),
+            exceptions=tuple(n for n in stored[to] if n in exceptions),
         )
     for number in stored:
         done.setdefault(number, Leaving(always=(), after=(), perhaps=(), exceptions=()))
