@@ -16,6 +16,7 @@ from contrapas.check.tree import every
 from contrapas.compiler import assigned
 from contrapas.compiler.summaries import summarise
 from contrapas.draw.native import type_name
+from contrapas.machine import trees
 from contrapas.machine.ir import Await, Program
 
 
@@ -34,7 +35,7 @@ def uncorrelated(study: Study) -> Iterator[Finding]:
                         sure = {
                             n: found[0] for n, found in assigned.whole(program, summarise(program)).items()
                         }
-                    reads = [n.id for n in ast.walk(site.correlated) if isinstance(n, ast.Name)]
+                    reads = [n.id for n in trees.walk(site.correlated) if isinstance(n, ast.Name)]
                     bound = sure.get(top.index, frozenset(program.locals))
                     missing = [n for n in reads if n in program.locals and n not in bound]
                     if missing:
@@ -144,7 +145,7 @@ def _leaks(
             where = f"the key of {type_name(made)}"
             parts = [k.value for k in call.keywords if k.arg == message_spec(made).key]
     for part in parts:
-        for node in ast.walk(part):
+        for node in trees.walk(part):
             if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
                 continue
             if any(_sensitive(cls, node.attr) for cls in known.get(node.value.id, ())):

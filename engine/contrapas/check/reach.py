@@ -13,6 +13,7 @@ from contrapas.draw.model import Config
 from contrapas.draw.native import type_name
 from contrapas.draw.segment import Walker
 from contrapas.errors import Cancelled, StepFailed
+from contrapas.machine import trees
 from contrapas.machine.ir import Branch, Site
 
 
@@ -67,7 +68,7 @@ def unreachable(study: Study) -> Iterator[Finding]:
 
 def _after_cancel(walker: Walker, site: Site) -> bool:
     """Whether an await stands in a clause that takes a cancel: a second one, after the grace period, may lead there."""
-    for node in ast.walk(walker.program.node):
+    for node in trees.walk(walker.program.node):
         if isinstance(node, ast.ExceptHandler) and node.lineno <= site.line <= (node.end_lineno or 0):
             found = None if node.type is None else walker.native.resolve(node.type)
             if found is None or (isinstance(found, type) and issubclass(Cancelled, found)):
@@ -103,7 +104,7 @@ def _cases(study: Study, machine: str, walker: Walker) -> Iterator[Finding]:
         if isinstance(term, Branch) and term.kind == "case" and term.pattern is not None:
             cases.append((term.pattern, block.id in walker.visited))
         for tree in block.native:
-            for node in ast.walk(tree):
+            for node in trees.walk(tree):
                 if isinstance(node, ast.Match):
                     met = any(id(case) in walker.native.decisions for case in node.cases)
                     cases += [(case, met) for case in node.cases]

@@ -14,6 +14,7 @@ from contrapas.draw.model import Config, Move
 from contrapas.draw.segment import Walker
 from contrapas.machine import Machine
 from contrapas.machine.ir import Program, Site
+from contrapas.machine.trees import walk
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def flat(site: Site) -> Iterator[Site]:
 def trees(program: Program) -> Iterator[ast.AST]:
     """Every node of the author's function, decorators and annotations apart."""
     for statement in program.node.body:
-        yield from ast.walk(statement)
+        yield from walk(statement)
 
 
 def members(hint: Any) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
+from contrapas.machine import trees
 from contrapas.machine.ir import Await, Block, Branch, Program, Raise, Return
 
 GIVEN = "@in"
@@ -59,7 +60,9 @@ def _uses(block: Block) -> frozenset[str]:
     found: set[str] = set()
     certain: set[str] = set()
     for tree in _trees(block):
-        reads = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)}
+        reads = {
+            n.id for n in trees.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Store)
+        }
         found |= reads - certain
         if isinstance(tree, ast.Assign):
             certain |= {t.id for t in tree.targets if isinstance(t, ast.Name)}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from contrapas.errors import Cancelled, StepFailed
+from contrapas.machine import trees
 from contrapas.machine.ir import Block, Branch, Exit, Program, Return
 
 Value = tuple[Any, ...] | None
@@ -70,7 +71,7 @@ class Native:
             isinstance(node, ast.Attribute) and node.attr == "unknown"
             for block in program.blocks.values()
             for tree in (*block.native, *([block.term.test] if isinstance(block.term, Branch) else []))
-            for node in ast.walk(tree)
+            for node in trees.walk(tree)
         )
         """Whether the saga asks an exception whether the outcome is unknown."""
         self.outcomes = _outcomes(program)
@@ -339,7 +340,7 @@ def _handed(node: ast.stmt, env: Env, saga: str) -> Iterator[Any]:
     }
     if not held:
         return
-    for inner in ast.walk(node):
+    for inner in trees.walk(node):
         parts: list[ast.expr] = []
         if isinstance(inner, ast.Call) and not (_replies(inner, saga) or _is(inner.func, "isinstance")):
             parts = [*inner.args, *[k.value for k in inner.keywords]]
@@ -376,8 +377,8 @@ def _tracked(program: Program) -> frozenset[str]:
         if isinstance(term, Branch):
             roots.append(term.test)
         elif isinstance(term, Return) and term.value is not None:
-            names |= {n.id for n in ast.walk(term.value) if isinstance(n, ast.Name)}
-    for node in (inner for root in roots for inner in ast.walk(root)):
+            names |= {n.id for n in trees.walk(term.value) if isinstance(n, ast.Name)}
+    for node in (inner for root in roots for inner in trees.walk(root)):
         if (
             isinstance(node, ast.Call)
             and _is(node.func, "isinstance")
@@ -385,7 +386,7 @@ def _tracked(program: Program) -> frozenset[str]:
             or isinstance(node, ast.Call)
             and _replies(node, program.saga_name)
         ):
-            names |= {n.id for n in ast.walk(node.args[0]) if isinstance(n, ast.Name)}
+            names |= {n.id for n in trees.walk(node.args[0]) if isinstance(n, ast.Name)}
         elif isinstance(node, ast.Attribute) and node.attr == "unknown" and isinstance(node.value, ast.Name):
             names.add(node.value.id)
         elif isinstance(node, ast.Match):
@@ -462,7 +463,7 @@ def _is(node: ast.expr, name: str) -> bool:
 
 def _names(target: ast.expr) -> list[str]:
     """Names that a target binds."""
-    return [n.id for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return [n.id for n in trees.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
 def _bound(node: ast.AST) -> list[str]:
@@ -490,4 +491,4 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
         current = todo.pop()
         yield current
         if not isinstance(current, _INNER):
-            todo.extend(ast.iter_child_nodes(current))
+            todo.extend(trees.children(current))

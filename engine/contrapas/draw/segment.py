@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from contrapas.draw.live import GIVEN, live_at_awaits
 from contrapas.draw.native import BUG, RETURNED, Env, Fall, Native, env_get, env_set
+from contrapas.machine import trees
 from contrapas.machine.ir import Await, Block, Branch, Jump, Program, Raise, Return
 
 MARKS_MAX = 60
@@ -89,7 +90,7 @@ class Walker:
             return left
         heads = {
             (n.cases[0].pattern.lineno, n.cases[0].pattern.col_offset): n
-            for n in ast.walk(self.program.node)
+            for n in trees.walk(self.program.node)
             if isinstance(n, ast.Match)
         }
         slots: dict[str, tuple[list[ast.match_case], set[Any]]] = {}

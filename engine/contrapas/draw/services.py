@@ -12,7 +12,7 @@ from contrapas.author.external import External
 from contrapas.author.service import Service
 from contrapas.draw.edges import program_of
 from contrapas.draw.scheme import BOX_CHARS, BOX_LINES, Arrow, Node, Scheme, label_of, wrapped
-from contrapas.machine import Machine
+from contrapas.machine import Machine, trees
 from contrapas.machine.ir import Program, Site
 
 
@@ -250,20 +250,20 @@ def _members(hint: Any) -> Iterator[type[Event]]:
 
 def _sent(program: Program) -> Iterator[tuple[type[Event], bool]]:
     """Messages that are made inside of a call on the saga: `s.step(ChargeCard(…), undo=…)`, `s.emit(…)`."""
-    for node in ast.walk(program.node):
+    for node in trees.walk(program.node):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         if not (isinstance(node.func.value, ast.Name) and node.func.value.id == program.saga_name):
             continue
-        undos = [inner for k in node.keywords if k.arg == "undo" for inner in ast.walk(k.value)]
-        for inner in ast.walk(node):
+        undos = [inner for k in node.keywords if k.arg == "undo" for inner in trees.walk(k.value)]
+        for inner in trees.walk(node):
             if isinstance(inner, ast.Call) and inner is not node:
                 cls = _resolved(program, inner.func)
                 if _is_message(cls):
                     yield cls, inner in undos
 
     for undo in program.undos:
-        for inner in ast.walk(undo.body):
+        for inner in trees.walk(undo.body):
             if isinstance(inner, ast.Call):
                 cls = _resolved(program, inner.func)
                 if _is_message(cls):
