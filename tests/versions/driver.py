@@ -156,7 +156,8 @@ def _note(run: Run, record: InstanceRecord, asked: Counter[str]) -> None:
 def _answer(
     version: Version, record: InstanceRecord, asked: Counter[str], script: Script, number: int
 ) -> Input | None:
-    pending = next((p for p in record.operations() if p.retry_at is None), None)
+    waiting = ("result", "next", "join")  # for what is in flight, which is answered itself
+    pending = next((p for p in record.operations() if p.retry_at is None and p.kind not in waiting), None)
     due = sorted(timers(record), key=lambda t: (t.at, t.name))
     if pending is None or pending.kind == "sleep":
         return _timer(record, due[0].at, due[0].name) if due else None

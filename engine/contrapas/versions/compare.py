@@ -235,7 +235,7 @@ class _Judge:
             self._note(
                 "CP304", f"{lost[0]} may still come and is not accepted any more", f"accept {lost[0]} again"
             )
-        elif state.kind in ("command", "ask") and state.replies[:1] != target.replies[:1]:
+        elif _answered(state) and state.replies[:1] != target.replies[:1]:
             self._note(
                 "CP304", f"{state.replies[0]} is not the success any more", "keep the command's success"
             )
@@ -365,6 +365,11 @@ class _Judge:
         added = [n for n in target.next if n not in self.state.next]
         told = [f"then no more {n}" for n in gone] + [f"then also {n}" for n in added]
         self._note("CP307", "; ".join(told) or "the code that follows changed")
+
+
+def _answered(state: State) -> bool:
+    """A command waits for an answer here, or for one that was begun."""
+    return state.kind in ("command", "ask") or state.operation.startswith(("begin step ", "begin ask "))
 
 
 def _enclosing(state: State) -> tuple[str, ...]:
