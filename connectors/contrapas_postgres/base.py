@@ -18,7 +18,7 @@ from contrapas_postgres import care, examine
 from contrapas_postgres.meaning import told
 from contrapas_postgres.outbox import Held, PostgresOutbox
 from contrapas_postgres.statements import TABLES, VERSION, Statements, statements
-from contrapas_postgres.transaction import Link, columns
+from contrapas_postgres.transaction import Link, add
 
 S = TypeVar("S")
 DAY_MS: Final = 86_400_000
@@ -84,7 +84,7 @@ class Base(ABC, Generic[S]):
             return
         with told(self.name):
             sql = await self.statements(link)
-            await link.rows(sql.add, *columns(rows, sql.binary))
+            await add(link, sql, rows)
         self._outbox.committed()
 
     async def prepare(self) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from contrapas.errors import ContrapasError, DataError, Indeterminate, Refused, Retriable
@@ -133,29 +131,31 @@ def _words(error: BaseException) -> str:
     return text.split(">: ", 1)[-1][:200]
 
 
-@contextmanager
-def told(name: str) -> Generator[None]:
+class told:
     """Errors inside as errors of the seam; what is none passes."""
-    try:
-        yield
-    except ContrapasError:
-        raise
-    except Exception as error:
-        found = meaning(error, name)
-        if found is None:
-            raise
-        raise found from error
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ContrapasError):
+            found = meaning(error, self.name)
+            if found is not None:
+                raise found from error
 
 
-@contextmanager
-def committing(name: str) -> Generator[None]:
+class committing(told):
     """As `told`, for COMMIT: a refusal of the server is one, everything else leaves open what happened."""
-    try:
-        yield
-    except Exception as error:
-        if severity(error) == "ERROR" or (sqlstate(error)[:2] in ("23", "40")):
-            found = meaning(error, name)
-            if found is None:
-                raise
-            raise found from error
-        raise Indeterminate(f"PostgreSQL {name} did not answer COMMIT: it may have happened") from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Exception):
+            return
+        if severity(error) == "ERROR" or sqlstate(error)[:2] in ("23", "40"):
+            super().__exit__(kind, error, trace)
+            return
+        raise Indeterminate(f"PostgreSQL {self.name} did not answer COMMIT: it may have happened") from error

@@ -47,6 +47,22 @@ class AsyncpgLink:
         return self._con.get_server_pid(), (await self.rows("select pg_backend_pid()"))[0][0]
 
 
+class Limit:
+    """A deadline that ends the connection: what waits on it then fails. A tenth of the cost of `asyncio.timeout`."""
+
+    __slots__ = ("con", "handle", "seconds")
+
+    def __init__(self, con: Connection, seconds: float) -> None:
+        self.con = con
+        self.seconds = seconds
+
+    def __enter__(self) -> None:
+        self.handle = asyncio.get_running_loop().call_later(self.seconds, self.con.terminate)
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.cancel()
+
+
 class AsyncpgHeld(AsyncpgLink):
     """A connection of the pool that the outbox keeps."""
 
@@ -121,17 +137,18 @@ class PostgresStore(Base["Connection"]):
 
     async def _acquire(self) -> tuple[AnyPool, Connection]:
         pool = await self.pool()
-        return pool, cast("Connection", await pool.acquire(timeout=self.deadline_s))
+        return pool, cast("Connection", await self._free(pool))
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[PostgresTx[Connection]]:
         """A transaction for one delivery."""
         with told(self.name):
-            pool, con = await self._acquire()
+            pool = self._pool or await self.pool()
+            con = cast("Connection", await self._free(pool))
         try:
             transaction = con.transaction()
             with told(self.name):
-                async with asyncio.timeout(self.deadline_s):
+                with Limit(con, self.deadline_s):
                     await transaction.start()
                 link = AsyncpgLink(con, self.deadline_s)
                 tx = PostgresTx(con, link, await self._looked_up(link, con, transaction), self.name)
@@ -146,13 +163,18 @@ class PostgresStore(Base["Connection"]):
             if _closed(con):
                 with told(self.name):
                     raise ConnectionResetError("the connection was lost before COMMIT")
-            with committing(self.name):
-                async with asyncio.timeout(self.deadline_s):
-                    await transaction.commit()
+            with committing(self.name), Limit(con, self.deadline_s):
+                await transaction.commit()
             if tx.wrote:
                 self._outbox.committed()
         finally:
             await _give_back(pool, con)
+
+    async def _free(self, pool: AnyPool) -> Proxy:
+        if pool.get_idle_size():
+            return await pool.acquire()
+        async with asyncio.timeout(self.deadline_s):
+            return await pool.acquire()
 
     async def _looked_up(self, link: AsyncpgLink, con: Connection, transaction: Any) -> Any:
         if self._statements is not None:
@@ -219,7 +241,7 @@ async def _undo(con: Connection, transaction: Any) -> None:
     done = False
     try:
         with suppress(Exception):
-            async with asyncio.timeout(5):
+            with Limit(con, 5):
                 await transaction.rollback()
             done = True
     finally:
@@ -232,7 +254,8 @@ async def _give_back(pool: AnyPool, con: Connection) -> None:
     done = False
     try:
         with suppress(Exception):
-            await pool.release(cast("Proxy", con), timeout=5)
+            with Limit(con, 5):
+                await pool.release(cast("Proxy", con))
             done = True
     finally:
         if not done:

@@ -22,6 +22,15 @@ class Link(Protocol):
         ...
 
 
+async def add(link: Link, sql: Statements, rows: Sequence[Outgoing], answer: tuple[Any, ...] = ()) -> None:
+    """Outbox rows, and the answer of the inbox row where there is one, in one round trip."""
+    values = columns(rows, sql.binary)
+    if len(rows) == 1:
+        await link.rows(sql.finish_one if answer else sql.add_one, *answer, *(c[0] for c in values))
+    else:
+        await link.rows(sql.finish if answer else sql.add, *answer, *values)
+
+
 def columns(rows: Sequence[Outgoing], binary: bool) -> list[list[Any]]:
     """The arrays of `Statements.add`."""
     return [
@@ -86,15 +95,10 @@ class PostgresTx(Generic[S]):
         self, receipt: Receipt, *, reply: bytes | None, reply_type: str, rows: Sequence[Outgoing]
     ) -> None:
         """Reply and outbox rows, in one round trip, or none when there is neither."""
-        answered = reply is not None or bool(reply_type)
-        answer = (*receipt[:4], reply, reply_type)
+        answer = (*receipt[:4], reply, reply_type) if reply is not None or reply_type else ()
         with told(self._name):
             if rows:
-                values = columns(rows, self._sql.binary)
-                if answered:
-                    await self._link.rows(self._sql.finish, *answer, *values)
-                else:
-                    await self._link.rows(self._sql.add, *values)
+                await add(self._link, self._sql, rows, answer)
                 self.wrote = True
-            elif answered:
+            elif answer:
                 await self._link.rows(self._sql.answer, *answer)
