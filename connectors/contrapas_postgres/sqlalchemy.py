@@ -32,9 +32,16 @@ class SqlLink:
     def __init__(self, con: AsyncConnection, deadline_s: float) -> None:
         self.con = con
         self._deadline_s = deadline_s
+        raw = con.sync_connection.connection.driver_connection if con.sync_connection else None
+        self._raw: Any = raw if hasattr(raw, "is_in_transaction") else None
+        """A connection of asyncpg."""
 
     async def rows(self, sql: str, *values: object) -> Sequence[Any]:
         """See `Link`."""
+        if self._raw is not None and self._raw.is_in_transaction():
+            # SQLAlchemy has begun on this very connection: its cursors would add nothing but their time.
+            found: Sequence[Any] = await self._raw.fetch(sql, *values, timeout=self._deadline_s)
+            return found
         if self.con.dialect.paramstyle != "numeric_dollar":
             sql, values = _by_place(sql, self.con.dialect.paramstyle, values)
         async with asyncio.timeout(self._deadline_s):
@@ -109,7 +116,7 @@ class SqlStore(Base[AsyncSession]):
             token = self._current.set(session)
             try:
                 yield tx
-                await session.flush()  # what the handler wrote is the handler's: its errors pass unchanged
+                await _flush(session)  # what the handler wrote is the handler's: its errors pass unchanged
             finally:
                 self._current.reset(token)
             if con.invalidated:
@@ -125,7 +132,7 @@ class SqlStore(Base[AsyncSession]):
 
     async def publish(self, session: AsyncSession, *events: Event) -> None:
         """Write events as outbox rows in the caller's own transaction; sent once that has committed."""
-        await session.flush()
+        await _flush(session)
         with told(self.name):
             con = await session.connection()
         if _autocommits(con):
@@ -171,8 +178,14 @@ class _FlushingTx(PostgresTx[AsyncSession]):
 
     async def finish(self, *args: Any, **named: Any) -> None:
         """See `PostgresTx`."""
-        await self.session.flush()
+        await _flush(self.session)
         await super().finish(*args, **named)
+
+
+async def _flush(session: AsyncSession) -> None:
+    """Write what the session holds; asking first is cheaper than a flush of nothing."""
+    if session.new or session.deleted or session.dirty:
+        await session.flush()
 
 
 async def _leave(session: AsyncSession) -> None:

@@ -56,7 +56,7 @@ _KINDS: Final = ("text", "text", "text", "text", "{value}", "text", "text", "tex
 
 _PAGE: Final = """\
 select seq, id::text, aggregatetype, aggregateid, type, {payload}, source, content_type, coalesce(traceparent, ''),
-  headers::text, (extract(epoch from created_at) * 1000)::bigint
+  headers::text, (date_part('epoch', created_at) * 1000)::bigint
 from contrapas_outbox where seq > $1 and seq <= $2 order by seq limit $3"""
 
 # A sequence that was never used says 1 and `is_called` false; taking that for a row would lose the first one.
