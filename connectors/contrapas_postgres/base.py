@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from contrapas.errors import Refused
 from contrapas.participant import Event, Finding, StoreStatus, written
+from contrapas.participant.remember import OUTAGE_MS
 from contrapas.participant.session import Current
 from contrapas.participant.tables import Payload, qualified
 from contrapas_postgres import care, examine
@@ -31,11 +32,20 @@ class Base(ABC, Generic[S]):
     """A store on PostgreSQL 13 or newer, whoever talks to it."""
 
     def __init__(
-        self, name: str, *, schema: str, payload: Payload, inbox_ms: int, keep_days: int, deadline_s: float
+        self,
+        name: str,
+        *,
+        schema: str,
+        payload: Payload,
+        inbox_ms: int,
+        outage_ms: int,
+        keep_days: int,
+        deadline_s: float,
     ) -> None:
         self.name = name
         self.source = f"/services/{name}"
         self.inbox_ms = inbox_ms
+        self.outage_ms = outage_ms
         self.schema = schema
         self.deadline_s = deadline_s
         self._payload: Payload = payload
@@ -126,4 +136,4 @@ class Base(ABC, Generic[S]):
         await self._outbox.close()
 
 
-__all__ = ["DEADLINE_S", "INBOX_MS", "VERSION", "Base"]
+__all__ = ["DEADLINE_S", "INBOX_MS", "OUTAGE_MS", "VERSION", "Base"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Any, Final
 
 from contrapas.errors import ContrapasError, DataError, Indeterminate, Refused, Retriable
@@ -125,7 +126,8 @@ def _words(error: BaseException) -> str:
     if isinstance(inner, TimeoutError):
         return "no answer in time"
     if isinstance(inner, OSError) and inner.errno is not None:
-        return os.strerror(inner.errno).lower()
+        at = re.search(r"\('([^']+)', (\d+)", str(inner))
+        return (f"{at[1]}:{at[2]}: " if at else "") + os.strerror(inner.errno).lower()
     said = getattr(inner, "message", None) or getattr(getattr(inner, "diag", None), "message_primary", None)
     text = str(said or inner).split("\n")[0]
     return text.split(">: ", 1)[-1][:200]

@@ -19,7 +19,7 @@ from contrapas.errors import Refused
 from contrapas.participant import Event, Finding
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
-from contrapas_postgres.base import DEADLINE_S, INBOX_MS, Base
+from contrapas_postgres.base import DEADLINE_S, INBOX_MS, OUTAGE_MS, Base
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.transaction import PostgresTx
 
@@ -86,6 +86,7 @@ class SqlStore(Base[AsyncSession]):
         schema: str = "",
         payload: Payload = "jsonb",
         inbox_ms: int = INBOX_MS,
+        outage_ms: int = OUTAGE_MS,
         keep_days: int = 1,
         deadline_s: float = DEADLINE_S,
     ) -> None:
@@ -98,6 +99,7 @@ class SqlStore(Base[AsyncSession]):
             schema=schema,
             payload=payload,
             inbox_ms=inbox_ms,
+            outage_ms=outage_ms,
             keep_days=keep_days,
             deadline_s=deadline_s,
         )

@@ -63,6 +63,14 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "verify": ("logs", "read every record and compare its checksum"),
         },
     ),
+    "store": (
+        "outbox and inbox tables of a participant",
+        {
+            "sql": ("store", "print the tables as SQL for the team to run"),
+            "status": ("store", "what waits, what is remembered, who relays"),
+            "prune": ("store", "make days ahead, drop acknowledged ones, forget old deliveries"),
+        },
+    ),
 }
 """Noun -> (help, verb -> (module, help))."""
 

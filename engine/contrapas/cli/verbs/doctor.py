@@ -34,13 +34,15 @@ class Finding(NamedTuple):
 
 @command(
     "doctor",
-    "Look at this installation and, when there is one, at the log: settings, space, owners, clocks, versions.",
+    "Look at this installation and, when there is one, at the log: settings, space, owners, clocks, versions.\n\n"
+    "With MODULE:APP also at the databases of its stores, with MODULE:STORE at that one.",
 )
+@click.argument("target", metavar="[MODULE:APP]", required=False)
 @click.option("--quick", is_flag=True, help="Only what fails, for health checks.")
 @verb(data=True, log=True)
-def doctor(run: Run, quick: bool) -> int:
+def doctor(run: Run, target: str | None, quick: bool) -> int:
     """✓ is fine, ! is worth a look, ✗ is a finding (exit 4)."""
-    found = [*installation(), *_log(run)]
+    found = [*installation(), *_log(run), *_stores(run, target)]
     if quick:
         found = [one for one in found if one.level == "error"]
     if run.look.form in ("json", "jsonl"):
@@ -103,6 +105,20 @@ def _log(run: Run) -> Iterator[Finding]:
         parts = log.parts()
         yield from part_findings(parts, now)
         yield from instance_findings(log)
+
+
+def _stores(run: Run, target: str | None) -> Iterator[Finding]:
+    if target is None:
+        return
+    from contrapas.cli.stores import examined
+
+    for name, findings in examined(target, run.settings):
+        for one in findings:
+            yield Finding("error" if one.refused else "warning", one.text, one.code, one.fix)
+        if not findings:
+            yield Finding(
+                "ok", f"store {text.escape(name)}: settings, tables, rights and days are as they should be"
+            )
 
 
 def file_findings(log: LogFile) -> Iterator[Finding]:
