@@ -178,6 +178,31 @@ async def whole_undo(s: Saga, xs: list[int]) -> None:
 
 
 @saga
+async def same_undo(s: Saga, xs: list[int]) -> None:
+    await s.map(num, xs, undo=num(1))
+
+
+@saga
+async def blind_undo(s: Saga, xs: list[int]) -> None:
+    await s.map(inner, xs, undo=lambda ok: num(1))
+
+
+@saga
+async def own_undos(s: Saga, xs: list[int]) -> None:
+    await s.map(num, xs, undo=lambda ok: num(ok + len(xs)))
+    await s.map(inner, xs, undo=lambda ok: num(ok), on_error="collect")
+    await s.map(made, ["x"], undo=None)
+
+
+def test_an_undo_of_a_map_is_compiled_over_the_result_of_one_item() -> None:
+    machine = compile_all([own_undos], registry=Registry()).machines["own_undos"]
+    assert {u.of: [c.name for c in u.captures] for u in machine.undos.values()} == {
+        "map(num)": ["xs"], "map(inner)": [],
+    }  # fmt: skip
+    assert machine.states["map(num)"].undos == ("undo(map(num))",)
+
+
+@saga
 async def never_awaited(s: Saga, xs: list[int]) -> None:
     s.map(num, xs)
 
@@ -243,7 +268,7 @@ async def child_forgotten(s: Saga, e: Begin) -> None:
         (child_of_step, "CP101"), (child_of_nothing, "CP101"), (child_of_another, "CP207"), (child_of_what, "CP207"),
         (child_forgotten, "CP117"),
         (over_pivot, "CP119"), (over_waiting, "CP127"), (over_calling, "CP127"), (over_bare, "CP101"), (over_plain, "CP101"), (over_two, "CP101"), (over_none, "CP101"), (no_items, "CP101"),
-        (chosen, "CP101"), (bad_rate, "CP850"), (bad_concurrency, "CP850"), (bad_error, "CP850"), (whole_undo, "CP118"),
+        (chosen, "CP101"), (bad_rate, "CP850"), (bad_concurrency, "CP850"), (bad_error, "CP850"), (whole_undo, "CP118"), (same_undo, "CP118"), (blind_undo, "CP118"),
         (never_awaited, "CP117"),
     ],
 )  # fmt: skip

@@ -185,6 +185,21 @@ async def made(s: Saga, e: Wanted) -> Mapped:
     return Mapped(id=e.id, results=results)
 
 
+@saga
+async def taken(s: Saga, e: Wanted) -> Mapped:
+    tag = 100
+    results = await s.map(work, e.items, on_error="collect", undo=lambda made: erase(made + tag))
+    tag = 1000
+    await s.wait(Nudge, within="1h")
+    raise StepFailed(f"{tag}: {len(results)}")
+
+
+@saga
+async def by_command(s: Saga, e: Wanted) -> Mapped:
+    await s.map(work, e.items, undo=lambda made: Erase(id=e.id, what=made))
+    raise StepFailed("after all")
+
+
 @saga(deadline="20s")
 async def hurried(s: Saga, e: Wanted) -> Mapped:
     return Mapped(id=e.id, results=await s.map(make, e.items))
@@ -208,6 +223,7 @@ async def buggy(s: Saga, e: Wanted) -> Mapped:
 
 
 ALL: list[Any] = [
+    taken, by_command,
     each, threads, few, slowly, collected, both, listened, made, hurried, limited, buggy, quick, choosing, beside,
 ]  # fmt: skip
 app = App("m")

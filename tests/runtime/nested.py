@@ -231,6 +231,12 @@ async def nests(s: Saga, e: Order) -> Done:
 
 
 @saga
+async def tidied(s: Saga, e: Order) -> Done:
+    prices = await s.map(one, e.parts, on_error="collect", undo=lambda cents: tidy(cents))
+    raise StepFailed(f"{len(prices)}")
+
+
+@saga
 async def slowly(s: Saga, part: int) -> int:
     return sum(await s.map(slow, range(part)))
 
@@ -241,6 +247,7 @@ async def nests_slowly(s: Saga, e: Order) -> Done:
 
 
 ALL: list[Any] = [
+    tidied,
     rudely, rudest,
     nests_slowly, each, few, rated, gathered, then_waits, holds, asks, limited, beside, nests,
 ]  # fmt: skip

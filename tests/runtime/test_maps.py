@@ -421,3 +421,57 @@ async def test_a_commit_that_is_refused_for_now_is_repeated() -> None:
         rig.log.store.faults.script("commit", "", "retriable")
         await ended(rig, "few/a")
         assert outcome(rig, "few/a")["results"] == [10 * x for x in range(9)]
+
+
+async def test_an_undo_of_the_map_takes_back_each_item_that_ended_well_from_its_result() -> None:
+    BROKEN[2] = [StepFailed("no two")]
+    async with stage() as (rig, client):
+        await client.start("taken", Wanted(id="a", items=[1, 2, 3]))
+        await rig.until(lambda: rig.status("taken/a") == "waiting")
+        await client.signal("taken", "a", Nudge(id="a"))
+        await ended(rig, "taken/a", "compensated")
+        assert sorted(UNDONE) == [110, 130]
+        assert "1000: 3" in newest(rig, "taken/a").error
+
+
+async def test_an_item_that_is_unknown_is_taken_back_once_its_result_is_known() -> None:
+    GATES[1] = asyncio.Event()
+    async with stage() as (rig, client):
+        await client.start("taken", Wanted(id="a", items=[1, 2]))
+        await rig.until(lambda: len(RAN) == 2)
+        await rig.turn(1, 50)
+        await client.operate("taken/a", "kill")
+        await rig.until(lambda: rig.status("taken/a") == "settling")
+        assert UNDONE == [120]
+        GATES[1].set()
+        await ended(rig, "taken/a", "compensated")
+        assert sorted(UNDONE) == [110, 120]
+
+
+async def test_an_undo_of_the_map_may_be_a_command() -> None:
+    async with stage() as (rig, client):
+        await client.start("by_command", Wanted(id="a", items=[1, 2]))
+        await rig.until(lambda: len(rig.records("erase.commands")) == 2)
+        assert sorted(json.loads(r.value)["what"] for r in rig.records("erase.commands")) == [10, 20]
+
+
+@pytest.mark.parametrize("point", ["commit.before", "commit.undispatched"])
+@pytest.mark.parametrize("nth", range(1, 7))
+async def test_a_crash_on_the_way_leaves_no_item_behind(point: str, nth: int) -> None:
+    async with stage() as (rig, client):
+        await client.start("taken", Wanted(id="a", items=[1, 2, 3]))
+        kill_at(point, nth)
+        for _ in range(60):
+            await rig.turn(5)
+        if rig.tasks[-1].done():
+            await rig.killed()
+            await rig.worker()
+        await rig.until(lambda: rig.status("taken/a") == "waiting")
+        await rig.client().signal("taken", "a", Nudge(id="a"))
+        for _ in range(60):
+            await rig.turn(5)
+        if rig.tasks[-1].done():
+            await rig.killed()
+            await rig.worker()
+        await ended(rig, "taken/a", "compensated")
+        assert set(UNDONE) == {110, 120, 130}

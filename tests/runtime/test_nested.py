@@ -363,3 +363,14 @@ async def test_an_item_that_waits_for_an_event_of_the_callers_key_parks_with_the
         assert newest(rig, name).parked.code == "CP127"
         await client.operate("rudest/a", "cancel")
         await rig.until(lambda: rig.status("rudest/a") == "failed")
+
+
+async def test_an_undo_of_the_map_is_run_after_what_the_item_did_is_taken_back() -> None:
+    SECOND[2] = [StepFailed("no price")]
+    async with stage() as (rig, client):
+        await client.start("tidied", Order(id="a", parts=[1, 2, 3]))
+        await ended(rig, "tidied/a", "compensated")
+        assert sorted(d for d in DID if "drop" in d or "tidy" in d) == [
+            "drop 1", "drop 2", "drop 3", "tidy 10", "tidy 30",
+        ]  # fmt: skip
+        assert DID.index("drop 1") < DID.index("tidy 10") and DID.index("drop 3") < DID.index("tidy 30")

@@ -170,6 +170,11 @@ async def many_items(s: Saga, order: OrderPlaced) -> OrderConfirmed:
     )
     assert_type(await s.step(s.map(measured, [order.sku]), within="1m", undo=None), list[int])
     assert_type(await s.map(inner, [order.sku], concurrency=2), list[int])
+    assert_type(await s.map(inner, [order.sku], undo=lambda n: measured(str(n + 1))), list[int])
+    assert_type(
+        await s.map(measured, ["a"], undo=lambda n: measured(str(n + 1)), on_error="collect"),
+        list[int | Failed],
+    )
     assert_type(await s.map(inner, [order.sku], on_error="collect"), list[int | Failed])
     assert_type(await s.step(s.map(inner, [order.sku]), within="1m"), list[int])
     assert_type(await s.child(place_order, order, undo=None), OrderConfirmed | OrderRejected)

@@ -56,6 +56,7 @@ class Multitude:
         concurrency: int | None = None,
         rate: str | None = None,
         on_error: Literal["fail"] = "fail",
+        undo: Callable[[R], Undoing] | None = cast("Any", MISSING),  # noqa: B008
         label: str = "",
     ) -> Op[list[R]]: ...
     @overload
@@ -68,6 +69,7 @@ class Multitude:
         on_error: Literal["collect"],
         concurrency: int | None = None,
         rate: str | None = None,
+        undo: Callable[[R], Undoing] | None = cast("Any", MISSING),  # noqa: B008
         label: str = "",
     ) -> Op[list[R | Failed]]: ...
     @overload
@@ -80,6 +82,7 @@ class Multitude:
         concurrency: int | None = None,
         rate: str | None = None,
         on_error: Literal["fail"] = "fail",
+        undo: Callable[[R], Undoing] | None = cast("Any", MISSING),  # noqa: B008
         label: str = "",
     ) -> Op[list[R]]: ...
     @overload
@@ -92,6 +95,7 @@ class Multitude:
         on_error: Literal["collect"],
         concurrency: int | None = None,
         rate: str | None = None,
+        undo: Callable[[R], Undoing] | None = cast("Any", MISSING),  # noqa: B008
         label: str = "",
     ) -> Op[list[R | Failed]]: ...
     def map(
@@ -103,6 +107,7 @@ class Multitude:
         concurrency: int | None = None,
         rate: str | None = None,
         on_error: str = "fail",
+        undo: Any = MISSING,
         label: str = "",
     ) -> Op[Any]:
         """A `@step`, or a `@saga` of one argument, for each item: the results by position.
@@ -112,12 +117,15 @@ class Multitude:
 
         concurrency: at most so many at a time. rate: `"100/s"`, at most so many begin in that time. on_error: `"fail"`
         raises the first failing position's `StepFailed` after what is in flight has ended, and begins nothing more;
-        `"collect"` gives a `Failed` at each failing position. DataError CP850 for a limit that makes no sense.
+        `"collect"` gives a `Failed` at each failing position. undo: takes one item back, from its result, instead of what the
+        `@step` says; of a saga's item besides what it did. DataError CP850 for a limit that makes no sense.
         """
         nested = isinstance(fn, _called())
         if not nested and not isinstance(fn, StepDef):
             raise TypeError(f"map() takes a @step or a @saga, not {fn!r}")
-        made: Op[Any] = Op("map", cast("StepDef[..., Any, Any]", fn).name, list(items), label=label)
+        made: Op[Any] = Op(
+            "map", cast("StepDef[..., Any, Any]", fn).name, list(items), undo=undo, label=label
+        )
         made.many = Many(_concurrency(concurrency), rate_of(rate), _collect(on_error), nested)
         if len(made.value) > ITEMS_MAX:
             raise DataError(

@@ -56,8 +56,32 @@ def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found |
     return Found(site)
 
 
+def takes_back(ops: Operations, value: ast.expr, *, own: bool) -> bool:
+    """Is `undo=` of a map one of its items': a lambda of an item's result, said to the map itself? None is always one."""
+    if isinstance(value, ast.Constant) and value.value is None:
+        return True
+    if not own:
+        text = "undo= of a whole map: each item is taken back by itself"
+        ops.refusals.add(value, "CP118", text, "s.map(fn, items, undo=lambda ok: …), of one item's result")
+        return False
+    args = value.args if isinstance(value, ast.Lambda) else None
+    if isinstance(value, ast.Lambda) and args is not None:
+        names = {n.id for n in ast.walk(value.body) if isinstance(n, ast.Name)}
+        if any(a.arg in names for a in (*args.posonlyargs, *args.args)):
+            return True
+    text = "undo= of a map is the same for every item: it takes none of them back"
+    ops.refusals.add(value, "CP118", text, "undo=lambda ok: …, which reads the item's result")
+    return False
+
+
+def item_of(site: Site) -> Any:
+    """What the undo of an operation reads: its result, of a map that of one item."""
+    return site.item if site.kind == "map" else site.result
+
+
 def _gives(ops: Operations, node: ast.Call, site: Site, result: Any) -> None:
     site.collects = _keywords(ops, node)
+    site.item = result
     if result is None:
         result = types.NoneType
     site.result = types.GenericAlias(list, (Union[result, Failed] if site.collects else result,))  # noqa: UP007

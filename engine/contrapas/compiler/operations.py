@@ -458,7 +458,7 @@ class Operations:
             elif name == "correlate":
                 site.correlate, site.correlated = True, value
             elif name == "undo":
-                self._undo(keyword, found)
+                self._undo(keyword, found, own=self.method(node) == "map")
             elif name in ("fresh", "undo_failed"):
                 conversation.switch(self.refusals, site, name, value)
             elif name is None:
@@ -479,11 +479,9 @@ class Operations:
             return constants.policy(self.refusals, node)
         return self.resolve(node)
 
-    def _undo(self, keyword: ast.keyword, found: Found) -> None:
+    def _undo(self, keyword: ast.keyword, found: Found, own: bool) -> None:
         value = keyword.value
-        if found.site.kind == "map" and not (isinstance(value, ast.Constant) and value.value is None):
-            text = "undo= of a whole map: each item is taken back by itself"
-            self.refusals.add(value, "CP118", text, "@step(undo=…) on the step, or undo=None")
+        if found.site.kind == "map" and not manifold.takes_back(self, value, own=own):
             return
         undoing = self._undoing(value, found.site)
         if undoing is None:
@@ -532,7 +530,7 @@ class Operations:
             needs_reply=needs,
             text=_called(target),
             target=target,
-            reply=site.replies[0] if site.kind == "ask" else site.result,
+            reply=site.replies[0] if site.kind == "ask" else manifold.item_of(site),
         )
 
     def _takes_back(self, node: ast.expr) -> Any:

@@ -160,7 +160,7 @@ def _map(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     pending = _pending(work, line, label, op, deadline=limits.moment(work, op))
     pending.policy = plan.policy if op.retry is None else policy_text(op.retry)
     pending.body = items.body_of(op, [plan.dump(((item,), {})) for item in op.value])
-    pending.undo = items.register(work, line.node.undo, op, pending)
+    pending.undo = undo.register_map(work, line, op, pending)
     line.node.pending = pending
 
 
@@ -177,7 +177,7 @@ def _map_saga(work: Work, line: Line, label: str, op: Op[Any]) -> None:
     pending = _pending(work, line, label, op, deadline=None)
     pending.target = kin.NESTED
     pending.body = items.body_of(op, texts)
-    pending.undo = items.stand(work, line.node.undo, pending)
+    pending.undo = undo.register_map(work, line, op, pending)
     line.node.pending = pending
 
 

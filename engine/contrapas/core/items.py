@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from contrapas.author.op import MISSING, Op
+from contrapas.author.op import MISSING, Op, UndoRef
 from contrapas.author.timeout import Failed
 from contrapas.codec.messages import StepType
 from contrapas.core.copies import copy_undo
@@ -362,11 +362,12 @@ def result(work: Work, pending: Pending, *, kept: bool) -> tuple[Any, BaseExcept
 
 
 def register(work: Work, stack: list[UndoEntry], op: Op[Any], pending: Pending) -> int:
-    """Note that the items are taken back one by one, as the `@step` says; -1 where there is nothing to take back."""
-    record = work.record
-    default = work.types.steps[op.name].undo
-    if op.undo is not MISSING or default is None or default is MISSING or record.pivoted:
-        return -1
+    """Note that the items are taken back one by one, as the `@step` or `undo=` says, or by what their saga did; -1 where
+    there is nothing to take back."""
+    if op.undo.__class__ is not UndoRef:
+        default = None if op.many.saga else work.types.steps[op.name].undo
+        if not op.many.saga and (op.undo is not MISSING or default is None or default is MISSING):
+            return -1
     return stand(work, stack, pending)
 
 
@@ -397,27 +398,27 @@ def spread(work: Work, entry: UndoEntry) -> None:
     """A map is over, however it ended: its entry becomes one branch per item that may have had an effect (U5). `entry`
     may be changed."""
     progress = progress_in(work, entry.key)
+    one = copy_undo(entry)
+    one.kind = "lambda" if entry.saga else "default"
     entry.kind, entry.status, entry.needs_reply, entry.name = "group", "done", False, ""
+    entry.captures, entry.saga, entry.graph = {}, "", ""
     if progress is None:
         return
     if progress.nested:
         from contrapas.core.nested import gather
 
         entry.step = ""
-        gather(work, progress, entry)
+        gather(work, progress, entry, one if one.saga else None)
         return
+    each = one
     number = work.record.undo_count
     for position in range(progress.begun):
         item = progress.items.get(position)
         if item is not None and item.status == "failed":
             continue
-        one = copy_undo(entry)
-        one.branches = []
+        one = of_item(each, position)
         one.number = number
         number += 1
-        one.label = f"{entry.label}[{position}]"
-        one.key = item_key(entry.key, position)
-        one.kind, one.name, one.needs_reply = "default", entry.step, True
         if item is not None and item.status == "done":
             one.reply = keep_step(entry.step, item.text)
         else:
@@ -427,3 +428,12 @@ def spread(work: Work, entry: UndoEntry) -> None:
         entry.branches.append([one])
     entry.step = ""
     work.record.undo_count = number
+
+
+def of_item(each: UndoEntry, position: int) -> UndoEntry:
+    """How one item is taken back, as the entry of its map says of each."""
+    one = copy_undo(each)
+    one.label = f"{each.label}[{position}]"
+    one.key = item_key(each.key, position)
+    one.status = "done"
+    return one

@@ -94,7 +94,8 @@ def look(record: InstanceRecord, world: World) -> None:
 
 
 def _undo(entry: UndoEntry, world: World) -> None:
-    if entry.kind == "lambda" and entry.status not in ("undone", "failed"):
+    lambda_ = entry.kind == "lambda" or (entry.kind == "map" and entry.saga != "")
+    if lambda_ and entry.status not in ("undone", "failed"):
         compiled_undo(world, entry)
     elif entry.status in ("undone", "failed"):
         return
@@ -206,7 +207,7 @@ def _rename_undos(node: Node, frame: Frame, label: str, machine: Machine) -> Non
     if before == after or before in machine.undos or after not in machine.undos:
         return
     for path, entry in list(walk(node.undo)):
-        if entry.kind == "lambda" and entry.saga == frame.saga and entry.name == before:
+        if entry.kind in ("lambda", "map") and entry.saga == frame.saga and entry.name == before:
             edit(node.undo, path).name = after
 
 

@@ -48,10 +48,11 @@ def left(work: Work, value: Any, thrown: BaseException | None) -> None:
 # -- the end of a map --------------------------------------------------------------------------------------------
 
 
-def gather(work: Work, progress: Progress, entry: UndoEntry) -> None:
+def gather(work: Work, progress: Progress, entry: UndoEntry, each: UndoEntry | None) -> None:
     """What the items did stands beside one another in the entry of their map, and what they owe is the parent's (U5).
 
-    An item that is in flight ends here: nothing of its code runs any more.
+    An item that is in flight ends here: nothing of its code runs any more. each: what takes one back besides, after it
+    ended well.
     """
     for position in range(progress.begun):
         found = None if progress.look is None else progress.look(position)
@@ -61,7 +62,14 @@ def gather(work: Work, progress: Progress, entry: UndoEntry) -> None:
         if record.ended_at is None:
             record = _collapsed(work, record, maps)
         work.record.undone = work.record.undone or record.undone
-        if stack := _numbered(work, record.root.undo):
+        stack = _numbered(work, record.root.undo)
+        if each is not None and record.root.result is not None:
+            from contrapas.core.items import of_item
+
+            whole = _numbered(work, [of_item(each, position)])
+            whole[0].reply, whole[0].step = record.root.result, ""
+            stack = whole + stack
+        if stack:
             entry.branches.append(stack)
         owed = _numbered(work, record.owed)
         work.record.owed += owed

@@ -14,7 +14,7 @@ from contrapas.author.retry import STEP_RETRY, UNDO_RETRY, Retry
 from contrapas.core import items
 from contrapas.core.children import CHILD
 from contrapas.core.copies import copy_undo
-from contrapas.core.envelope import Node, UndoEntry
+from contrapas.core.envelope import Node, Pending, UndoEntry
 from contrapas.core.outcomes import dump_body
 from contrapas.core.policies import policy_text
 from contrapas.core.work import Line, Unfit, Work
@@ -64,6 +64,16 @@ def register(
     if entry.step == CHILD:  # a child that is given up takes itself back: its answer tells
         entry.needs_reply = True
     line.node.undo.append(entry)
+    return number
+
+
+def register_map(work: Work, line: Line, op: Op[Any], pending: Pending) -> int:
+    """The same of a map: one entry that becomes one for each item when the map is over (`items.spread`)."""
+    number = items.register(work, line.node.undo, op, pending)
+    if number >= 0 and isinstance(op.undo, UndoRef):
+        entry = line.node.undo[-1]
+        _refer(work, line, entry, op.undo)
+        entry.kind = "map"
     return number
 
 

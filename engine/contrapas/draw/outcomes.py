@@ -82,7 +82,7 @@ class Outcome(NamedTuple):
 def undo_of(site: Site) -> str:
     """`none`, `missing`, `op` or `lambda`: what was written at the await, else what the `@step` says."""
     if of_saga(site):
-        return "none"
+        return "none" if site.undo == "missing" else site.undo
     if site.undo == "missing" and site.kind in ("local", "map"):
         default = getattr(site.target, "undo", MISSING)
         return "none" if default is None else "missing" if default is MISSING else "op"
@@ -99,7 +99,9 @@ def undo_text(site: Site) -> str:
 
 def is_step(site: Site) -> bool:
     """Whether the operation has an effect elsewhere that could be taken back."""
-    return site.kind in ("command", "ask", "local", "map", "child") and not of_saga(site)
+    if of_saga(site):
+        return site.undo != "missing"
+    return site.kind in ("command", "ask", "local", "map", "child")
 
 
 def of_saga(site: Site) -> bool:
@@ -175,9 +177,9 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
         if site.has_within:
             yield Outcome(after(site), ("c", Timeout), None, ("unknown",), failure=True, unknown=True)
     elif of_saga(site):
-        yield Outcome("returned", _single(site.result))
+        yield Outcome("returned", _single(site.result), statuses=("done",))
         if not site.collects:
-            yield Outcome("failed", raises=FAILED, failure=True)
+            yield Outcome("failed", raises=FAILED, statuses=("done",), failure=True)
     elif kind == "local" or kind == "map":
         yield Outcome("ok", _single(site.result), statuses=("done",))
         if not site.forever and not site.collects:

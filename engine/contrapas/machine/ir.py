@@ -200,6 +200,8 @@ class Site:
     """Undone after a definite failure too."""
     limit: Any = None
     """The expression of `within=` or `until=`, where it is no constant."""
+    item: Any = None
+    """Of a map: what one item gives."""
 
     def takes(self) -> tuple[Any, ...]:
         """Event classes that are applied when the instance stands here."""

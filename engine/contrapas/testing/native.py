@@ -130,7 +130,7 @@ class Script:
         if op.kind in ("command", "ask"):
             made = make(_spec(op).replies[0], chance)
             return made.value if getattr(made, "__contrapas_returns__", False) else made
-        if op.kind == "child":
+        if op.kind == "child" or (op.kind == "map" and op.many.saga):
             return make(self.results[f"child({op.name})"], chance)
         return make(self.results.get(op.name, int), chance)
 

@@ -16,6 +16,9 @@ async def mapped(s: Saga, go: Go) -> list[int]:
     try:
         found = await s.map(num, range(go.n))
         log("found", found)
+        tag = go.n
+        await s.map(word, [tag], on_error="collect", undo=lambda ok: num(len(ok) + tag))
+        tag += 1
     except StepFailed as why:
         log("failed", why)
         found = []
@@ -97,7 +100,7 @@ async def listing(s: Saga, xs: list[int]) -> list[int]:
 async def mapped_sagas(s: Saga, go: Go) -> int:
     shared = [1, 2]
     try:
-        found = await s.map(item, range(go.n), concurrency=2)
+        found = await s.map(item, range(go.n), concurrency=2, undo=lambda ok: num(ok + go.n))
         log("found", found)
     except StepFailed as why:
         log("failed", why)

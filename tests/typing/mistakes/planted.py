@@ -165,6 +165,8 @@ async def many_items(s: Saga, order: OrderPlaced) -> None:
     print(sum(await s.map(measure, [order.sku], on_error="collect")))  # error: both
     await s.map(inner, [order])  # error: both
     names: list[str] = await s.map(inner, [order.sku])  # error: both
+    await s.map(measure, [order.sku], undo=lambda ok: measure(ok))  # error: both
+    await s.map(inner, [order.sku], undo=lambda ok: ok)  # error: both
     print(names, sum(await s.map(inner, [order.sku], on_error="collect")))  # error: both
 
 
