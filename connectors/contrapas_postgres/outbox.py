@@ -244,10 +244,11 @@ class PostgresOutbox:
     async def advance(self, name: str, epoch: int, seq: int) -> None:
         """All rows up to `seq` are acknowledged; a sign of life, too. Fenced: a newer claim exists."""
 
-        async def move(link: Link, sql: Statements) -> bool:
-            return bool(await link.rows(sql.advance, name, epoch, seq))
-
-        if not await self._run(move):
+        with told(self._source.name):
+            async with self._source.lent() as link:  # not the claim's session: it may be reading meanwhile
+                sql = await self._source.statements(link)
+                moved = bool(await link.rows(sql.advance, name, epoch, seq))
+        if not moved:
             raise Fenced(
                 f"another relay has claimed the outbox of {self._source.name} since", mine=epoch, place=name
             )

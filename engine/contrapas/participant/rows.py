@@ -115,7 +115,7 @@ def draft_of(row: Row, namespace: str) -> Draft:
         headers.append(("traceparent", m.traceparent.encode()))
     rest: Headers = tuple((n, v.encode()) for n, v in m.headers.items() if n not in _COLUMNS)
     to = "in" if m.topic == f"{namespace}.in" else m.topic
-    return Draft(to, -1, m.key.encode(), m.payload, (*headers, *rest), m.id)
+    return Draft(to, -1, m.key.encode(), m.payload or b"{}", (*headers, *rest), m.id)
 
 
 def _fits(row: Outgoing) -> Outgoing:

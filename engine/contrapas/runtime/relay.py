@@ -9,6 +9,7 @@ where it is, and all behind it wait: what is skipped would be lost, or out of or
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -46,6 +47,7 @@ HELD_MS: Final = 10_000
 """An outbox that is held back for longer is worth a warning (CP515)."""
 RED_MS: Final = 30_000
 WARN_MS: Final = 60_000
+LET_GO_S: Final = 2
 _logger = logging.getLogger("contrapas.runtime")
 
 
@@ -118,33 +120,42 @@ class Relay:
 
     async def run(self) -> None:
         """Own the outbox whenever no other relay does, until `stop`. What a bug raises passes through."""
+        try:
+            await self._work()
+        except (Exception, asyncio.CancelledError):
+            if self.claim is not None:  # the next relay need not wait, and the store gets its session back
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(LET_GO_S):
+                        await self.outbox.release(self.name, self.claim.epoch)
+            raise
+        finally:
+            self.claim = None
+            self._done.set()
+
+    async def _work(self) -> None:
         wait = float(AGAIN_MS)
         said = ""
-        try:
-            while not self.stopping:
-                try:
-                    self.claim = await self.outbox.claim(self.name, self.owner)
-                    self.last = self.claim.last
-                    failpoint("outbox.claimed")
-                    wait, said = float(AGAIN_MS), ""
-                    self.ease()
-                    self.on_claim(self.claim)
-                    await self._tenure(self.claim)
-                except Fenced as why:
-                    if str(why) != said:
-                        said = str(why)
-                        self.on_wait(said)
-                    await self.rest(CLAIM_MS)
-                except BugError:
-                    raise
-                except (ContrapasError, OSError) as why:
-                    self.fails(why)
-                    await self.rest(wait)
-                    wait = min(2 * wait, AGAIN_MS_MAX)
-                finally:
-                    self.claim = None
-        finally:
-            self._done.set()
+        while not self.stopping:
+            try:
+                self.claim = await self.outbox.claim(self.name, self.owner)
+                self.last = self.claim.last
+                failpoint("outbox.claimed")
+                wait, said = float(AGAIN_MS), ""
+                self.ease()
+                self.on_claim(self.claim)
+                await self._tenure(self.claim)
+            except Fenced as why:
+                if str(why) != said:
+                    said = str(why)
+                    self.on_wait(said)
+                await self.rest(CLAIM_MS)
+            except BugError:
+                raise
+            except (ContrapasError, OSError) as why:
+                self.fails(why)
+                await self.rest(wait)
+                wait = min(2 * wait, AGAIN_MS_MAX)
+            self.claim = None
 
     async def stop(self, drain_ms: float = 30_000) -> None:
         """Send what is committed by now, for at most `drain_ms`, note it, and give the outbox up."""
