@@ -62,7 +62,7 @@ class Source(Protocol):
 
 
 class PostgresOutbox:
-    """One relay's outbox; the calls of one relay come one after the other, `horizon` at any time."""
+    """One relay's outbox; `upto` and `page` come one after the other, `advance` and `horizon` at any time."""
 
     def __init__(self, source: Source, silent_ms: int = SILENT_MS) -> None:
         self._source = source
@@ -145,7 +145,8 @@ class PostgresOutbox:
         if held is None:
             return
         try:
-            with told(self._source.name):
+            # Where the session was lost, its lock has ended with it: nothing is left to give up.
+            with suppress(Retriable), told(self._source.name):
                 sql = await self._source.statements(held)
                 await held.rows(sql.release, name, epoch)
                 await held.rows(sql.unlock, name)
