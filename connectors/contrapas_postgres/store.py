@@ -125,7 +125,9 @@ class PostgresStore(Base["Connection"]):
                         self._pool = await asyncpg.create_pool(
                             self._address, min_size=0, timeout=self.deadline_s
                         )
-        if not getattr(self._pool, "_initialized", True):  # made at import, it belongs to no loop or to another one
+        if not getattr(
+            self._pool, "_initialized", True
+        ):  # made at import, it belongs to no loop or to another one
             raise Refused(
                 "CP850",
                 f"the pool of store {self.name} was made, and never opened",
