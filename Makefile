@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup  ## the first minute, as a user sees it
-	@$(BIN)/contrapas demo
+demo: setup  ## the first minute, as a user sees it; LOG=postgresql://… puts it on a server
+	@$(BIN)/contrapas demo $(if $(LOG),--log '$(LOG)')
 
 .PHONY: test
 ifeq ($(T),)

@@ -14,7 +14,7 @@ from contrapas_postgres.explain import FAILURES, explain, pooled
 from contrapas_postgres.log import PostgresLog
 from contrapas_postgres.log_statements import definition, statements
 
-__all__ = ["apply", "examine", "open", "plan", "sql"]
+__all__ = ["apply", "examine", "namespaces", "open", "plan", "sql"]
 
 RELAXED = "contrapas_durability"
 """`?contrapas_durability=none` in an address: also a server that may lose what it confirms, for development."""
@@ -44,7 +44,7 @@ async def open(
         found = await tables.marks(conn, namespace)
         if found is None:
             if not make:
-                fix = f"contrapas log create --log '{server.place}' --namespace {namespace} --apply"
+                fix = f"contrapas topic create --log '{server.place}' --namespace {namespace} --apply"
                 text = f"{server.place} has no tables of namespace {namespace}"
                 raise LogError("CP505", text, fix=fix, place=server.place)
             await tables.create(conn, namespace, partitions or tables.PARTITIONS, server.place)
@@ -75,6 +75,13 @@ async def apply(made: Plan) -> None:
             await log.create_topics(made.topics)
     finally:
         await log.close()
+
+
+async def namespaces(url: str) -> list[str]:
+    """Namespaces that have a log in a database."""
+    server, _ = _server(url)
+    async with _connected(server) as conn:
+        return await tables.namespaces(conn)
 
 
 def sql(namespace: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -41,6 +41,22 @@ LOOK_S: Final = (0.004, 0.05)
 WHOLE_S: Final = 600.0
 """Deadline of what goes over a whole lane."""
 BATCH_BYTES: Final = 16 << 20
+
+
+class Part(NamedTuple):
+    """One partition as those see it who look after the log."""
+
+    partition: int
+    epoch: int
+    owner: str
+    log_end: int
+    in_start: int
+    in_end: int
+    horizon: int
+    relayed: int
+    control: Control
+    silent_ms: int | None
+    """Since its owner's last beat; None: nobody holds it."""
 
 
 class PostgresLog:
@@ -260,6 +276,35 @@ class PostgresLog:
         """The newest record of one key on the log lane; None when there is none or it is a tombstone."""
         row = await self.pool.read(lambda c: c.fetchrow(self.sql.newest, partition, key))
         return None if row is None or row[2] is None else self._record("log", partition, tuple(row))
+
+    async def history(self, partition: int, key: bytes) -> list[Record]:
+        """Every record of a key that is still there, oldest first."""
+        rows = await self.pool.read(lambda c: c.fetch(self.sql.history, partition, key), deadline_s=60)
+        return [self._record("log", partition, row) for row in map(tuple, rows)]
+
+    async def between(self, partition: int, low: bytes, high: bytes) -> list[Record]:
+        """The newest records of the keys above `low` and below `high`, by key; tombstones left out."""
+        rows = await self.pool.read(lambda c: c.fetch(self.sql.between, partition, low, high), deadline_s=60)
+        return [self._record("log", partition, row) for row in map(tuple, rows) if row[2] is not None]
+
+    async def parts(self) -> list[Part]:
+        """Every partition's owner, epoch, ends and control."""
+        held = {h.partition: h.silent_ms for h in await self.session.holders()}
+        rows = await self.pool.read(lambda c: c.fetch(self.sql.parts))
+        return [
+            Part(
+                partition=r["p"], epoch=r["epoch"], owner=r["owner"], log_end=r["log_head"], in_start=r["in_start"],
+                in_end=r["in_head"], horizon=r["horizon"], relayed=r["relayed"],
+                control=decode_control(r["control"], place=f"{self.namespace}.part/{r['p']}"),
+                silent_ms=held.get(r["p"]),
+            )
+            for r in rows
+        ]  # fmt: skip
+
+    async def lag(self, topic: Lane) -> dict[str, int]:
+        """Groups with a stored position on a topic, and how many records they are behind."""
+        rows = await self.pool.read(lambda c: c.fetch(self.sql.lag, topic))
+        return {group: max(0, behind) for group, behind in map(tuple, rows)}
 
     async def offset_at(self, lane: Lane, partition: int, timestamp_ms: int) -> int:
         """Bisection: timestamps never fall."""

@@ -81,7 +81,7 @@ async def _recorded(
 ) -> bool:
     marks = await tables.marks(conn, namespace)
     if marks is None:
-        fix = f"contrapas log create --log '{place}' --namespace {namespace} --apply"
+        fix = f"contrapas topic create --log '{place}' --namespace {namespace} --apply"
         found.append(Finding(True, "CP505", f"no tables of namespace {namespace}", fix, place))
         return False
     return await _asked(found, tables.check_marks(conn, marks, namespace, partitions, place))

@@ -170,6 +170,17 @@ class Statements:
         self.newest = over(
             "select o, key, value, headers, ts from S.lane_log where p = $1 and key = $2 order by o desc limit 1"
         )
+        self.history = over(
+            "select o, key, value, headers, ts from S.lane_log where p = $1 and key = $2 order by o"
+        )
+        self.between = over(
+            "select distinct on (key) o, key, value, headers, ts from S.lane_log "
+            "where p = $1 and key > $2 and key < $3 order by key, o desc"
+        )
+        self.lag = over(
+            "select position.grp, sum(tp.head - position.o)::bigint from S.position join S.topic using (t) "
+            "join S.topic_part tp on tp.t = position.t and tp.p = position.p where topic.name = $1 group by grp"
+        )
         self.look_log = over("select o, ts from S.lane_log where p = $1 and o >= $2 order by o limit 1")
         self.look_topic = over(
             "select o, ts from S.lane_topic where t = $3 and p = $1 and o >= $2 order by o limit 1"
@@ -183,8 +194,8 @@ class Statements:
             "on conflict (grp, t, p) do update set o = excluded.o"
         )
         self.parts = over(
-            "select p, epoch, owner, log_head, horizon, relayed, ts, control, i.start as in_start, i.head as in_head "
-            "from S.part join S.topic_part i using (p) where i.t = 0 order by p"
+            "select l.p, l.epoch, l.owner, l.log_head, l.horizon, l.relayed, l.control, i.start as in_start, "
+            "i.head as in_head from S.part l join S.topic_part i on i.p = l.p and i.t = 0 order by l.p"
         )
         self.part = over("select epoch, control, horizon from S.part where p = $1")
         self.fence = over(

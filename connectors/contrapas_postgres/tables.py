@@ -84,6 +84,15 @@ async def marks(conn: Connection, namespace: str) -> dict[str, str] | None:
     return {r["name"]: r["value"] for r in await conn.fetch(sql.meta)}
 
 
+async def namespaces(conn: Connection) -> list[str]:
+    """Namespaces with a log in this database."""
+    rows = await conn.fetch(
+        "select nspname from pg_namespace where nspname like 'contrapas\\_%' "
+        "and to_regclass(nspname || '.lane_log') is not null order by nspname"
+    )
+    return [row[0].removeprefix("contrapas_").replace("_", "-") for row in rows]
+
+
 async def cluster(conn: Connection) -> str:
     """The server's identity, which a copy by `pg_dump` does not take along."""
     try:
@@ -105,7 +114,7 @@ async def check_marks(
         raise Refused("CP514", text, fix="upgrade contrapas", place=place)
     if version < VERSION:
         text = f"tables of {schema} are of version {version}, this contrapas needs {VERSION}"
-        raise Refused("CP514", text, fix="contrapas log create --apply", place=place)
+        raise Refused("CP514", text, fix="contrapas topic create --apply", place=place)
     if found.get("namespace") != namespace:
         text = f"{schema} belongs to namespace {found.get('namespace')!r}, not to {namespace!r}"
         raise LogError("CP505", text, fix="name another database or namespace", place=place)

@@ -42,6 +42,8 @@ class Plan(NamedTuple):
     spare: bool = False
     """It waits for its turn: import what will be needed then."""
     check: bool = False
+    dev: bool = False
+    """Tables that the log needs at a server are made."""
     tell: bool = False
     drain_ms: int = 30_000
     threads: int = 32
@@ -140,7 +142,7 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
     if plan.leash:
         _leash(loop, stop)
     definition = ready.definition
-    log = await open_log(plan.log, definition.namespace, partitions=definition.partitions)
+    log = await open_log(plan.log, definition.namespace, partitions=definition.partitions, dev=plan.dev)
     watch = Watch()
     if plan.tell:
         watch.over(ready.world)
@@ -161,7 +163,7 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
         if plan.serve >= 0:
             tasks.append(loop.create_task(_serve(plan, client, worker)))
         if plan.tell:
-            tasks.append(loop.create_task(_tell(plan, watch, look)))
+            tasks.append(loop.create_task(_tell(plan, definition.namespace, watch, look)))
         if work is None or not work.done():
             said("ready", owned=len(worker.stations))
         waiting = [loop.create_task(stop.wait()), *([work] if work else [])]
@@ -226,9 +228,19 @@ async def _serve(plan: Plan, client: Client, worker: Worker) -> None:
         raise
 
 
-async def _tell(plan: Plan, watch: Watch, look: screen.Look) -> None:
-    from contrapas.cli.lanes import LogFile, file_of
+async def _tell(plan: Plan, namespace: str, watch: Watch, look: screen.Look) -> None:
+    from contrapas.cli.lanes import LogFile, far, file_of, is_far
 
+    if is_far(plan.log):  # what it reads takes its time: beside the loop, and less often
+        with await asyncio.to_thread(far, plan.log, namespace) as file:
+            follow = await asyncio.to_thread(teller.Teller, file)
+            while True:
+                lines = await asyncio.to_thread(
+                    teller.told, follow, watch.failures, time.time_ns() // 1_000_000
+                )
+                if lines:
+                    teller.show(look, lines)
+                await asyncio.sleep(0.2)
     if not plan.log.startswith("sqlite:"):
         return
     with LogFile(file_of(plan.log)) as file:

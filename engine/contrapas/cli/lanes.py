@@ -1,6 +1,7 @@
 """Reading a log without the user's module: newest records, histories, topics, positions, straight from the file.
 
-Only a SQLite file is read here, synchronously and read-only: a command that only looks must not pay for an event loop.
+A SQLite file is read here, synchronously and read-only: a command that only looks must not pay for an event loop. A log
+at a server is read through its connector (`afar`).
 """
 
 from __future__ import annotations
@@ -106,7 +107,10 @@ def file_of(url: str) -> str:
 
 def open_file(settings: config.Settings) -> LogFile:
     """The log of this command line, read-only; CP501 when there is none, CP505 when it is no log of ours."""
-    path = file_of(url_of(settings))
+    url = url_of(settings)
+    if is_far(url):
+        return far(url, str(settings.get("namespace") or ""))
+    path = file_of(url)
     if not os.path.exists(path):
         raise Unreachable(
             "CP501", f"there is no log at {path}", fix="contrapas dev MODULE:APP makes one, or correct --log"
@@ -125,11 +129,24 @@ def open_file(settings: config.Settings) -> LogFile:
     return found
 
 
+def is_far(url: str) -> bool:
+    """Whether a log lies at a server, which needs its connector."""
+    return "://" in url and not url.startswith(("sqlite:", "memory:"))
+
+
+def far(url: str, namespace: str = "") -> LogFile:
+    """A log at a server, read-only, through its connector."""
+    from contrapas.cli.afar import FarLog
+
+    return FarLog(url, namespace)
+
+
 class LogFile:
     """An open log file; every method reads what is committed when it is called."""
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.address = f"sqlite:///{path}"
         try:
             self.conn = sqlite3.connect(
                 f"file:{_quoted(os.path.abspath(path))}?mode=ro", uri=True, isolation_level=None

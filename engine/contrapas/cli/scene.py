@@ -12,7 +12,7 @@ from typing import Any
 
 from contrapas.cli import records, teller
 from contrapas.cli.children import Child, listen
-from contrapas.cli.lanes import LogFile
+from contrapas.cli.lanes import LogFile, open_file
 from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.errors import ContrapasError, Refused, Unreachable
 from contrapas.runtime.settings import Settings, Value
@@ -62,10 +62,11 @@ def _ours(path: Path) -> bool:
 class Scene:
     """The processes and the log; everything that is told is read from the log."""
 
-    def __init__(self, look: Any, say: Callable[[str], None]) -> None:
+    def __init__(self, look: Any, say: Callable[[str], None], log: str = LOG) -> None:
         self.look = look
         self.say = say
-        self.settings = Settings({"log": Value(LOG, "demo")}, {})
+        self.url = log
+        self.settings = Settings({"log": Value(log, "demo"), "namespace": Value("shop", "demo")}, {})
         self.wrote = 0
         self.listening = listen(None)
         self.port = int(self.listening.getsockname()[1])
@@ -85,7 +86,8 @@ class Scene:
         """What both children share."""
         return {
             "target": TARGET,
-            "log": LOG,
+            "log": self.url,
+            "dev": True,
             "token": self.token,
             "drain_ms": 2000,
             "ascii": self.look.ascii,
@@ -96,7 +98,7 @@ class Scene:
     def begin(self) -> None:
         """Start the worker, then the server; Refused when either cannot."""
         self.worker = self._started(self.plan(check=True))
-        self.log = LogFile(".contrapas/shop.db")
+        self.log = open_file(self.settings)
         self.teller = teller.Teller(self.log)
         self.server = Child(self.plan(work=False, serve=self.listening.fileno())).load()
         self.server.go()

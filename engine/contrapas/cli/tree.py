@@ -51,6 +51,7 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
     "topic": (
         "the users' topics beside the lanes",
         {
+            "create": ("create", "what a log or a topic needs: show it, or make it with --apply"),
             "list": ("topics", "list topics with records and keys"),
             "read": ("topics", "read records from a position"),
             "produce": ("produce", "append records from JSON lines or CSV"),

@@ -14,9 +14,12 @@ GROUP: Final = "contrapas.connectors"
 _EXTRAS: Final = {"kafka": "kafka", "nats": "nats", "postgresql": "postgres"}
 
 
-async def open_log(url: str, namespace: str, *, partitions: int | None = None, make: bool = True) -> Log:
+async def open_log(
+    url: str, namespace: str, *, partitions: int | None = None, make: bool = True, dev: bool = False
+) -> Log:
     """Open a namespace's log. Refused CP510: no connector for the scheme, with the line that installs it;
-    Unreachable CP501: it does not answer. make: lanes that do not exist are made where the log is our own file."""
+    Unreachable CP501: it does not answer. make: lanes that do not exist are made where the log is our own file; dev: on
+    a server too."""
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         from contrapas.log.memory import MemoryLog
@@ -39,10 +42,26 @@ async def open_log(url: str, namespace: str, *, partitions: int | None = None, m
             f"{shown(url)!r} is no log's address",
             fix="use sqlite:///path/to/file.db, kafka://host:9092, nats://host:4222 or postgresql://…",
         )
-    return await _connected(scheme, url, namespace, partitions, make)
+    return await _connected(url, namespace, partitions, make and dev)
 
 
-async def _connected(scheme: str, url: str, namespace: str, partitions: int | None, make: bool) -> Log:
+async def _connected(url: str, namespace: str, partitions: int | None, make: bool) -> Log:
+    connector = connector_of(url)
+    try:
+        log: Log = await connector.open(url, namespace, partitions=partitions, make=make)
+    except ContrapasError:
+        raise
+    except OSError as why:
+        raise Unreachable(
+            "CP501", f"{shown(url)} does not answer: {why}", fix="is the address right, and the server up?"
+        ) from why
+    return log
+
+
+def connector_of(url: str) -> Any:
+    """The connector of an address: `open`, `plan`, `apply`, `examine`, `namespaces`. Refused CP510 when it is missing,
+    with the line that installs it."""
+    scheme = url.partition(":")[0]
     extra = _EXTRAS.get(scheme)
     line = (
         f"pip install 'contrapas[{extra}]'" if extra else f"install a package with the connector {scheme!r}"
@@ -56,15 +75,7 @@ async def _connected(scheme: str, url: str, namespace: str, partitions: int | No
         raise Refused(
             "CP510", f"the connector for {scheme}:// needs a package that is missing: {why}", fix=line
         ) from why
-    try:
-        log: Log = await connector.open(url, namespace, partitions=partitions, make=make)
-    except ContrapasError:
-        raise
-    except OSError as why:
-        raise Unreachable(
-            "CP501", f"{shown(url)} does not answer: {why}", fix="is the address right, and the server up?"
-        ) from why
-    return log
+    return connector
 
 
 def sqlite_path(url: str) -> str:
@@ -84,4 +95,5 @@ def sqlite_path(url: str) -> str:
 
 def shown(url: str) -> str:
     """An address without the password that may stand in it."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)[:200]
+    hidden = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", hidden)[:200]

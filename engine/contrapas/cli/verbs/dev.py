@@ -38,6 +38,7 @@ def dev(run: Run, target: str | None, port: int | None, host: str, drain: str) -
             "log": run.settings.get("log") or "",
             "serve": listening.fileno(),
             "check": True,
+            "dev": True,
             "tell": True,
             "drain_ms": positions.duration_ms(drain),
             "token": token_at(".contrapas"),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import click
 
 from contrapas.cli import exits, fail, records, screen, text
-from contrapas.cli.lanes import LogFile, Part, open_file
+from contrapas.cli.lanes import LogFile, Part, is_far, open_file
 from contrapas.cli.options import Run, command, verb
 from contrapas.errors import ContrapasError
 from contrapas.log.sqlite_file import check_disk, check_wal, has_wal, mount_type
@@ -84,7 +84,37 @@ def installation() -> Iterator[Finding]:
         yield Finding("ok", f"sqlite {sqlite3.sqlite_version}")
 
 
+def _far(run: Run, url: str) -> Iterator[Finding]:
+    """What the connector says of its server; then what the log in it says."""
+    from contrapas.cli.afar import examine
+
+    namespace = str(run.settings.get("namespace") or "")
+    levels = {True: "error", False: "warning"}
+    try:
+        log = open_file(run.settings)
+    except ContrapasError as error:
+        found = [f for f in examine(url, namespace or None) if f.code != error.code or f.text != error.text]
+        if error.code == "CP501" and not found:
+            fail.show(error)
+            raise
+        yield Finding("error", text.escape(error.text), error.code, error.fix)
+        for one in found:
+            yield Finding(levels[one.refused], text.escape(one.text), one.code, one.fix)
+        return
+    with log:
+        words = f"{log.address}: namespace {log.namespace}, {log.partitions} partitions, as recorded"
+        yield Finding("ok", text.escape(words))
+        for one in examine(url, log.namespace):
+            yield Finding(levels[one.refused], text.escape(one.text), one.code, one.fix)
+        yield from part_findings(log.parts(), time.time_ns() // 1_000_000)
+        yield from instance_findings(log)
+
+
 def _log(run: Run) -> Iterator[Finding]:
+    url = str(run.settings.get("log") or "")
+    if is_far(url):
+        yield from _far(run, url)
+        return
     try:
         log = open_file(run.settings)
     except ContrapasError as error:

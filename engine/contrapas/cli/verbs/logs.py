@@ -23,7 +23,7 @@ def log_describe(run: Run) -> int:
         parts = log.parts()
         about: dict[str, Any] = {
             "namespace": log.namespace,
-            "log": f"sqlite:///{log.path}",
+            "log": log.address,
             "id": log.marks.get("id", ""),
             "partitions": log.partitions,
             "partitioner": log.marks.get("partitioner", ""),

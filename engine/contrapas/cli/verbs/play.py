@@ -20,6 +20,7 @@ from contrapas.cli.children import Files
 from contrapas.cli.options import Run, command, verb
 from contrapas.cli.scene import Scene
 from contrapas.core.envelope import InstanceRecord
+from contrapas.runtime.open import shown
 
 KEYS = "keys:  n new order   k kill the worker (-9)   r restart it   b break the card service   q quit"
 
@@ -28,16 +29,17 @@ KEYS = "keys:  n new order   k kill the worker (-9)   r restart it   b break the
     "demo", "The first minute: a sample saga on the built-in log, and keys to kill and restart its worker."
 )
 @click.option("--alone", is_flag=True, help="Play the story without keys, as without a terminal.")
+@click.option("--log", "url", metavar="URL", help="A log at a server instead of a file, in namespace shop.")
 @verb()
-def demo(run: Run, alone: bool) -> int:
-    """Nothing is needed but this installation; the log is a file."""
+def demo(run: Run, alone: bool, url: str | None) -> int:
+    """Nothing is needed but this installation; the log is a file, unless another is named."""
     by_itself = alone or not (sys.stdin.isatty() and sys.stdout.isatty())
     came_from = os.getcwd()
     folder, ours = scene.settle(by_itself)
     os.chdir(folder)
     stage: Scene | None = None
     try:
-        stage = Scene(run.look, lambda words: say(run.look, words))
+        stage = Scene(run.look, lambda words: say(run.look, words), url or scene.LOG)
         header(run.look, stage, ours)
         stage.begin()
         return Alone(run.look, stage).play() if by_itself else WithKeys(run.look, stage).play()
@@ -58,7 +60,10 @@ def say(look: screen.Look, words: str) -> None:
 
 def header(look: screen.Look, stage: Scene, ours: bool) -> None:
     """What this is and where it lies."""
-    say(look, f"contrapas {version('contrapas')}   log {scene.LOG}  no broker, no account, no telemetry")
+    say(
+        look,
+        f"contrapas {version('contrapas')}   log {text.escape(shown(stage.url))}  no broker, no account, no telemetry",
+    )
     say(look, "")
     say(look, f"  web    http://127.0.0.1:{stage.port}/?token={stage.token}")
     wrote = (
