@@ -36,6 +36,8 @@ _READ_ONLY: Final = "25006"
 _FULL: Final = "53100"
 _GONE: Final = frozenset(["42P01", "3F000", "42703"])
 _DAMAGED: Final = frozenset(["XX001", "XX002"])
+_OTHERS: Final = frozenset(["26000", "42P05"])
+"""A prepared statement is not there, or is there already: it is another session's connection."""
 _LOST: Final = frozenset(["57P01", "57P02", "57P03", "57P05", "25P03"])
 """The server ended the session; with classes 08 and what the client itself found out."""
 
@@ -79,6 +81,8 @@ def explain(error: Exception, place: str, *, sent: bool) -> ContrapasError:
         return LogError(
             "CP506", text, fix="restore them from a backup; contrapas doctor --log URL", place=place
         )
+    if state in _OTHERS:
+        return pooled(place, words)
     if state == "42501":
         return Refused(
             "CP822", f"PostgreSQL refuses: {words}", fix="grant what the message names", place=place
