@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contrapas.author.retry import FOREVER, Retry
     from contrapas.author.saga import Saga, saga
     from contrapas.author.sensitive import Sensitive
-    from contrapas.author.service import Delivery, Depends, Service
+    from contrapas.author.service import SUPPLIED, Delivery, Depends, Service
     from contrapas.author.step import step
     from contrapas.author.telling import Telling
     from contrapas.author.timeout import Failed, Timeout
@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FOREVER",
+    "SUPPLIED",
     "App",
     "Cancelled",
     "Command",
@@ -62,6 +63,7 @@ _HOME = {
     "Entity": "contrapas.author.entity",
     "Event": "contrapas.author.event",
     "FOREVER": "contrapas.author.retry",
+    "SUPPLIED": "contrapas.author.service",
     "Failed": "contrapas.author.timeout",
     "Op": "contrapas.author.op",
     "Pending": "contrapas.author.flight",

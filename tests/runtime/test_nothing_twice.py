@@ -351,9 +351,10 @@ async def test_remembered_answers_are_bounded_in_bytes() -> None:
     definition = app.definition()
     async with rig_of(definition, build(definition)) as rig:
         (service,) = (await rig.worker()).services
+        attempts = service.attempts
         for n in range(50):
-            service.remember(("/x", str(n)), b"", [Draft("t", -1, b"k", b"x" * 900_000)])
-        assert service.answers_bytes <= 32 << 20 and len(service.answers) == 37
+            attempts.remember(("/x", str(n)), b"", [Draft("t", -1, b"k", b"x" * 900_000)])
+        assert attempts.answers_bytes <= 32 << 20 and len(attempts.answers) == 37
 
 
 async def test_a_second_attempt_of_a_thread_that_runs_on_is_that_thread() -> None:

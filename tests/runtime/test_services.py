@@ -153,7 +153,8 @@ async def test_a_delivery_that_was_not_finished_comes_again_with_the_same_ids(pl
         await rig.worker()
         await rig.until(lambda: CALLS == ["c1", "c1"])
         await rig.until(lambda: len(_heads(rig, "pay.events")) >= 1)
-        assert {h["ce_id"] for h in _heads(rig, "pay.events")} == {b"bank/c1#0"}
+        (ident,) = {h["ce_id"] for h in _heads(rig, "pay.events")}
+        assert ident.startswith(b"bank/") and ident.endswith(b"/c1#0")
 
 
 async def test_junk_on_a_service_s_topic_is_a_dead_letter() -> None:

@@ -60,6 +60,11 @@ class Delivery:
     headers: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     idempotency_key: str = ""
     """The same for every repetition of this delivery."""
+    undoes: str = ""
+    """Of an undo: the idempotency key of the step that it takes back."""
+    happened: bool | None = None
+    """Of an undo, where a store keeps the inbox: whether that step was done here. If not it never will be: what comes of it
+    later does nothing. None: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,40 @@ class Depends(Generic[T]):
     """`Annotated[T, Depends(fn)]`: the value of `fn()`, made anew for each activation or delivery, never stored."""
 
     dependency: Callable[..., T]
+
+
+class _Supplied:
+    """Stands where our workers put something; who calls the function itself must give it."""
+
+    def __repr__(self) -> str:
+        return "SUPPLIED"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise DataError(
+            "CP850",
+            f"nothing was supplied here, and .{name} was asked of it",
+            fix="our workers supply it; in a test give the parameter yourself",
+        )
+
+
+SUPPLIED: Final[Any] = _Supplied()
+"""The default of a `@step`'s parameter that is supplied: `db: Annotated[T, Depends(store.session)] = SUPPLIED`. Sagas leave
+it out when they call the step."""
+
+
+def mark_of(hint: Any) -> Depends[Any] | None:
+    """The `Depends` in an annotation."""
+    marks: tuple[Depends[Any] | None, ...] = getattr(hint, "__metadata__", ())
+    return next((mark for mark in marks if isinstance(mark, Depends)), None)
+
+
+def store_of(mark: Depends[Any]) -> Any:
+    """The store whose session it gives; None: it gives something else."""
+    fn = mark.dependency
+    owner = getattr(fn, "__self__", None)
+    return owner if getattr(fn, "__name__", "") == "session" and hasattr(owner, "begin") else None
 
 
 class Reaction:
@@ -156,6 +195,8 @@ class Service:
             )
         self.name = name
         self.store = store
+        if store is not None:
+            store.source = f"/services/{name}"
         self.reactions: dict[type[Event], Reaction] = {}
 
     @overload

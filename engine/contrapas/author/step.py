@@ -12,7 +12,7 @@ from typing_extensions import TypeVar
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import STEP_RETRY, STEP_TIMEOUT_MS, Retry
-from contrapas.author.service import Delivery
+from contrapas.author.service import Delivery, Depends, mark_of, store_of
 from contrapas.errors import DataError
 
 P = ParamSpec("P")
@@ -38,6 +38,35 @@ def delivery_of(fn: Callable[..., Any]) -> str:
             fix=f"write it last: {found}: Delivery = Delivery()",
         )
     return found
+
+
+def supplied_of(fn: Callable[..., Any]) -> tuple[tuple[str, Depends[Any]], ...]:
+    """Parameters that our workers supply, and by what. DataError CP205: one that callers could not leave out, or generators."""
+    try:
+        hints = get_type_hints(fn, include_extras=True)
+    except Exception:  # noqa: BLE001  what cannot be resolved is said where the annotations are looked at
+        return ()
+    found: list[tuple[str, Depends[Any]]] = []
+    parameters = inspect.signature(fn).parameters
+    for name, hint in hints.items():
+        mark = mark_of(hint)
+        if mark is None or name == "return":
+            continue
+        found.append((name, mark))
+        if parameters[name].default is inspect.Parameter.empty:
+            raise DataError(
+                "CP205",
+                f"@step {fn.__name__}: {name} is supplied, and has no default: callers could not leave it out",
+                fix=f"write it last: {name}: … = SUPPLIED (from contrapas import SUPPLIED)",
+            )
+    stores = {id(s) for _, mark in found if (s := store_of(mark)) is not None}
+    if len(stores) > 1:
+        raise DataError(
+            "CP205",
+            f"@step {fn.__name__} takes the sessions of two stores: one transaction is of one database",
+            fix="make two steps of it",
+        )
+    return tuple(found)
 
 
 class StepDef(Generic[P, R, N]):

@@ -46,3 +46,7 @@ class StepType:
     """Runs under `observe` too."""
     delivery: str = ""
     """The parameter that takes the `Delivery`; it is no argument."""
+    supplied: tuple[tuple[str, Callable[[], Any]], ...] = ()
+    """Parameters that are supplied anew at each attempt, and how; they are no arguments."""
+    store: Any = None
+    """The store in whose transaction it runs (`participant.Store`); None: in none."""

@@ -16,7 +16,8 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from contrapas.author.annotations import annotations_of
 from contrapas.author.event import Command, Event, message_spec
-from contrapas.author.step import delivery_of
+from contrapas.author.service import store_of
+from contrapas.author.step import delivery_of, supplied_of
 from contrapas.author.timeout import Failed, Timeout
 from contrapas.codec.builder import Builder, NoShape, type_text
 from contrapas.codec.exceptions import NEVER, Raised, standard
@@ -228,7 +229,12 @@ class Registry:
         delivery = delivery_of(step.fn)
         if delivery:
             hints.pop(delivery)
-            rest = [p for p in signature.parameters.values() if p.name != delivery]
+        supplied = supplied_of(step.fn)
+        for name, _ in supplied:
+            hints.pop(name)
+        apart = {delivery, *(name for name, _ in supplied)}
+        if delivery or supplied:
+            rest = [p for p in signature.parameters.values() if p.name not in apart]
             signature = signature.replace(parameters=rest)
         for name, hint in hints.items():
             try:
@@ -247,6 +253,8 @@ class Registry:
             result=self.codec(result, code="CP843"),
             observe=step.observe,
             delivery=delivery,
+            supplied=tuple([(name, mark.dependency) for name, mark in supplied]),
+            store=next((s for _, mark in supplied if (s := store_of(mark)) is not None), None),
         )
         self.steps[step.name] = entry
         return entry

@@ -214,7 +214,7 @@ def _event(a: Arrival, doors: Doors) -> None:
     elif "ce_id" in a.headers and "ce_type" in a.headers and "ce_source" in a.headers:
         a.id, a.type, a.event_source = (_text(a.headers, n) for n in ("ce_id", "ce_type", "ce_source"))
         a.value = a.record.value
-        a.time_ms = _time(_text(a.headers, "ce_time"), a.record.timestamp_ms)
+        a.time_ms = time_of(_text(a.headers, "ce_time"), a.record.timestamp_ms)
     elif (mapping is not None or topic in doors.by_topic) and not _gave_up(a):
         _mapped(a, topic, mapping, doors)
     elif a.kind in ("reply",) and a.in_reply_to:
@@ -352,7 +352,7 @@ def _structured(a: Arrival) -> None:
             got="less",
         )
     a.id, a.event_source, a.type = event["id"], event["source"], event["type"]
-    a.time_ms = _time(str(event.get("time", "")), a.record.timestamp_ms)
+    a.time_ms = time_of(str(event.get("time", "")), a.record.timestamp_ms)
     if isinstance(event.get("data_base64"), str):
         try:
             a.value = base64.b64decode(event["data_base64"], validate=True)
@@ -379,7 +379,7 @@ def _mapped(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) 
     where = f"{a.source}/{a.partition}@{a.offset}"
     a.id = (mapped(mapping.id, a.headers, fields) if mapping is not None else "") or where
     if mapping is not None and mapping.time:
-        a.time_ms = _time(mapped(mapping.time, a.headers, fields), a.record.timestamp_ms)
+        a.time_ms = time_of(mapped(mapping.time, a.headers, fields), a.record.timestamp_ms)
 
 
 def mapped_type(
@@ -421,7 +421,8 @@ def pointed(value: Any, pointer: str) -> Any:
     return value
 
 
-def _time(text: str, now_ms: int) -> int | None:
+def time_of(text: str, now_ms: int) -> int | None:
+    """ms of an RFC 3339 time; None: there is none. DataError CP415: none of ours, or over a day ahead of `now_ms`."""
     if not text:
         return None
     try:

@@ -44,6 +44,7 @@ def fresh_call(record: InstanceRecord, pending: Pending, timeout_ms: int, live: 
             live,
             "",
             -1,
+            pending.undoes,
         ),
     )
 

@@ -27,6 +27,7 @@ def reissue(record: InstanceRecord, epoch: int, world: World) -> list[StepCall]:
                     timeout_ms=step.timeout_ms,
                     label=pending.label,
                     epoch=epoch,
+                    undoes=pending.undoes,
                 )
             )
     return calls

@@ -153,6 +153,8 @@ class StepCall(NamedTuple):
     """Of an item: key of its map."""
     item: int = -1
     """Its position there."""
+    undoes: str = ""
+    """Of an undo: key of the step that it takes back."""
 
 
 class Timer(NamedTuple):

@@ -50,7 +50,7 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
     mapping = p.maps and items.concerns(p, event.instance, record)
     if mapping and record is not None:
         items.told(p, event, record)
-    if record is not None and event.reason.startswith("CP843"):
+    if record is not None and event.reason.startswith(("CP412", "CP843")):
         change = _unfit(record, event)
     else:
         change = transition(record, event, p.setting.world)
@@ -122,10 +122,12 @@ def _led_over(p: Partition, batch: Batch, record: InstanceRecord, event: Input) 
 
 
 def _unfit(record: InstanceRecord, event: Input) -> Transition:
-    """A step returned what cannot be stored: trying again gives the same, so the instance parks with it."""
-    why = DataError("CP843", event.reason.removeprefix("CP843 "))
+    """A step returned what cannot be stored (CP843), or its key was used for another (CP412): trying again gives the same,
+    so the instance parks with it."""
+    code = event.reason[:5]
+    why = DataError(code, event.reason.removeprefix(f"{code} "))
     stopped = fitting(parked(next_record(record, event), event, why, record))
-    return Transition(record=stopped, verdict="parked", code="CP843", reason=event.reason)
+    return Transition(record=stopped, verdict="parked", code=code, reason=event.reason)
 
 
 def fire(p: Partition, batch: Batch, due: Due) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from contrapas.core.decode import TopicMapping
 from contrapas.errors import Refused
 
 __all__ = ["Definition", "SagaUse", "TopicMapping"]
 
+OUTAGE_MS: Final = 7 * 86_400_000
 _NAMESPACE = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -48,6 +49,8 @@ class Definition:
     """Where the app was declared: beside it lies `sagas.lock.json`."""
     externals: tuple[Any, ...] = ()
     """`author.external.External` each."""
+    outage_ms: int = OUTAGE_MS
+    """The longest time that a service is planned to be away: its inbox must remember as much (CP805)."""
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from contrapas.author.duration import duration_ms
 from contrapas.compiler.lock import load
 from contrapas.core.world import World
 from contrapas.log import Log
@@ -49,6 +50,8 @@ class Engine:
         configured = settings.load()
         if not definition.topics:
             definition = replace(definition, topics=settings.topic_mappings(configured))
+        if (outage := configured.get("outage")) is not None:
+            definition = replace(definition, outage_ms=duration_ms(outage, what="outage"))
         if lock is None and (path := lock_path(definition)) is not None:
             lock = load(path)
         world = build(definition, lock=lock)

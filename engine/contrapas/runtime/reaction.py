@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, cast
 
-from contrapas.author.service import Delivery, Depends
+from contrapas.author.service import Delivery, Depends, mark_of, store_of
 from contrapas.codec.strict import load_model
 from contrapas.core.decode import bounded
 from contrapas.core.lane import Draft, Headers, Record
@@ -36,19 +38,31 @@ class Delivered:
     event_source: str
     lane: str
 
+    @property
+    def undoes(self) -> str:
+        """Of an undo command: the id of the command that it takes back."""
+        return self.headers.get("cp-undoes", b"").decode(errors="replace")
+
 
 class Handler:
     """A reaction, ready to be called."""
 
-    def __init__(self, reaction: Any, message: MessageType, provided: Mapping[Any, Any], runner: Any) -> None:
+    def __init__(
+        self, reaction: Any, message: MessageType, provided: Mapping[Any, Any], store: Any = None
+    ) -> None:
         self.reaction = reaction
         self.message = message
         self.name: str = reaction.name
         self.emits: tuple[type, ...] = reaction.emits
+        self.store = store
+        """It runs in this store's transaction; None: in none."""
         self._provided = provided
         self._is_async = inspect.iscoroutinefunction(reaction.fn)
         parameters = list(inspect.signature(reaction.fn).parameters)
         self._more = [(name, reaction.hints.get(name)) for name in parameters[1:]]
+        for name, kind in self._more:
+            if (mark := mark_of(kind)) is not None:
+                _check(self.name, name, mark, store)
 
     def decode(self, record: Record, *, lane: str, source: str) -> Delivered:
         """The message of a record. DataError: what the strict door refuses."""
@@ -62,14 +76,16 @@ class Handler:
         said = headers.get("ce_source", b"").decode(errors="replace") or f"/topics/{lane}"
         return Delivered(record=record, headers=headers, body=body, id=ident, event_source=said, lane=lane)
 
-    async def call(self, d: Delivered, attempt: int) -> list[Any]:
-        """Run it; what it emits, in order. Unfit for what it may not emit."""
-        more = {name: self._supply(kind, d, attempt) for name, kind in self._more}
+    async def call(self, d: Delivered, attempt: int, happened: bool | None = None) -> list[Any]:
+        """Run it; what it emits, in order. Unfit for what it may not emit. happened: of an undo, whether its step did."""
+        more = {name: self._supply(kind, d, attempt, happened) for name, kind in self._more}
         if self._is_async:
             result = await self.reaction.fn(d.body, **more)
         else:
             loop = asyncio.get_running_loop()
-            result = await loop.run_in_executor(_POOL, lambda: self.reaction.fn(d.body, **more))
+            context = copy_context()
+            work = loop.run_in_executor(_POOL, lambda: context.run(self.reaction.fn, d.body, **more))
+            result = await (_ended(work) if self.store is not None else work)
         if result is None:
             return []
         events: list[Any] = list(cast("list[Any]", result)) if isinstance(result, list | tuple) else [result]
@@ -79,7 +95,7 @@ class Handler:
                 raise Unfit(f"it returned {type(event).__name__}, its annotation names {allowed}")
         return events
 
-    def _supply(self, kind: Any, d: Delivered, attempt: int) -> Any:
+    def _supply(self, kind: Any, d: Delivered, attempt: int, happened: bool | None) -> Any:
         if kind is Delivery:
             r = d.record
             return Delivery(
@@ -90,10 +106,11 @@ class Handler:
                 attempt=attempt,
                 headers=d.headers,
                 idempotency_key=d.id,
+                undoes=d.undoes,
+                happened=happened,
             )
-        for mark in getattr(kind, "__metadata__", ()):
-            if isinstance(mark, Depends):
-                return cast(Any, mark).dependency()
+        if (mark := mark_of(kind)) is not None:
+            return mark.dependency()
         if kind in self._provided:
             return self._provided[kind]()
         raise DataError("CP850", f"{self.name}: nothing provides {kind!r}", fix="app.provide(type, make)")
@@ -157,7 +174,7 @@ class Handler:
         service: str,
         count: int,
     ) -> Draft:
-        ident = f"{service}/{d.id}#{number}"
+        ident = f"{service}/{_scoped(d, namespace)}#{number}"
         headers: Headers = (
             ("ce_specversion", b"1.0"),
             ("ce_id", ident.encode()),
@@ -189,6 +206,34 @@ class Handler:
         return Draft(to, partition_of(key, count) if to == "in" else -1, key, value, headers, ident)
 
 
+def _check(reaction: str, name: str, mark: Depends[Any], store: Any) -> None:
+    """DataError CP850 for what cannot be supplied: another store's session, a function that waits or yields."""
+    asked = store_of(mark)
+    fn = mark.dependency
+    if asked is not None and asked is not store:
+        has = f"its service has {store.name!r}" if store is not None else "its service has none"
+        raise DataError(
+            "CP850",
+            f"{reaction}: {name} is the session of the store {asked.name!r}, and {has}",
+            fix="Service(name, store=store)",
+        )
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+        raise DataError(
+            "CP850",
+            f"{reaction}: {name} depends on {getattr(fn, '__name__', fn)}, which waits or yields: a dependency returns its value",
+            fix="a plain function; what must be closed belongs into the reaction",
+        )
+
+
+async def _ended(work: asyncio.Future[Any]) -> Any:
+    """What it gives. A thread cannot be stopped: a cancelled delivery waits for its end, for the session is in its hands."""
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
 def read_message(handlers: Mapping[str, Handler], record: Record) -> Handler | None:
     """Which reaction a record is for; None: none of these."""
     name = ""
@@ -201,6 +246,14 @@ def read_message(handlers: Mapping[str, Handler], record: Record) -> Handler | N
     if kind not in (b"", b"event", b"command", b"reply"):
         return None
     return handlers.get(name)
+
+
+def _scoped(d: Delivered, namespace: str) -> str:
+    """An id that no delivery from another source has: ids of a saga's commands begin with its name, other ids are anything."""
+    saga = d.event_source.removeprefix(f"/contrapas/{namespace}/")
+    if saga != d.event_source and d.id.startswith(f"{saga}/"):
+        return d.id
+    return f"{hashlib.sha256(d.event_source.encode()).hexdigest()[:12]}/{d.id}"
 
 
 def _reason(why: str) -> bytes:

@@ -28,6 +28,7 @@ KEYS: dict[str, str] = {
     "heartbeat": "duration",
     "log": "text",
     "namespace": "text",
+    "outage": "duration",
     "output": "text",
     "port": "number",
     "session": "duration",

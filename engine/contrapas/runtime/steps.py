@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from contrapas.author.service import Delivery
@@ -22,6 +24,7 @@ from contrapas.core.world import UNREAD, Input, StepCall, StepType, Types
 from contrapas.errors import Cancelled, ContrapasError, DataError, OpaqueError, StepFailed
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import Clock, Handle
+from contrapas.runtime.stored_steps import Stored, in_store
 
 NAMES["step.done"] = "a local step has ended, its result is not queued yet"
 NAMES["step.started"] = "a local step was issued by a commit and is about to run"
@@ -70,8 +73,12 @@ Deliver = Callable[[int, int, Input], None]
 class StepRunner:
     """All steps of one process."""
 
-    def __init__(self, types: Types, deliver: Deliver, clock: Clock, *, threads: int = 32) -> None:
+    def __init__(
+        self, types: Types, deliver: Deliver, clock: Clock, *, threads: int = 32, namespace: str = ""
+    ) -> None:
         self._types = types
+        self.namespace = namespace
+        """Part of a step's identity in a store's inbox."""
         self._deliver = deliver
         self._clock = clock
         self._threads = threads
@@ -104,6 +111,18 @@ class StepRunner:
             return
         if step.delivery:
             kwargs = {**kwargs, step.delivery: delivery_to(call, partition)}
+        if step.store is not None:
+            own = partial(
+                in_store, step, call, self.namespace, kwargs, args, self._dump, self._plain, self._clock
+            )
+            self._drive(partition, epoch, call, replace(step, fn=own, is_async=True), (), {})
+            return
+        if step.supplied:
+            try:
+                kwargs = {**kwargs, **{name: make() for name, make in step.supplied}}
+            except Exception as why:  # noqa: BLE001  whatever a dependency raises, that attempt failed
+                self._deliver(partition, epoch, self._failed(call, why))
+                return
         if step.is_async:
             self._drive(partition, epoch, call, step, args, kwargs)
         else:
@@ -235,20 +254,42 @@ class StepRunner:
     # ---- results
 
     def _result(self, call: StepCall, step: StepType, value: Any) -> Input:
+        if value.__class__ is Stored:
+            failpoint("step.done")
+            return fresh_result(call, value.text, UNREAD)
         try:
-            dump, exact = self._ways.get(call.step) or self._way(step)
+            text, exact = self._dump(step, value)
+        except DataError as why:
+            return self._failed(call, why)
+        failpoint("step.done")
+        return fresh_result(call, text, value if exact and '"$' not in text else UNREAD)
+
+    def _dump(self, step: StepType, value: Any) -> tuple[str, bool]:
+        """A result as text, and whether it may be handed on as it is besides. DataError CP843."""
+        try:
+            dump, exact = self._ways.get(step.name) or self._way(step)
             text = dump(value)
             if len(text) > RESULT_MAX:
                 raise DataError(
                     "CP843",
-                    f"{call.step} returned {len(text)} bytes, {RESULT_MAX} are allowed",
+                    f"{step.name} returned {len(text)} bytes, {RESULT_MAX} are allowed",
                     fix="store the large part elsewhere and return its address",
                 )
         except Exception as why:  # noqa: BLE001  whatever a codec raises, the value does not fit
             fits = isinstance(why, DataError) and why.code == "CP843"
-            return self._failed(call, why if fits else _unfit(call, why))
-        failpoint("step.done")
-        return fresh_result(call, text, value if exact and '"$' not in text else UNREAD)
+            raise (why if fits else _unfit(step.name, why)) from None
+        return text, exact
+
+    async def _plain(self, call: Callable[[], Any]) -> Any:
+        """A plain function in a thread, to its end whatever becomes of the task: a session is in its hands."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="contrapas-step")
+        work = asyncio.get_running_loop().run_in_executor(self._pool, copy_context().run, call)
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
 
     def _way(self, step: StepType) -> tuple[Dump, bool]:
         """How results of a step become text, and whether they may be handed on as they are besides."""
@@ -287,10 +328,8 @@ def _reason(why: BaseException) -> str:
     return f"{why.code} {why.text}"[:1000] if isinstance(why, DataError) else words_of(why)
 
 
-def _unfit(call: StepCall, why: Exception) -> DataError:
-    return DataError(
-        "CP843", f"{call.step} returned what cannot be stored: {why}"[:500], fix="return plain data"
-    )
+def _unfit(name: str, why: Exception) -> DataError:
+    return DataError("CP843", f"{name} returned what cannot be stored: {why}"[:500], fix="return plain data")
 
 
 class _Carrier:

@@ -27,6 +27,7 @@ from contrapas.runtime import commit, dispatch, ingress, processor, read, restor
 from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
+from contrapas.runtime.memories import check_stores
 from contrapas.runtime.reach import reach
 from contrapas.runtime.relay import Relay, RelayState
 from contrapas.runtime.services import Runner
@@ -78,7 +79,9 @@ class Worker:
         self.chance = chance
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self.setting = setting_of(log, definition, world, writer=self.owner)
-        self.runner = StepRunner(world.types, self._result, self.clock, threads=threads)
+        self.runner = StepRunner(
+            world.types, self._result, self.clock, threads=threads, namespace=self.setting.namespace
+        )
         self.runner.on_fatal = self._fatal
         self.stations: dict[int, Station] = {}
         self.retired = Counts()
@@ -111,6 +114,7 @@ class Worker:
         """Work until `stop`, or until something happens that must end the process."""
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
+        await check_stores(self)
         await create_topics(self.log, self.definition, self.setting)
         if isinstance(self.clock, RealClock):
             self.watchdog.start()
@@ -394,6 +398,13 @@ class Worker:
                 f"partition {who.partition}: held by {who.owner or 'a process'} on {who.host}, pid {who.pid}, "
                 f"silent for {who.silent_ms // 1000} s: continue or kill that process"
             )
+        for service in self.services:
+            if said := next(iter(service.troubles.values()), ""):
+                found.colour = "red"
+                waiting = len(service.troubles)
+                found.reasons.append(
+                    f"service {service.name}: {waiting} deliveries wait for its database: {said}"
+                )
         now = self.clock.ms()
         for number, s in self.stations.items():
             p = s.partition
@@ -411,6 +422,10 @@ class Worker:
                 found.colour = state.colour
             found.reasons += [f"outbox {state.store}: {why}" for why in state.reasons]
         return found
+
+    def log_ms(self) -> int:
+        """A lower bound of the log's time; 0 while nothing of it was seen."""
+        return max((s.log_clock.now() for s in self.stations.values()), default=0)
 
     def owns(self, number: int) -> bool:
         """This worker runs that partition now."""

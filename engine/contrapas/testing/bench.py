@@ -8,7 +8,7 @@ correlation, transition, commit on a `MemoryLog`, takeover after a crash.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -20,6 +20,7 @@ from contrapas.core.lane import Draft, Record
 from contrapas.core.world import StepCall, StepType, World
 from contrapas.errors import DataError
 from contrapas.log.memory import MemoryLog
+from contrapas.runtime.attempts import ATTEMPTS
 from contrapas.runtime.batch import BATCH_MS_MAX, Batch, Duties
 from contrapas.runtime.clock import JumpClock
 from contrapas.runtime.definition import Definition
@@ -28,7 +29,6 @@ from contrapas.runtime.partition import Partition
 from contrapas.runtime.processor import decide
 from contrapas.runtime.reaction import Handler, read_message
 from contrapas.runtime.restore import take_over
-from contrapas.runtime.services import ATTEMPTS
 from contrapas.runtime.steps import Running, StepRunner
 from contrapas.runtime.worker import create_topics, setting_of
 
@@ -260,6 +260,9 @@ class InlineRunner(StepRunner):
             return run()
 
         self._drive(one.partition, one.epoch, one.call, replace(step, fn=inline, is_async=True), (), {})
+
+    async def _plain(self, call: Callable[[], Any]) -> Any:
+        return call()
 
     def _fatal(self, call: StepCall, why: BaseException) -> None:
         raise why

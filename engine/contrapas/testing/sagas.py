@@ -453,7 +453,7 @@ class Sagas:
         steps = cast("dict[str, Any]", world.types.steps)
         for name, stub in self._stubs.items():
             if name in steps:
-                steps[name] = replace(steps[name], fn=stub, is_async=False)
+                steps[name] = replace(steps[name], fn=stub, is_async=False, supplied=(), store=None)
         if self._coverage is not None:
             self._coverage.knows(world)
         found = reach((u.saga for u in definition.sagas), definition.entities)
