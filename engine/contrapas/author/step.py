@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, get_type_hints, overload
+from typing import Any, Generic, ParamSpec, overload
 
 from typing_extensions import TypeVar
 
+from contrapas.author.annotations import annotations_of
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import STEP_RETRY, STEP_TIMEOUT_MS, Retry
@@ -22,51 +23,57 @@ N = TypeVar("N", default=Any)
 
 def delivery_of(fn: Callable[..., Any]) -> str:
     """Name of the parameter that takes the `Delivery`; empty: none. DataError CP205: another one follows by position."""
-    try:
-        hints = get_type_hints(fn)
-    except Exception:  # noqa: BLE001  what cannot be resolved is said where the annotations are looked at
-        return ""
+    hints = _hints(fn)
     found = next((name for name, hint in hints.items() if hint is Delivery and name != "return"), "")
-    if not found:
-        return ""
-    behind = list(inspect.signature(fn).parameters.values())
-    behind = behind[[p.name for p in behind].index(found) + 1 :]
-    if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL) for p in behind):
-        raise DataError(
-            "CP205",
-            f"@step {fn.__name__}: {found}: Delivery stands before another parameter",
-            fix=f"write it last: {found}: Delivery = Delivery()",
-        )
+    if found:
+        _last(fn, found, hints, f"{found}: Delivery", f"{found}: Delivery = Delivery()")
     return found
 
 
 def supplied_of(fn: Callable[..., Any]) -> tuple[tuple[str, Depends[Any]], ...]:
-    """Parameters that our workers supply, and by what. DataError CP205: one that callers could not leave out, or generators."""
-    try:
-        hints = get_type_hints(fn, include_extras=True)
-    except Exception:  # noqa: BLE001  what cannot be resolved is said where the annotations are looked at
-        return ()
-    found: list[tuple[str, Depends[Any]]] = []
-    parameters = inspect.signature(fn).parameters
-    for name, hint in hints.items():
-        mark = mark_of(hint)
-        if mark is None or name == "return":
-            continue
-        found.append((name, mark))
-        if parameters[name].default is inspect.Parameter.empty:
+    """Parameters that our workers supply, and by what. DataError CP205: one that callers could not leave out."""
+    hints = _hints(fn)
+    marks = {name: mark_of(hint) for name, hint in hints.items() if name != "return"}
+    found = tuple([(name, mark) for name, mark in marks.items() if mark is not None])
+    for name, _ in found:
+        written = f"{name}: … = SUPPLIED"
+        _last(fn, name, hints, f"{name}, which is supplied,", written)
+        if inspect.signature(fn).parameters[name].default is inspect.Parameter.empty:
             raise DataError(
                 "CP205",
                 f"@step {fn.__name__}: {name} is supplied, and has no default: callers could not leave it out",
-                fix=f"write it last: {name}: … = SUPPLIED (from contrapas import SUPPLIED)",
+                fix=f"write it last: {written} (from contrapas import SUPPLIED)",
             )
-    stores = {id(s) for _, mark in found if (s := store_of(mark)) is not None}
-    if len(stores) > 1:
+    if len({id(s) for _, mark in found if (s := store_of(mark)) is not None}) > 1:
         raise DataError(
             "CP205",
             f"@step {fn.__name__} takes the sessions of two stores: one transaction is of one database",
             fix="make two steps of it",
         )
-    return tuple(found)
+    return found
+
+
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return annotations_of(fn)
+    except Exception:  # noqa: BLE001  what cannot be resolved is said where the annotations are looked at
+        return {}
+
+
+def _last(fn: Callable[..., Any], name: str, hints: dict[str, Any], what: str, written: str) -> None:
+    """DataError CP205 where an argument of callers follows by position."""
+    behind = list(inspect.signature(fn).parameters.values())
+    behind = behind[[p.name for p in behind].index(name) + 1 :]
+    for p in behind:
+        hint = hints.get(p.name)
+        if hint is Delivery or mark_of(hint) is not None:
+            continue
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL):
+            raise DataError(
+                "CP205",
+                f"@step {fn.__name__}: {what} stands before another parameter",
+                fix=f"write it last: {written}",
+            )
 
 
 class StepDef(Generic[P, R, N]):

@@ -181,7 +181,7 @@ class StepRunner:
         self.running[call.key] = one
         one.cancel = carrier.task.cancel
         one.limit = self._clock.call_later(call.timeout_ms, lambda: self._expire(one))
-        carrier.carry(coro, first, lambda value, why: self._ended(one, step, value, why))
+        carrier.carry(coro, first, lambda value, why: self._over(one, step, value, why))
 
     def _expire(self, one: Running) -> None:
         if self.running.get(one.call.key) is not one:
@@ -200,6 +200,13 @@ class StepRunner:
             one.cancel()
         else:
             self._late[one.call.key] = one
+
+    def _over(self, one: Running, step: StepType, value: Any, why: BaseException | None) -> None:
+        """The end of a step. What goes wrong here is nobody's outcome: a step without an end would be pending for ever."""
+        try:
+            self._ended(one, step, value, why)
+        except BaseException as wrong:  # noqa: BLE001  the process ends with it
+            self._fatal(one.call, wrong)
 
     def _ended(self, one: Running, step: StepType, value: Any, why: BaseException | None) -> None:
         if self.running.get(one.call.key) is not one:
@@ -247,7 +254,7 @@ class StepRunner:
             except BaseException as raised:  # noqa: BLE001  whatever a step raises is its outcome
                 why = raised
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._ended, one, step, value, why)
+                loop.call_soon_threadsafe(self._over, one, step, value, why)
 
         one.future = self._pool.submit(copy_context().run, work)
 

@@ -53,6 +53,7 @@ async def in_store(
     receipt = Receipt(namespace, CONSUMER, f"/contrapas/{namespace}/{saga}", call.key, sum_of)
     wait = WAIT_MS
     while True:
+        failed: BaseException | None = None
         try:
             async with store.begin() as tx:
                 failpoint("step.begun")
@@ -65,11 +66,14 @@ async def in_store(
                 failpoint("step.finished")
             failpoint("step.committed")
             return Stored(text)
-        except _Raised as why:
-            raise why.why from None
+        except _Raised as told:
+            failed = told.why
         except (Retriable, Indeterminate):
-            await pause(clock, wait)
-            wait = min(WAIT_MAX_MS, 2 * wait)
+            pass
+        if failed is not None:  # out here it has no exception of ours as its context
+            raise failed
+        await pause(clock, wait)
+        wait = min(WAIT_MAX_MS, 2 * wait)
 
 
 async def _ran(
@@ -88,7 +92,7 @@ async def _ran(
             value = await plain(partial(step.fn, *args, **given))
         return dump(step, value)[0]
     except (Exception, SystemExit) as why:
-        raise _Raised(why) from why
+        raise _Raised(why) from None
 
 
 class _Raised(Exception):
