@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from contrapas.core.lane import Draft
-from contrapas.errors import Refused, Retriable
-from contrapas.participant import draft_of
-from contrapas.runtime.worker import Worker
 from contrapas.testing.conformance_store import MakeStoreBench, StoreBench
 from tests.participant import benches
 from tests.runtime.rig import Rig
@@ -83,33 +79,6 @@ async def dead(rig: Rig, worker: int = -1) -> None:
     """Wait until an armed failpoint has killed a worker."""
     await until(rig, lambda: rig.tasks[worker].done())
     await rig.killed(worker)
-
-
-@contextlib.asynccontextmanager
-async def relaying(rig: Rig, store: Any) -> AsyncGenerator[None]:
-    """Publish the outbox in the background, where workers do not do so themselves."""
-    if hasattr(Worker, "relays") or hasattr(rig.workers[-1], "relays"):
-        yield
-        return
-    task = asyncio.create_task(_relay(rig, store))
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-async def _relay(rig: Rig, store: Any) -> None:
-    last = 0
-    while True:
-        try:
-            upto = await store.outbox.upto(last, wait_ms=5)
-        except (Retriable, Refused):
-            await asyncio.sleep(0.001)
-            continue
-        drafts = [draft_of(row, rig.log.namespace) for row in await store.outbox.page(last, upto, 1000)]
-        if drafts:
-            await rig.log.publish(drafts)
-        last = upto
 
 
 def command(

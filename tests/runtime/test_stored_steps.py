@@ -11,7 +11,9 @@ import pytest
 
 from contrapas import failpoints
 from contrapas.core.world import StepCall
+from contrapas.participant import Receipt
 from contrapas.runtime.build import build
+from contrapas.runtime.steps import StepRunner
 from contrapas.runtime.stored_steps import CONSUMER
 from tests.runtime import ledger
 from tests.runtime.ledger import EFFECTS, FAILS, GATE, KEYS, STORE, Moved
@@ -123,8 +125,6 @@ async def test_i_15_a_stopped_worker_s_copy_and_the_next_owner_s_have_one_effect
         (pending,) = record.operations()
         call = StepCall("two_entries/a", pending.key, "book", 1, pending.body, 30_000, pending.label, 9)
         told: list[Any] = []
-        from contrapas.runtime.steps import StepRunner
-
         other = StepRunner(world.types, lambda p, e, r: told.append(r), rig.clock, namespace="t")
         other.start(0, 9, call)
         await quiet(rig, ms=20)
@@ -173,8 +173,6 @@ async def test_i_18_an_undo_killed_at_any_point_takes_back_once(bench: Any, plac
 
 
 async def test_i_28_a_step_that_comes_after_its_undo_does_nothing(bench: Any) -> None:
-    from contrapas.runtime.steps import StepRunner
-
     world = build(ledger.app().definition())
     told: list[Any] = []
     async with running() as rig:
@@ -192,29 +190,21 @@ async def test_i_28_a_step_that_comes_after_its_undo_does_nothing(bench: Any) ->
 
 
 async def test_i_24_a_key_that_was_used_for_another_call_parks_its_instance(bench: Any) -> None:
-    from contrapas.participant import Receipt
-
-    GATE.append(asyncio.Event())
     async with running() as rig:
+        partition = rig.workers[0].stations[0].partition
         kill_at("step.begun")
         await rig.client().start("two_entries", Moved(id="a"))
         await dead(rig)
-        record = (await _pending(rig, "two_entries/a"))[0]
-        receipt = Receipt("t", CONSUMER, "/contrapas/t/two_entries", record.key, b"other")
+        record = partition.load("two_entries/a")
+        assert record is not None
+        (pending,) = record.operations()
+        receipt = Receipt("t", CONSUMER, "/contrapas/t/two_entries", pending.key, b"other")
         async with STORE.begin() as tx:
             assert await tx.take(receipt) is None
             await tx.finish(receipt, reply=b'"x"', reply_type="book", rows=())
         await rig.worker()
         await until(rig, lambda: rig.status("two_entries/a") == "parked")
         assert KEYS == []
-
-
-async def _pending(rig: Rig, instance: str) -> list[Any]:
-    w = await rig.worker()
-    record = w.stations[0].partition.load(instance)
-    assert record is not None
-    await rig.kill()
-    return list(record.operations())
 
 
 async def test_i_26_a_database_that_is_down_makes_a_step_wait_within_its_time() -> None:

@@ -71,7 +71,11 @@ class Reader:
             return
         await r.worker.ready.wait()  # then the log's time is known
         first, _ = await r.patient(lambda: r.log.read(self.lane, self.number, at, max_records=1))
-        now = r.worker.log_ms()
+        if not first:
+            return
+        _, end = await r.patient(lambda: r.log.bounds(self.lane, self.number))
+        newest, _ = await r.patient(lambda: r.log.read(self.lane, self.number, end - 1, max_records=1))
+        now = max([r.worker.log_ms(), *(record.timestamp_ms for record in newest)])
         if first and now > first[0].timestamp_ms:
             place = f"{self.lane}/{self.number}@{at}"
             check_memory(r.store, r.name, r.worker.definition.outage_ms, now - first[0].timestamp_ms, place)

@@ -91,7 +91,7 @@ async def _ran(
         else:
             value = await plain(partial(step.fn, *args, **given))
         return dump(step, value)[0]
-    except (Exception, SystemExit) as why:
+    except (Exception, SystemExit) as why:  # noqa: BLE001  whatever a step raises is its outcome
         raise _Raised(why) from None
 
 
