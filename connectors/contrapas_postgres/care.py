@@ -150,6 +150,9 @@ async def plan(link: Link, rules: Rules) -> Plan:
     def q(sql: str) -> str:
         return qualified(sql, rules.schema)
 
+    inbox = await _count(link, q(f"select 1 from contrapas_inbox where {_FORGET}"), rules.inbox_ms)
+    if not await _owner(link, rules.schema):
+        return Plan((), (), (), 0, inbox, False)
     now, there = await today(link), await days(link, rules.schema)
     passed = await acknowledged(link, rules.schema)
     known = {day.day for day in there}
@@ -164,8 +167,7 @@ async def plan(link: Link, rules: Rules) -> Plan:
     rows = await _count(
         link, q(f"select 1 from contrapas_outbox_default where {_OLD}"), passed, rules.keep_days
     )
-    inbox = await _count(link, q(f"select 1 from contrapas_inbox where {_FORGET}"), rules.inbox_ms)
-    return Plan(tuple(make), tuple(drop), tuple(waiting), rows, inbox, await _owner(link, rules.schema))
+    return Plan(tuple(make), tuple(drop), tuple(waiting), rows, inbox, True)
 
 
 _OLD: Final = "seq <= $1 and created_at < now() - make_interval(days => $2)"
@@ -202,9 +204,9 @@ async def prune(link: Link, rules: Rules, *, budget_ms: int) -> tuple[int, int]:
     """
     end = time.monotonic() + budget_ms / 1000
     todo = await plan(link, rules)
-    passed = await acknowledged(link, rules.schema)
     gone = 0
     if todo.owner:
+        passed = await acknowledged(link, rules.schema)
         for day in todo.make:
             await _once(link, _make(rules.schema, day))
         for day in todo.drop:
