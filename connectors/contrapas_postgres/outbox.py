@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from contrapas.errors import ContrapasError, Fenced, Refused, Retriable
 from contrapas.participant import SILENT_MS, Claim, Horizon, Outgoing, Row
-from contrapas_postgres.meaning import PROXY_FIX, told
+from contrapas_postgres.meaning import PROXY_FIX, sqlstate, told
 from contrapas_postgres.statements import BARRIER, HORIZON, PASSED, Statements
 from contrapas_postgres.transaction import Link
 
@@ -87,6 +87,8 @@ class PostgresOutbox:
             try:
                 claim = await self._claimed(held, name, owner)
             except BaseException:
+                with suppress(Exception):
+                    await held.rows("rollback")
                 await self._drop()
                 raise
         self._mine = (name, claim.epoch)
@@ -105,27 +107,33 @@ class PostgresOutbox:
         sql = await self._source.statements(held)
         if not await held.rows(sql.relay, name):
             await held.rows(sql.enter, name)
-        if not (await held.rows(sql.lock, name))[0][0]:
-            await self._take_over(held, sql, name, owner)
-        epoch, last = (await held.rows(sql.claim, name, owner))[0]
-        return Claim(epoch, last)
+        await held.rows("begin isolation level read committed")
+        await held.rows("set local idle_in_transaction_session_timeout = '5s'")
+        await held.rows(sql.turn, name)
+        locked = (await held.rows(sql.lock, name))[0][0]
+        who, theirs, _, silent_ms = (await held.rows(sql.relay, name))[0]
+        if not locked:
+            if who not in (None, owner) and silent_ms < self._silent_ms:
+                raise Fenced(f"{who} relays the outbox of {self._source.name}", theirs=theirs, place=name)
+            await self._take_lock(held, sql, name)
+        claimed = (await held.rows(sql.claim, name, owner))[0]
+        await held.rows("commit")
+        return Claim(*claimed)
 
-    async def _take_over(self, held: Held, sql: Statements, name: str, owner: str) -> None:
-        """The lock is somebody's: leave it to them, or end the session of one who has gone silent."""
-        await self._leave_to_the_living(held, sql, name, owner)
+    async def _take_lock(self, held: Held, sql: Statements, name: str) -> None:
+        """End the session that has it; where that may not be, the epoch alone fences."""
         for (pid,) in await held.rows(sql.holder, name):
-            with suppress(Exception):  # without the right to, the epoch alone fences
+            await held.rows("savepoint ended")
+            try:
                 await held.rows("select pg_terminate_backend($1)", pid)
+            except Exception as error:
+                if sqlstate(error) != "42501":
+                    raise
+                await held.rows("rollback to savepoint ended")
         for _ in range(100):
             if (await held.rows(sql.lock, name))[0][0]:
                 return
             await asyncio.sleep(0.01)
-        await self._leave_to_the_living(held, sql, name, owner)  # a third one may have been faster
-
-    async def _leave_to_the_living(self, held: Held, sql: Statements, name: str, owner: str) -> None:
-        who, epoch, _, silent_ms = (await held.rows(sql.relay, name))[0]
-        if who not in (None, owner) and silent_ms < self._silent_ms:
-            raise Fenced(f"{who} relays the outbox of {self._source.name}", theirs=epoch, place=name)
 
     async def _shared_out(self, held: Held) -> bool:
         """Whether the session under us changes while another one is at work."""

@@ -84,6 +84,8 @@ _RELEASE: Final = "update contrapas_relay set owner = null where name = $1 and e
 _LOCK_KEY: Final = (
     "hashtextextended('contrapas_relay ' || 'contrapas_outbox'::regclass::oid::text || ' ' || $1, 0)"
 )
+# One claim after the other; a claimer that is stopped in the middle of one loses its transaction, and with it this lock.
+_TURN: Final = f"select pg_advisory_xact_lock({_LOCK_KEY} # 1)"
 _LOCK: Final = f"select pg_try_advisory_lock({_LOCK_KEY})"
 _UNLOCK: Final = f"select pg_advisory_unlock({_LOCK_KEY})"
 _HOLDER: Final = f"""\
@@ -125,6 +127,7 @@ class Statements(NamedTuple):
     claim: str
     advance: str
     release: str
+    turn: str
     lock: str
     unlock: str
     holder: str
@@ -160,6 +163,7 @@ def statements(payload: str, schema: str) -> Statements:
         _CLAIM,
         _ADVANCE,
         _RELEASE,
+        _TURN,
         _LOCK,
         _UNLOCK,
         _HOLDER,

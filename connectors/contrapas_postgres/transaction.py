@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from contrapas.errors import Retriable
+from contrapas.errors import DataError, Retriable
 from contrapas.participant import Known, Outgoing, Receipt
 from contrapas_postgres.meaning import told
 from contrapas_postgres.statements import Statements
@@ -38,12 +38,23 @@ def columns(rows: Sequence[Outgoing], binary: bool) -> list[list[Any]]:
         [r.topic for r in rows],
         [r.key for r in rows],
         [r.type for r in rows],
-        [r.payload if binary else r.payload.decode() for r in rows],
+        [r.payload if binary else _text(r) for r in rows],
         [r.source for r in rows],
         [r.content_type for r in rows],
         [r.traceparent for r in rows],
         [json.dumps(dict(r.headers)) if r.headers else "{}" for r in rows],
     ]
+
+
+def _text(row: Outgoing) -> str:
+    try:
+        return row.payload.decode()
+    except UnicodeDecodeError:
+        raise DataError(
+            "CP408",
+            f"{row.type}: a payload of {row.content_type} is no JSON, and the outbox's column is",
+            fix="for Avro: contrapas store sql --payload bytea",
+        ) from None
 
 
 class PostgresTx(Generic[S]):

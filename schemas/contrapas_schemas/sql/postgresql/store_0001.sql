@@ -31,10 +31,9 @@ declare
   today date := (now() at time zone 'UTC')::date;
 begin
   for n in 0..7 loop
-    execute format(
-      'create table contrapas_outbox_%s partition of contrapas_outbox for values from (%L) to (%L)',
-      to_char(today + n, 'YYYYMMDD'), (today + n)::text || ' 00:00+00', (today + n + 1)::text || ' 00:00+00'
-    );
+    execute 'create table contrapas_outbox_' || to_char(today + n, 'YYYYMMDD')
+      || ' partition of contrapas_outbox for values from (' || quote_literal((today + n)::text || ' 00:00+00')
+      || ') to (' || quote_literal((today + n + 1)::text || ' 00:00+00') || ')';
   end loop;
 end
 $$;
