@@ -8,13 +8,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from contrapas import failpoints
+from contrapas import Event, failpoints
 from contrapas.errors import Indeterminate, LogError, Refused, Retriable
 from contrapas.log import Draft
 from contrapas.log.memory import MemoryLog
-from contrapas.participant import Horizon, Row
+from contrapas.participant import Horizon, Receipt, Row
+from contrapas.participant.memory import MemoryStore
+from contrapas.participant.rows import digest
 from contrapas.runtime.relay import Relay
 from tests.runtime.outboxes import BUSY, FakeOutbox, Table
+
+
+class Made(Event, topic="events", key="key"):
+    key: str
+    n: int
+
 
 POINTS = ("outbox.claimed", "outbox.read", "outbox.sent", "outbox.noted", "outbox.release.before")
 
@@ -348,6 +356,50 @@ async def test_an_error_of_the_log_that_no_repetition_cures_names_the_row() -> N
         await until(lambda: relay.state().colour == "red" and table.last == 7)
         assert "row a-7 (seq 8)" in relay.state().reasons[0]
         assert "raise max.message.bytes" in relay.state().reasons[0]
+
+
+async def test_i23_what_a_relay_repeats_after_a_long_outage_is_still_known_to_the_inbox() -> None:
+    day = 86_400_000
+    now = 0
+    log, store = await a_log(), MemoryStore("shop", clock=lambda: now)
+    async with store.transaction() as session:
+        await store.publish(session, Made(key="a", n=1))
+
+    def killed() -> None:
+        raise Killed
+
+    failpoints.arm("outbox.sent", killed)
+    try:
+        with pytest.raises(Killed):
+            await Relay(store, log, "shop").run()
+    finally:
+        failpoints.disarm()
+
+    async def apply() -> int:
+        applied = 0
+        for p in range(3):
+            for r in (await log.read("events", p, 0))[0]:
+                h = {name: value.decode() for name, value in r.headers}
+                mark = digest(h["ce_type"], h["content-type"], r.value or b"")
+                receipt = Receipt("shop", "reader", h["ce_source"], h["ce_id"], mark)
+                async with store.begin() as tx:
+                    if (known := await tx.take(receipt)) is None:
+                        await tx.finish(receipt, reply=None, reply_type="", rows=())
+                        applied += 1
+                    else:
+                        assert known.digest == mark
+        return applied
+
+    assert await apply() == 1
+    now += store.inbox_ms - day
+    await store.prune(budget_ms=1_000)
+    relay = Relay(store, log, "shop")
+    async with running(relay):
+        await until(lambda: relay.sent == 1)
+    assert len((await stored(log))["a"]) == 2, (
+        "unacknowledged as far as anybody knew: neither dropped nor skipped"
+    )
+    assert await apply() == 0
 
 
 def test_errors_that_pass_are_those_of_the_seam() -> None:

@@ -53,6 +53,8 @@ class Plan(NamedTuple):
     ascii: bool = False
     color: bool = False
     verbose: bool = False
+    prepare: bool = False
+    """Make the tables of stores where there are none."""
 
 
 def main(plan: Plan) -> int:
@@ -151,6 +153,9 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
     tasks: list[asyncio.Task[Any]] = []
     work: asyncio.Task[None] | None = None
     try:
+        if plan.prepare:
+            for relay in worker.relays:
+                await relay.store.prepare()
         if plan.work:
             work = loop.create_task(worker.run())
             first = loop.create_task(worker.ready.wait())

@@ -92,6 +92,7 @@ class Scene:
             "drain_ms": 2000,
             "ascii": self.look.ascii,
             "write_lock": True,
+            "prepare": True,
             **more,
         }
 

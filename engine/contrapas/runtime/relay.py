@@ -21,7 +21,8 @@ from typing import Final, NamedTuple
 from contrapas.errors import BugError, ContrapasError, DataError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Draft, Log
-from contrapas.participant import BEAT_MS, SILENT_MS, Claim, Horizon, Outbox, Row, Store, draft_of
+from contrapas.participant import BEAT_MS, SILENT_MS, Claim, Horizon, Outbox, Row, Store
+from contrapas.participant.rows import drafts_of
 from contrapas.runtime.clock import Clock, RealClock, pause
 
 NAMES["outbox.claimed"] = "a relay owns an outbox, nothing of it is read"
@@ -265,6 +266,8 @@ class _Tenure:
         self.beaten = relay.clock.ms()
         self.pages: asyncio.Queue[_Page | None] = asyncio.Queue(PAGES)
         self.more = asyncio.Event()
+        self.lanes = frozenset(("", "in", "log", f"{relay.namespace}.log"))
+        """What no row may be addressed to, though a log would know it."""
 
     async def run(self) -> None:
         """Until the end of the drain; Fenced, _Blocked (all that is acknowledged is noted), or the store's errors."""
@@ -302,7 +305,7 @@ class _Tenure:
                 failpoint("outbox.read")
                 await self.pages.put(_Page(rows, drafts, at, bad))
                 self.read = at
-                size = sum(len(r.message.payload) for r in rows) // max(1, len(rows))
+                size = sum([len(r.message.payload) for r in rows]) // max(1, len(rows))
                 limit = max(1, min(PAGE_ROWS, 2 * limit, PAGE_BYTES // max(1, size)))
             if last:
                 await self.pages.put(None)
@@ -310,17 +313,19 @@ class _Tenure:
 
     def _encoded(self, rows: Sequence[Row]) -> tuple[list[Draft], DataError | None]:
         namespace = self.relay.namespace
-        own = ("", "in", "log", f"{namespace}.log")
+        if self.lanes.isdisjoint([row.message.topic for row in rows]):
+            with contextlib.suppress(TypeError, ValueError, AttributeError):  # which row it is, is seen below
+                return drafts_of(rows, namespace), None
         drafts: list[Draft] = []
         try:
             for row in rows:
-                if row.message.topic in own:
+                if row.message.topic in self.lanes:
                     raise DataError(
                         "CP505",
                         "that is no topic, but the name of a lane",
                         fix=f"delete the row; its writer names a topic, or {namespace}.in",
                     )
-                drafts.append(draft_of(row, namespace))
+                drafts += drafts_of((row,), namespace)
         except DataError as why:
             return drafts, why
         except (TypeError, ValueError, AttributeError) as why:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, cast
 
 from contrapas.author.annotations import annotations_of
 from contrapas.author.service import Depends
 from contrapas.core.world import World
+from contrapas.errors import Indeterminate, Refused, Retriable, Unreachable
 from contrapas.participant import Store
 from contrapas.runtime.definition import Definition
 
+_logger = logging.getLogger("contrapas.runtime")
 _SEAM: Final = ("name", "begin", "publish", "outbox", "examine", "close")
 
 
@@ -37,6 +40,21 @@ def stores_of(definition: Definition, world: World) -> tuple[Store, ...]:
 def is_store(value: Any) -> bool:
     """It has what the seam asks for, and is no class."""
     return not isinstance(value, type) and all(hasattr(value, name) for name in _SEAM)
+
+
+async def examine(stores: Iterable[Store]) -> None:
+    """Refused, with what keeps a worker from starting on a store. A database that is away is no such thing: what needs it
+    waits for it."""
+    for store in stores:
+        try:
+            findings = await store.examine()
+        except (Retriable, Indeterminate, Unreachable, OSError) as why:
+            _logger.warning("store %s cannot be examined yet: %s", store.name, why)
+            continue
+        for one in findings:
+            if one.refused and one.code != "CP501":
+                raise Refused(one.code, one.text, fix=one.fix, place=one.place)
+            _logger.warning("store %s: %s %s", store.name, one.code, one.text)
 
 
 def _asked(fn: Callable[..., Any]) -> Iterator[Any]:

@@ -34,7 +34,7 @@ from contrapas.runtime.relay import Relay, RelayState
 from contrapas.runtime.services import Runner
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import StepRunner
-from contrapas.runtime.stores import stores_of
+from contrapas.runtime.stores import examine, stores_of
 from contrapas.runtime.sweep import sweep
 from contrapas.runtime.watchdog import Watchdog
 
@@ -117,6 +117,7 @@ class Worker:
         self._finished = loop.create_future()
         await check_stores(self)
         await create_topics(self.log, self.definition, self.setting)
+        await examine([relay.store for relay in self.relays])
         if isinstance(self.clock, RealClock):
             self.watchdog.start()
         follow: list[asyncio.Task[None]] = []

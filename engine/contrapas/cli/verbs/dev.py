@@ -43,6 +43,7 @@ def dev(run: Run, target: str | None, port: int | None, host: str, drain: str) -
             "drain_ms": positions.duration_ms(drain),
             "token": token_at(".contrapas"),
             "write_lock": True,
+            "prepare": True,
             "ascii": run.look.ascii,
             "color": run.look.color,
             "verbose": run.verbose,
