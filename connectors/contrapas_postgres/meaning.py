@@ -107,6 +107,8 @@ def _network(error: BaseException) -> bool:
         kind = type(one)
         if isinstance(one, OSError | TimeoutError | asyncio.IncompleteReadError):
             return True
+        if kind.__name__ == "PendingRollbackError":  # SQLAlchemy, of a connection that was lost before
+            return True
         if kind.__name__ in ("InterfaceError", "InternalClientError", "OperationalError") and _says_lost(one):
             return True
         one = getattr(one, "orig", None) or one.__cause__

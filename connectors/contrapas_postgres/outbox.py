@@ -153,11 +153,15 @@ class PostgresOutbox:
         if held is None:
             return
         try:
-            # Where the session was lost, its lock has ended with it: nothing is left to give up.
+            # Where the session was lost, its lock has ended with it: nothing is left to give up but the name.
             with suppress(Retriable), told(self._source.name):
-                sql = await self._source.statements(held)
-                await held.rows(sql.release, name, epoch)
-                await held.rows(sql.unlock, name)
+                if held.closed:
+                    async with self._source.lent() as link:
+                        await link.rows((await self._source.statements(link)).release, name, epoch)
+                else:
+                    sql = await self._source.statements(held)
+                    await held.rows(sql.release, name, epoch)
+                    await held.rows(sql.unlock, name)
         finally:
             await self._drop()
 

@@ -13,13 +13,16 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from contrapas.errors import Fenced, Refused
 from contrapas.participant import SILENT_MS, Row
 from contrapas.testing.conformance_store import deliver, message, receipt, relayed
 from contrapas_postgres import examine
+from contrapas_postgres.sqlalchemy import SqlStore
 from contrapas_postgres.store import PostgresStore
 from tests.connectors.outbox_writer import KEYS
+from tests.connectors.postgres_store_bench import alchemy
 from tests.postgres import Database, execute
 
 ROOT = Path(__file__).parents[2]
@@ -257,3 +260,25 @@ async def test_a_pool_of_one_connection_is_refused_to_a_relay(postgres: Database
     await deliver(store, receipt())
     await store.close()
     await pool.close()
+
+
+async def test_a_relay_that_is_stopped_in_the_middle_of_a_wait_gives_its_outbox_up(
+    postgres: Database,
+) -> None:
+    """SQLAlchemy throws a connection away whose statement was cancelled; asyncpg keeps it."""
+    engine = create_async_engine(alchemy(postgres.url))
+    async with opened(postgres.url) as (plain,):
+        mapped = SqlStore(async_sessionmaker(engine), name="shop", deadline_s=5)
+        stores: list[Any] = [mapped, plain, mapped]
+        for turn, store in enumerate(stores):
+            for wait_s in (0.0, 0.001, 0.003, 0.01, 0.03):
+                claim = await store.outbox.claim("shop", f"owner {turn}")
+                waiting = asyncio.create_task(store.outbox.upto(1 << 40, wait_ms=5_000))
+                await asyncio.sleep(wait_s)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                await store.outbox.release("shop", claim.epoch)
+                pool = await plain.pool()
+                assert await pool.fetchval("select owner from contrapas_relay") is None
+        await mapped.close()
+    await engine.dispose()
