@@ -18,6 +18,7 @@ from contrapas.compiler.accept import Accept, signature
 from contrapas.compiler.entities import HandlerSaga
 from contrapas.compiler.lower import Unknown, lower
 from contrapas.compiler.operations import Operations, members
+from contrapas.compiler.recover import mended, sure
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.simplify import simplify
 from contrapas.compiler.summaries import functions_of
@@ -33,6 +34,10 @@ class Front:
         self.saga = saga
         self.provided = provided
         self.program: Program | None = None
+        self.partial: Program | None = None
+        """What is left of a refused function, to find what else is wrong with it."""
+        self.doubtful: set[str] = set()
+        """Names of which nothing is known in it."""
         self.flags = 0
         self.refusals = Refusals(saga.file, ())
         self._run()
@@ -44,7 +49,7 @@ class Front:
             return
         self.flags = read.flags
         self.refusals = refusals = Refusals(read.file, read.lines)
-        node, fn = read.node, self.saga.fn
+        node = read.node
         if isinstance(self.saga, HandlerSaga):
             node = copy.deepcopy(node)
             node.decorator_list = []
@@ -52,8 +57,26 @@ class Front:
             if refusals.fatal:
                 return
         self._decorators(node)
+        self.program = self._lowered(node, read, refusals)
+        if self.program is not None or isinstance(self.saga, HandlerSaga):
+            return
+        fresh = source.read(self.saga.fn, self.saga.name)
+        if not isinstance(fresh, Refusal):
+            again, self.doubtful = mended(fresh.node, refusals.found)
+            further = Refusals(read.file, read.lines)
+            self.partial = self._lowered(again, read, further, partial=True)
+            known = {(r.code, r.line) for r in refusals.found}
+            for one in further.found:
+                if sure(one, self.doubtful) and (one.code, one.line) not in known:
+                    refusals.found.append(one)
+
+    def _lowered(
+        self, node: ast.AsyncFunctionDef, read: source.Source, refusals: Refusals, *, partial: bool = False
+    ) -> Program | None:
+        """The lowered program; None when anything is refused, unless it is what is left of one."""
+        fn = self.saga.fn
         nodes = trees.walk(node)
-        hints = self._hints(node)
+        hints = self._hints(node, refusals)
         _several(node.args, hints)
         saga_name = signature(node, hints, Saga, refusals)
         names = [n for n in scopes.arguments(node.args) if n != saga_name]
@@ -83,8 +106,8 @@ class Front:
         operations = Operations(refusals, program.namespace, saga_name, own | ambient, hints, node.body)
         accept = Accept(operations, refusals, own | ambient, frozenset(ambient))
         accept.function(node, nodes)
-        if refusals.fatal:
-            return
+        if not saga_name or any(r.code != "CP124" or not partial for r in refusals.found if not r.warning):
+            return None
         _recreated(program)
         try:
             lower(program, accept.found)
@@ -95,7 +118,7 @@ class Front:
                 f"await in a form the compiler does not know ({why})",
                 "name the awaited value first",
             )
-            return
+            return None
         except RecursionError:
             refusals.add(
                 node,
@@ -103,11 +126,12 @@ class Front:
                 f"{self.saga.name} is nested too deeply",
                 "split it into several sagas or steps",
             )
-            return
+            return None
         simplify(program)
         program.nodes = trees.walk(program.node)
-        warn(program, refusals)
-        self.program = program
+        if not partial:
+            warn(program, refusals)
+        return program
 
     def _ambient(self, hint: Any) -> bool:
         if get_origin(hint) is Annotated and any(_depends(m) for m in get_args(hint)[1:]):
@@ -117,13 +141,13 @@ class Front:
         except TypeError:
             return False
 
-    def _hints(self, node: ast.AsyncFunctionDef) -> dict[str, Any]:
+    def _hints(self, node: ast.AsyncFunctionDef, refusals: Refusals) -> dict[str, Any]:
         try:
             if isinstance(self.saga, HandlerSaga):
                 return self.saga.hints()
             return get_type_hints(self.saga.fn, include_extras=True)
         except Exception as why:  # noqa: BLE001  an annotation is the author's code: it may raise anything
-            self.refusals.add(
+            refusals.add(
                 node,
                 "CP124",
                 f"{self.saga.name}: an annotation cannot be resolved: {why}",

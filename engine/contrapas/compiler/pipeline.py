@@ -20,6 +20,7 @@ from contrapas.compiler.lock import LockFile, SagaLock
 from contrapas.compiler.mapped import by_key
 from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.pivots import in_branches
+from contrapas.compiler.recover import sure
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
 from contrapas.compiler.summaries import Summary, summarise
@@ -90,6 +91,8 @@ def compile_all(
         if one.program is not None:
             done.programs[saga.name] = one.program
             work.extend(called(one.program))
+        elif one.partial is not None:
+            work.extend(called(one.partial))
         if one.machine is not None:
             done.machines[saga.name] = one.machine
     done.refusals.extend(in_branches(done.programs))
@@ -105,6 +108,7 @@ class _Again:
     machine: Machine | None
     program: Program | None
     refusals: Refusals
+    partial: Program | None = None
 
 
 def _known(
@@ -213,12 +217,16 @@ class _One:
         self.saga = saga
         self.registry = registry
         self.machine: Machine | None = None
+        self.partial: Program | None = None
         self.slots: dict[str, Slot] = {}
         self.captures: tuple[tuple[Slot, ...], ...] = ()
         front = Front(saga, provided)
         self.refusals = front.refusals
+        self.partial = front.partial
         self.program = program = front.program
         if program is None:
+            if front.partial is not None:
+                self._further(front.partial, front.doubtful, strict=strict)
             return
         self.summaries = summarise(program)
         facts = analyse(program, self.summaries)
@@ -238,6 +246,20 @@ class _One:
             found.extend(refused)
         if not self.refusals.fatal:
             self._build(program, facts, slots, captures, front.flags)
+
+    def _further(self, program: Program, doubtful: set[str], *, strict: bool) -> None:
+        """What is wrong besides with values that are kept, as far as what was refused leaves it certain."""
+        facts = analyse(program, summarise(program))
+        labels.align(program, facts, None)
+        _undo_labels(program)
+        inferred = types.infer(program, self.registry)
+        _, found = types.slots(program, facts, inferred, self.registry, strict=strict)
+        for undo in program.undos:
+            found = [
+                *found, *types.captures(program, undo, _inside(program, undo, inferred), self.registry)[1]
+            ]  # fmt: skip
+        known = {(r.code, r.line) for r in self.refusals.found}
+        self.refusals.found.extend(r for r in found if sure(r, doubtful) and (r.code, r.line) not in known)
 
     def _migration(self, program: Program, locked: SagaLock | None) -> None:
         """CP311: `migrate=` names a state that is not there, or one that never was."""
