@@ -10,7 +10,17 @@ from typing import Any
 from contrapas.author.event import message_spec
 from contrapas.author.saga import SagaDef
 from contrapas.codec.registry import Registry
-from contrapas.compiler import assigned, cache, canonical, labels, liveness, portable, types, warnings
+from contrapas.compiler import (
+    assigned,
+    cache,
+    canonical,
+    labels,
+    liveness,
+    portable,
+    recover,
+    types,
+    warnings,
+)
 from contrapas.compiler.build import Built
 from contrapas.compiler.emit import Emitter
 from contrapas.compiler.entities import HandlerSaga
@@ -20,7 +30,6 @@ from contrapas.compiler.lock import LockFile, SagaLock
 from contrapas.compiler.mapped import by_key
 from contrapas.compiler.operations import UNRESOLVED
 from contrapas.compiler.pivots import in_branches
-from contrapas.compiler.recover import sure
 from contrapas.compiler.refusals import Refusals
 from contrapas.compiler.saving import Plan, ahead, plan
 from contrapas.compiler.summaries import Summary, summarise
@@ -259,7 +268,9 @@ class _One:
                 *found, *types.captures(program, undo, _inside(program, undo, inferred), self.registry)[1]
             ]  # fmt: skip
         known = {(r.code, r.line) for r in self.refusals.found}
-        self.refusals.found.extend(r for r in found if sure(r, doubtful) and (r.code, r.line) not in known)
+        self.refusals.found.extend(
+            r for r in found if recover.sure(r, doubtful) and (r.code, r.line) not in known
+        )
 
     def _migration(self, program: Program, locked: SagaLock | None) -> None:
         """CP311: `migrate=` names a state that is not there, or one that never was."""

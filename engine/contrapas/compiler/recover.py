@@ -85,7 +85,7 @@ def _closure(node: ast.AsyncFunctionDef, doubtful: set[str]) -> set[str]:
             heads = [c for c in ast.iter_child_nodes(stmt) if not isinstance(c, ast.stmt)]
             names = [n for head in heads for n in ast.walk(head) if isinstance(n, ast.Name)]
             reads = {n.id for n in names if isinstance(n.ctx, ast.Load)}
-            binds = {n.id for n in names if not isinstance(n.ctx, ast.Load)} | (
+            binds: set[str] = {n.id for n in names if not isinstance(n.ctx, ast.Load)} | (
                 set(scopes.bound([stmt])) if isinstance(stmt, ast.Match | ast.FunctionDef) else set()
             )
             if isinstance(stmt, ast.Expr):
