@@ -418,14 +418,20 @@ def signature(node: ast.AsyncFunctionDef, hints: dict[str, Any], saga: type[Any]
     params = [*node.args.posonlyargs, *node.args.args]
     fix = f"async def {node.name}({'s: Saga'}, event: Started) -> Outcome"
     if not params or hints.get(params[0].arg) is not saga:
-        refusals.add(node, "CP124", f"{node.name}: the first parameter is not annotated Saga", fix)
+        first = f"{params[0].arg}: Saga" if params and params[0].annotation is None else fix
+        refusals.add(node, "CP124", f"{node.name}: the first parameter is not annotated Saga", first)
     every = [*params[1:], *node.args.kwonlyargs]
     every += [a for a in (node.args.vararg, node.args.kwarg) if a is not None]
     for arg in every:
         if arg.annotation is None:
             refusals.add(arg, "CP124", f"parameter {arg.arg} has no annotation", f"{arg.arg}: its type")
     if node.returns is None:
-        refusals.add(node, "CP124", f"{node.name} has no return annotation", fix)
+        refusals.add(
+            node,
+            "CP124",
+            f"{node.name} has no return annotation",
+            "-> Outcome, the events it returns, or -> None",
+        )
     return params[0].arg if params else "s"
 
 

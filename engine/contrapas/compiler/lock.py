@@ -146,9 +146,8 @@ def parse(text: str, place: str = NAME) -> LockFile:
     """The file from its text. DataError CP321 names the line of what is wrong."""
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith(("<<<<<<<", "=======", ">>>>>>>")):
-            raise _damaged(
-                place, number, "conflict marks: two branches changed it", "take either side, then rebuild it"
-            )
+            fix = "git checkout --theirs sagas.lock.json, then contrapas check --update MODULE:APP"
+            raise _damaged(place, number, "conflict marks: two branches changed it", fix)
     try:
         data: Any = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as why:
@@ -158,6 +157,8 @@ def parse(text: str, place: str = NAME) -> LockFile:
     if data.__class__ is not dict:
         raise _damaged(place, 1, "it holds no object")
     if data.get("format") != FORMAT:
+        if "format" not in data:
+            raise _damaged(place, 1, "it does not say its format")
         text = f"its format is {data.get('format')!r}, this release reads {FORMAT}"
         raise _damaged(place, 1, text, "use the release that wrote it, or a newer one")
     sagas: dict[str, SagaLock] = {}
@@ -366,12 +367,11 @@ def _damaged(
     place: str,
     line: int,
     why: str,
-    fix: str = "take it from version control, or rebuild it with contrapas dev",
+    fix: str = "take it from version control: git checkout sagas.lock.json",
 ) -> DataError:
     return DataError(
         "CP321",
         f"{place} cannot be read: {why}",
-        expected="the file as it was written",
         fix=fix,
         place=f"{place}:{line}:1",
     )

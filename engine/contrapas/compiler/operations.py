@@ -17,7 +17,7 @@ from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
 from contrapas.codec.registry import hints_of
-from contrapas.compiler import constants, conversation, inflight, manifold, mapping, scopes, trees
+from contrapas.compiler import advice, constants, conversation, inflight, manifold, mapping, scopes, trees
 from contrapas.compiler.bindings import assignments
 from contrapas.compiler.refusals import Refusals
 from contrapas.errors import ContrapasError, DataError
@@ -252,12 +252,7 @@ class Operations:
                     "class X(Command[Success, Failure], …), or s.emit for an event",
                 )
             else:
-                self.refusals.add(
-                    node,
-                    "CP207",
-                    f"the class of the command `{_cut(ast.unparse(node))}` cannot be told",
-                    "construct it in the call, or annotate the variable that holds it",
-                )
+                advice.no_command(self, node)
             return None
         try:
             replies = message_spec(cls).replies
@@ -302,12 +297,7 @@ class Operations:
         for arg in node.args:
             cls = self.resolve(arg)
             if not (isinstance(cls, type) and issubclass(cls, Event)):
-                self.refusals.add(
-                    arg,
-                    "CP207",
-                    f"`{_cut(ast.unparse(arg))}` is no event class that is known here",
-                    "name the class itself",
-                )
+                self.refusals.add(arg, "CP207", *advice.unknown_event(self, arg))
                 return None
             try:
                 message_spec(cls)
@@ -463,6 +453,8 @@ class Operations:
                 conversation.switch(self.refusals, site, name, value)
             elif name is None:
                 self.refusals.add(keyword, "CP100", "options of an operation as **mapping", "write them out")
+            else:
+                advice.option(self, node, keyword)
         conversation.undoes_failures(self.refusals, node, found)
         if limit is not None:
             constants.fits(
@@ -477,6 +469,7 @@ class Operations:
     def _policy(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Call) and self.resolve(node.func) is Retry:
             return constants.policy(self.refusals, node)
+        advice.policy(self, node)
         return self.resolve(node)
 
     def _undo(self, keyword: ast.keyword, found: Found, own: bool) -> None:

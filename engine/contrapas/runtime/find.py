@@ -14,7 +14,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 from contrapas.errors import CompileError, ContrapasError, Refused
 
@@ -130,9 +130,7 @@ def _import(name: str, target: str) -> ModuleType:
 def _failed(name: str, error: BaseException) -> Refused:
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{_short(error.filename)}:{error.lineno or 1}:{error.offset or 1}"
-        return Refused(
-            "CP810", f"{error.msg}\n{(error.text or '').strip()}", place=place, fix="correct this line"
-        )
+        return Refused("CP810", f"{error.msg}\n{(error.text or '').strip()}", place=place, fix=_typed(error))
     place = _user_place(error)
     line = _line_text(place)
     what = f"{type(error).__name__}: {error}"
@@ -140,8 +138,40 @@ def _failed(name: str, error: BaseException) -> Refused:
         "CP810",
         f"{name} cannot be imported: {what}" + (f"\n{line}" if line else ""),
         place=place,
-        fix="correct this line",
+        fix=_typed(error),
     )
+
+
+def _typed(error: BaseException) -> str:
+    """What to type to mend what Python says of the module."""
+    said = str(error)
+    if isinstance(error, SyntaxError):
+        for words, fix in _SYNTAX.items():
+            if words in said:
+                return fix
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        root = error.name.partition(".")[0]
+        near = difflib.get_close_matches(root, ("contrapas", *sys.stdlib_module_names), 1, 0.8)
+        return (
+            f"did you mean {near[0]}?" if near else f"pip install the package that has it: pip install {root}"
+        )
+    if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] == "contrapas":
+        import contrapas
+
+        missing = said.partition("'")[2].partition("'")[0]
+        near = difflib.get_close_matches(missing, contrapas.__all__, 1, 0.6)
+        return f"did you mean {near[0]}?" if near else "dir(contrapas) lists what there is"
+    if isinstance(error, NameError) and getattr(error, "name", None):
+        return f"import {error.name}, or define it above this line"
+    return "correct this line"
+
+
+_SYNTAX: Final = {
+    "outside async function": "write async def instead of def",
+    "in async generator": "take the yield out: return one value, or s.emit(…) for an event on the way",
+    "outside function": "put it into the async def that it belongs to",
+    "was never closed": "close it in this line",
+}
 
 
 def _user_place(error: BaseException) -> str:

@@ -107,6 +107,8 @@ def report_lines(report: Any, remarks: tuple[Refusal, ...]) -> list[str]:
         out.append(
             f"{near(finding.file)}:{finding.line}  allowed {finding.code}  {text.escape(finding.allowed)}"
         )
+    if not out:
+        return ["no saga is declared", "   fix  app.orchestrate(order), or app.observe(order)"]
     counts = [(report.errors, "error"), (report.warnings + len(remarks), "warning")]
     told = [text.plural(number, noun) for number, noun in counts if number]
     return [*out, ", ".join(told)] if told else out
