@@ -156,10 +156,9 @@ def _typed(error: BaseException) -> str:
             f"did you mean {near[0]}?" if near else f"pip install the package that has it: pip install {root}"
         )
     if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] == "contrapas":
-        import contrapas
-
+        known: list[str] = getattr(sys.modules.get("contrapas"), "__all__", [])
         missing = said.partition("'")[2].partition("'")[0]
-        near = difflib.get_close_matches(missing, contrapas.__all__, 1, 0.6)
+        near = difflib.get_close_matches(missing, known, 1, 0.6)
         return f"did you mean {near[0]}?" if near else "dir(contrapas) lists what there is"
     if isinstance(error, NameError) and getattr(error, "name", None):
         return f"import {error.name}, or define it above this line"
