@@ -1,7 +1,7 @@
-"""Called sagas that run as branches: said to be one step there, and each explored once by itself.
+"""Called sagas that run as branches: each explored once by itself, and its ends are its caller's (`check.beside`).
 
-Branches beside each other interleave, and the explorer does not follow that: a branch is one operation for it, which ends
-well or with a StepFailed. So that nothing inside goes unseen, the called saga is explored as if it had been started alone.
+Beyond the limits a branch is one operation for the explorer, which ends well or with a StepFailed, and that is said. So
+that nothing inside goes unseen, the called saga is explored as if it had been started alone, with every property.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ def branches(study: Study) -> Iterator[tuple[str, Site, Site]]:
 
 
 def as_one_step(study: Study) -> Iterator[Finding]:
-    """CP790: a called saga was taken for one step."""
+    """CP790: a called saga was taken for one step, because it has too many ends, or runs beside itself."""
     for machine, top, site in branches(study):
         name = type_name(site.target)
+        if name in study.explored.model.branches:
+            continue
         yield study.find(
             "CP790",
             "information",

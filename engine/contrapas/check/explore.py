@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from contrapas.check import invariants
 from contrapas.draw.model import Config, Model, Move
+from contrapas.draw.outcomes import Branches
 from contrapas.draw.segment import Walker
 
 LIMIT = 200_000
@@ -92,13 +93,14 @@ def explore(
     limit: int = LIMIT,
     asserted: bool = True,
     first: Config | None = None,
+    branches: Branches | None = None,
 ) -> Exploration:
     """Look at every configuration of saga `name`; called sagas in `walkers` are entered.
 
     asserted: with the rules that hold of every saga (`check.invariants`); BugError CP900 when one does not.
-    first: what holds already when it starts.
+    first: what holds already when it starts. branches: what is known of called sagas that run beside others.
     """
-    found = Exploration(Model(name, walkers, first=first))
+    found = Exploration(Model(name, walkers, first=first, branches=branches))
     model, parents, moves = found.model, found.parents, found.moves
     queue: deque[Config] = deque()
     wrong: list[tuple[Config | None, Move]] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from contrapas.check.all import PROPERTIES, limits
+from contrapas.check.beside import Beside
 from contrapas.check.branches import alone
 from contrapas.check.choreography import choreography
 from contrapas.check.explore import LIMIT, explore
@@ -87,12 +88,13 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
     }
     handlers = {s.label: "handler" for m in machines.values() if m.entity for s in m.states.values()}
     modes |= {name: mode for name, mode in handlers.items() if name in walkers}
+    beside = Beside(walkers, limit)
     found: list[Finding] = []
     sizes: dict[str, int] = {}
     studies: list[Study] = []
     every: list[Study] = []
     for name, mode in modes.items():
-        explored = explore(name, walkers, limit=limit)
+        explored = explore(name, walkers, limit=limit, branches=beside.of(name))
         study = Study(machines[name], walkers, explored, "orchestrate" if mode == "handler" else mode)
         every.append(study)
         if mode != "handler":
@@ -102,7 +104,7 @@ def check_app(machines: Mapping[str, Machine], definition: _Definition, *, limit
         sizes[name] = len(explored.parents)
 
     def by_itself(name: str, mode: str, first: Config) -> Study:
-        explored = explore(name, walkers, limit=limit, first=first)
+        explored = explore(name, walkers, limit=limit, first=first, branches=beside.of(name))
         return Study(machines[name], walkers, explored, mode, called=True)
 
     for study, said in list(alone(every, by_itself, PROPERTIES, lambda one: limits(one, limit))):
@@ -127,7 +129,7 @@ def examined(
     machine: Machine, walkers: Mapping[str, Walker], mode: str, *, limit: int = LIMIT
 ) -> tuple[Study, list[Finding], int]:
     """One saga explored and asked for every property; the last number: its configurations."""
-    explored = explore(machine.name, walkers, limit=limit)
+    explored = explore(machine.name, walkers, limit=limit, branches=Beside(walkers, limit).of(machine.name))
     study = Study(machine, walkers, explored, mode)
     own = [one for ask in PROPERTIES for one in ask(study)]
     return study, [*own, *limits(study, limit)], len(explored.parents)

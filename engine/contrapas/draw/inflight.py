@@ -13,7 +13,7 @@ from typing import NamedTuple
 from contrapas.author.flight import Pending
 from contrapas.author.timeout import Timeout
 from contrapas.draw.native import Env, Value, env_get
-from contrapas.draw.outcomes import FAILED, Issued, Outcome, after, issued, outcomes
+from contrapas.draw.outcomes import FAILED, Branches, Issued, Outcome, after, issued, outcomes
 from contrapas.machine.ir import Await, Program, Site
 
 MEETS = frozenset({"result", "next", "join"})
@@ -39,9 +39,9 @@ class Met(NamedTuple):
     """What is met for good, with the statuses of its undo entries."""
 
 
-def entries(machine: str, site: Site) -> tuple[Issued, ...]:
+def entries(machine: str, site: Site, branches: Branches) -> tuple[Issued, ...]:
     """What a `begin` registers."""
-    made = issued(machine, site.children[0]) if site.children else ()
+    made = issued(machine, site.children[0], branches) if site.children else ()
     return tuple(e._replace(label=site.label) for e in made)
 
 
@@ -58,52 +58,61 @@ def meet(
     env: Env,
     flight: tuple[Flying, ...],
     depth: int,
+    branches: Branches,
 ) -> Iterator[Met]:
     """Every end of an await that meets what is in flight; `flight`: of this frame; `depth`: its open scopes."""
     if site.kind == "result":
-        yield from _result(program, sites, site, env, flight)
+        yield from _result(program, sites, site, env, flight, branches)
     elif site.kind == "next":
         yield Met(Outcome("ended", ("c", Pending)), ())
         if site.has_within:
             yield Met(Outcome(after(site), ("c", Timeout), failure=True), ())
     else:
-        yield from _join(sites, _left(term, env), tuple(f for f in flight if f.depth >= depth))
+        yield from _join(sites, _left(term, env), tuple(f for f in flight if f.depth >= depth), branches)
 
 
 def _result(
-    program: Program, sites: dict[int, Site], site: Site, env: Env, flight: tuple[Flying, ...]
+    program: Program,
+    sites: dict[int, Site],
+    site: Site,
+    env: Env,
+    flight: tuple[Flying, ...],
+    branches: Branches,
 ) -> Iterator[Met]:
     named = env_get(env, site.operand.id) if isinstance(site.operand, ast.Name) else None
     found = [f for f in dict.fromkeys(flight) if named is None or named[0] != "h" or named[1] == f.site]
     for one in found:
-        for outcome in _ends(sites[one.site]):
+        for outcome in _ends(sites[one.site], branches):
             yield Met(outcome._replace(statuses=()), ((one, outcome.statuses),))
     if not found:  # it was met before, on a way that the explorer has joined with this one
         yield Met(Outcome("ended"), ())
         yield Met(Outcome("failed", raises=FAILED, failure=True), ())
 
 
-def _join(sites: dict[int, Site], left: bool, flight: tuple[Flying, ...]) -> Iterator[Met]:
+def _join(
+    sites: dict[int, Site], left: bool, flight: tuple[Flying, ...], branches: Branches
+) -> Iterator[Met]:
     """Left by a failure: all are given up. Else all end, and a failure that nobody took is raised."""
     if left:
         yield Met(
-            Outcome("given up"), tuple((f, ("unknown",) * len(entries("", sites[f.site]))) for f in flight)
+            Outcome("given up"),
+            tuple((f, ("unknown",) * len(entries("", sites[f.site], branches))) for f in flight),
         )
         return
-    well = tuple((f, _ends(sites[f.site])[0].statuses) for f in flight)
+    well = tuple((f, _ends(sites[f.site], branches)[0].statuses) for f in flight)
     yield Met(Outcome("all ended"), well)
     told: set[tuple[int, str]] = set()
     for number, one in enumerate(flight):
-        for outcome in _ends(sites[one.site]):
+        for outcome in _ends(sites[one.site], branches):
             if outcome.raises is not None and (one.site, outcome.cause) not in told:
                 told.add((one.site, outcome.cause))
                 settled = (*well[:number], (one, outcome.statuses), *well[number + 1 :])
                 yield Met(outcome._replace(statuses=()), settled)
 
 
-def _ends(site: Site) -> tuple[Outcome, ...]:
+def _ends(site: Site, branches: Branches) -> tuple[Outcome, ...]:
     """Every end of what a `begin` began."""
-    return tuple(outcomes(site.children[0])) if site.children else (Outcome("ended"),)
+    return tuple(outcomes(site.children[0], branches)) if site.children else (Outcome("ended"),)
 
 
 def _left(term: Await, env: Env) -> bool:

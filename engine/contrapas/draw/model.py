@@ -29,6 +29,7 @@ from contrapas.draw.native import Env, Value, env_set, type_name
 from contrapas.draw.outcomes import (
     FAILED,
     KNOWN,
+    Branches,
     Issued,
     Outcome,
     effect_of,
@@ -71,9 +72,12 @@ class Model:
         late: bool = True,
         first: Config | None = None,
         bare: bool = False,
+        branches: Branches | None = None,
     ) -> None:
         self.name = name
         self.walkers = walkers
+        self.branches: Branches = branches or {}
+        """Called sagas that run beside others and were looked into."""
         self.first = first or Config()
         """What holds already when the saga starts: of a called saga that is explored by itself."""
         self.late = late
@@ -132,18 +136,26 @@ class Model:
             site = self.site(at)
             if site.kind not in KNOWN:
                 self.unknown.setdefault((at.machine, site.label), site)
-            found = self._outcomes[key] = tuple(outcomes(site))
+            found = self._outcomes[key] = tuple(outcomes(site, self._beside(site)))
         return found
 
     def ends_of(self, site: Site) -> tuple[Outcome, ...]:
         """Every end of an operation, whether it is awaited itself or stands in a join."""
-        return tuple(outcomes(site))
+        return tuple(outcomes(site, self.branches))
+
+    def _beside(self, site: Site) -> Branches:
+        """An awaited saga that is not entered calls itself too deep: it is one step, whatever it is beside others."""
+        return {} if site.kind == "frame" else self.branches
+
+    def _made(self, at: At) -> tuple[Issued, ...]:
+        site = self.site(at)
+        return issued(at.machine, site, self._beside(site))
 
     def _entries(self, at: At) -> tuple[Issued, ...]:
         key = (at.machine, at.site)
         found = self._issued.get(key)
         if found is None:
-            found = self._issued[key] = () if self.bare else issued(at.machine, self.site(at))
+            found = self._issued[key] = () if self.bare else self._made(at)
         return found
 
     def _outcome(
@@ -180,7 +192,9 @@ class Model:
         frame = len(config.frames) - 1
         mine = tuple(f for f in config.flight if f.frame == frame)
         term = walker.term(at.site)
-        for met in inflight.meet(walker.program, walker.sites, term, site, at.env, mine, len(at.scopes)):
+        for met in inflight.meet(
+            walker.program, walker.sites, term, site, at.env, mine, len(at.scopes), self.branches
+        ):
             stack, flight = config.stack, list(config.flight)
             statuses: tuple[str, ...] = ()
             for one, how in met.settled:
@@ -300,7 +314,7 @@ class Model:
         if flight is config.flight:
             return config
         machine, site = new.machine, self.walkers[new.machine].sites[new.site]
-        entries = () if config.pivoted or self.bare else inflight.entries(machine, site)
+        entries = () if config.pivoted or self.bare else inflight.entries(machine, site, self.branches)
         if not self.late:
             entries = tuple([e for e in entries if e.undo])
         if not entries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from typing import Any, Final, NamedTuple
 
@@ -79,6 +79,24 @@ class Outcome(NamedTuple):
         return "failure" if self.failure else "reply"
 
 
+class Branch(NamedTuple):
+    """What a called saga that runs as a branch may leave on the stack, and how it may end."""
+
+    entries: tuple[Issued, ...]
+    ends: tuple[Outcome, ...]
+    """The good ones first; `undone` for an entry that an end does not leave."""
+
+
+Branches = Mapping[str, Branch]
+"""Called sagas that were looked into, by name; one that is not there is a step that leaves nothing."""
+_NONE: Final[Branches] = {}
+
+
+def branch_of(site: Site, branches: Branches) -> Branch | None:
+    """What is known of the saga that an operation runs beside others."""
+    return branches.get(type_name(site.target)) if site.kind == "frame" or of_saga(site) else None
+
+
 def undo_of(site: Site) -> str:
     """`none`, `missing`, `op` or `lambda`: what was written at the await, else what the `@step` says."""
     if of_saga(site):
@@ -109,17 +127,19 @@ def of_saga(site: Site) -> bool:
     return site.kind == "map" and isinstance(site.target, SagaDef)
 
 
-def issued(machine: str, site: Site) -> tuple[Issued, ...]:
+def issued(machine: str, site: Site, branches: Branches = _NONE) -> tuple[Issued, ...]:
     """Entries that issuing the operation puts on the undo stack, steps without `undo=` included."""
     if site.kind in ("all", "first", "some"):
-        children = tuple(entry for child in site.children for entry in issued(machine, child))
+        children = tuple(entry for child in site.children for entry in issued(machine, child, branches))
         return tuple(e._replace(label=site.label) if not e.label else e for e in children)
+    branch = branch_of(site, branches)
+    inner = () if branch is None else branch.entries
     how = undo_of(site)
     if not is_step(site) or how == "none":
-        return ()
+        return inner
     undo = "" if how == "missing" else undo_text(site)
     name = type_name(site.target) if site.target else site.text
-    return (Issued(machine, site.label or site.text, undo, name, site.line, word=participle(site)),)
+    return (Issued(machine, site.label or site.text, undo, name, site.line, word=participle(site)), *inner)
 
 
 def words(name: str) -> list[str]:
@@ -149,10 +169,14 @@ def gives_up(site: Site) -> bool:
     return isinstance(policy, Retry) and policy.attempts is not None and policy.each_ms is not None
 
 
-def outcomes(site: Site) -> Iterator[Outcome]:
+def outcomes(site: Site, branches: Branches = _NONE) -> Iterator[Outcome]:
     """Every end, the hopeful one first; a cancel is the explorer's."""
     counts = is_step(site) and undo_of(site) != "none"
-    for outcome in _outcomes(site):
+    branch = branch_of(site, branches)
+    if branch is not None:
+        yield from _branch(site, branch, counts=counts)
+        return
+    for outcome in _outcomes(site, branches):
         yield outcome if counts or site.kind in ("all", "first", "some") else outcome._replace(statuses=())
 
 
@@ -165,7 +189,26 @@ def _gave_up(cause: str = "gave up") -> Outcome:
     return Outcome(cause, None, FAILED, ("unknown",), failure=True, unknown=True)
 
 
-def _outcomes(site: Site) -> Iterator[Outcome]:
+def _branch(site: Site, branch: Branch, *, counts: bool) -> Iterator[Outcome]:
+    """A called saga beside others; or a map over one: its items end well alike, or some of them fail and are taken back."""
+    own = ("done",) if counts else ()
+    good = [o for o in branch.ends if o.raises is None] or [
+        Outcome("returned", statuses=("undone",) * len(branch.entries))
+    ]
+    if of_saga(site):
+        for one in good:
+            yield Outcome("returned", _single(site.result), statuses=own + one.statuses)
+        if not site.collects and len(good) < len(branch.ends):
+            for one in good:
+                yield Outcome("failed", raises=FAILED, statuses=own + one.statuses, failure=True)
+        return
+    for one in branch.ends:
+        yield one._replace(
+            value=_single(site.result) if one.raises is None else None, statuses=own + one.statuses
+        )
+
+
+def _outcomes(site: Site, branches: Branches = _NONE) -> Iterator[Outcome]:
     kind = site.kind
     if kind == "command":
         yield from _command(site)
@@ -205,11 +248,11 @@ def _outcomes(site: Site) -> Iterator[Outcome]:
         yield Outcome("returned", _single(site.result))
         yield Outcome("failed", raises=FAILED, failure=True)
     elif kind == "all":
-        yield from _all(site)
+        yield from _all(site, branches)
     elif kind == "first":
-        yield from _first(site)
+        yield from _first(site, branches)
     elif kind == "some":
-        yield from _some(site)
+        yield from _some(site, branches)
     elif kind == "cancel":
         yield Outcome("ended")
     elif kind in KNOWN:
@@ -236,11 +279,11 @@ def _single(tp: Any) -> Value:
     return ("c", tp) if isinstance(tp, type) else None
 
 
-def _all(site: Site) -> Iterator[Outcome]:
-    """All done; then every mixture with a failure, or, where there are too many, each child failing alone."""
-    each = [list(outcomes(child)) for child in site.children]
-    joined = _statuses(tuple(options[0] for options in each))
-    yield Outcome("all", statuses=joined)
+def _all(site: Site, branches: Branches) -> Iterator[Outcome]:
+    """All done, in each way in which that may be; then every mixture with a failure, or, where there are too many, each
+    child failing alone."""
+    each = [list(outcomes(child, branches)) for child in site.children]
+    yield from _well(each)
     size = 1
     for options in each:
         size *= len(options)
@@ -262,27 +305,45 @@ def _all(site: Site) -> Iterator[Outcome]:
             yield Outcome(first.cause, None, FAILED, key[1], failure=True, unknown=first.unknown)
 
 
-def _first(site: Site) -> Iterator[Outcome]:
+def _well(each: list[list[Outcome]]) -> Iterator[Outcome]:
+    """Nothing has failed: what each may leave with what the others may, or, where that is too much, with what they most do."""
+    good = [[o for o in options if o.raises is None] or options[:1] for options in each]
+    size = 1
+    for options in good:
+        size *= len(options)
+    first = tuple(options[0] for options in good)
+    if size <= _COMBINATIONS:
+        mixtures: Iterable[tuple[Outcome, ...]] = product(*good)
+    else:
+        alone = [(*first[:i], one, *first[i + 1 :]) for i, options in enumerate(good) for one in options]
+        mixtures = [first, *alone]
+    for statuses in dict.fromkeys(_statuses(mix) for mix in mixtures):
+        yield Outcome("all", statuses=statuses)
+
+
+def _first(site: Site, branches: Branches) -> Iterator[Outcome]:
     """Each child may be the winner; what the others did is taken back before the saga goes on."""
     for index, child in enumerate(site.children):
-        for option in outcomes(child):
+        for option in outcomes(child, branches):
             statuses = tuple(
                 status
                 for j, other in enumerate(site.children)
-                for status in (option.statuses if j == index else ("undone",) * len(issued("", other)))
+                for status in (
+                    option.statuses if j == index else ("undone",) * len(issued("", other, branches))
+                )
             )
             yield option._replace(statuses=statuses)
 
 
-def _some(site: Site) -> Iterator[Outcome]:
+def _some(site: Site, branches: Branches) -> Iterator[Outcome]:
     """Any of the children may be those that succeed, the rest is given up; or a mixture with failures is too few."""
-    sizes = [len(issued("", child)) for child in site.children]
-    good = [outcomes_[0].statuses for child in site.children if (outcomes_ := list(outcomes(child)))]
+    sizes = [len(issued("", child, branches)) for child in site.children]
+    good = [ends[0].statuses for child in site.children if (ends := list(outcomes(child, branches)))]
     for subset in sorted(product((True, False), repeat=min(len(good), _SUBSETS)), reverse=True):
         chosen = [*subset, *([True] * (len(good) - len(subset)))]
         statuses = [g if yes else ("undone",) * n for g, yes, n in zip(good, chosen, sizes, strict=True)]
         yield Outcome("some", statuses=tuple(s for each in statuses for s in each))
-    yield from (outcome for outcome in _all(site) if outcome.raises is not None)
+    yield from (outcome for outcome in _all(site, branches) if outcome.raises is not None)
 
 
 def _statuses(mix: tuple[Outcome, ...]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from contrapas.check.finding import Finding
 from contrapas.core.envelope import ENDED, Pending
 from contrapas.draw.model import UNDOABLE, Config, Move
 from contrapas.draw.native import type_name
-from contrapas.draw.outcomes import outcomes
+from contrapas.draw.outcomes import of_saga, outcomes
 from contrapas.errors import StepFailed
 from contrapas.machine.ir import Program, Site
 from contrapas.testing.differential_values import Chance, make
@@ -25,6 +25,8 @@ from contrapas.testing.sagas import Run, Sagas, Seen
 
 TRIES = 60
 TIMERS_MAX = 200
+ITEMS_MAX = 16
+"""Commands of one kind that the items of a map may send."""
 KEY = "o-9"
 
 
@@ -234,8 +236,28 @@ class _Play:
                 if one.kind == "begin" and isinstance(one.children[0].target, type):
                     with suppress(AssertionError, _Otherwise):
                         await self._end(move, one.children[0], type_name(one.children[0].replies[0]))
+        elif site.kind == "frame" or of_saga(site):
+            await self._inside(move, type_name(site.target), well=cause == "returned")
         else:
             raise _Otherwise(f"{site.kind} is not played")
+
+    async def _inside(self, move: Move, name: str, *, well: bool) -> None:
+        """A called saga beside others, line by line: all in it goes well, or its first step fails."""
+        for site in self.program(name).sites:
+            if site.kind in ("command", "ask"):
+                for _ in range(ITEMS_MAX):
+                    with suppress(_Otherwise):
+                        seen = await self._seen(site)
+                        await self._reply(seen, site, good=well)
+                        continue
+                    break
+                if not well:
+                    return
+            elif site.kind in ("wait", "sleep") and site.has_within:
+                with suppress(_Otherwise):
+                    await self._pass(site)
+            elif site.kind in ("frame", "wait", "all", "first", "some", "begin", "map"):
+                raise _Otherwise(f"{site.kind} in {name} is not played")
 
     async def _begun(self, move: Move) -> None:
         """What was begun ends as the move that meets it says."""
@@ -294,6 +316,8 @@ class _Play:
         if after.end:
             self._ended(after)
             return
+        if after.frames and not after.flight and self._label(*after.frames[-1][:2]) == "join":
+            return  # nothing is left to wait for: it is passed at once
         if after.unwinding is not None:  # with nothing to take back it is through at once
             return
         if record.status in ENDED or record.status == "parked":

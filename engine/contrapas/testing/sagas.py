@@ -21,6 +21,7 @@ from contrapas.author.step import StepDef
 from contrapas.codec.strict import load_model
 from contrapas.compiler.entities import handlers_of
 from contrapas.core.envelope import InstanceRecord
+from contrapas.core.kin import home_of
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.world import World
 from contrapas.errors import DataError, Refused
@@ -85,6 +86,7 @@ class Seen(Generic[C_co]):
     async def _answer(self, name: str, topic: str, value: bytes, outcome: str) -> None:
         sagas, key = self._run.sagas, self._record.key
         sagas.count += 1
+        by = self.headers.get("ce_correlationid", self._run.instance)
         headers: Headers = (
             ("ce_specversion", b"1.0"),
             ("ce_id", f"reply-{sagas.count}".encode()),
@@ -92,7 +94,7 @@ class Seen(Generic[C_co]):
             *((("ce_type", name.encode()),) if name else ()),
             ("ce_partitionkey", key),
             ("content-type", b"application/json"),
-            ("ce_correlationid", self._run.instance.encode()),
+            ("ce_correlationid", by.encode()),
             ("cp-kind", b"reply"),
             ("cp-in-reply-to", self.id.encode()),
             ("cp-outcome", outcome.encode()),
@@ -101,8 +103,8 @@ class Seen(Generic[C_co]):
             headers = (*headers, ("cp-run", self.headers["cp-run"].encode()))
         to = topic or "in"
         if to == "in":
-            key = self._run.key.encode()
-            headers = (*headers, ("cp-to", self._run.instance.encode()))
+            key = by.partition("/")[2].encode()
+            headers = (*headers, ("cp-to", by.encode()))
         await sagas.publish(Draft(to, 0, key, value, headers, f"reply-{sagas.count}"))
 
     def __repr__(self) -> str:
@@ -151,7 +153,7 @@ class Run(Generic[R_co]):
         return dict(frames[-1].slots) if frames else {}
 
     async def expect(self, command: type[C]) -> Seen[C]:
-        """The oldest command of that class that the run has sent and the test has not met yet; a further attempt counts
+        """The oldest command of that class that the run, or an item of its maps, has sent and the test has not met yet; a further attempt counts
         as a further command. AssertionError when there is none, saying what there is instead."""
         await self.sagas.settle()
         mine = self.sagas.bench.world.types.message_of(command)
@@ -159,7 +161,7 @@ class Run(Generic[R_co]):
             headers = dict(record.headers)
             if headers.get("ce_type") != mine.name.encode():
                 continue
-            if headers.get("ce_correlationid") != self.instance.encode():
+            if not self._asked(headers.get("ce_correlationid", b"").decode()):
                 continue
             place = headers.get("ce_id", b"").decode(), int(headers.get("cp-attempt", b"1"))
             if place in self._met:
@@ -167,6 +169,12 @@ class Run(Generic[R_co]):
             self._met[place] = record.offset
             return Seen(self, record, load_model(mine.cls, record.value or b"", name=mine.name))
         raise AssertionError(f"{self.instance} has not sent {mine.name}: {self._where()}")
+
+    def _asked(self, by: str) -> bool:
+        """Whether it was this instance, or one of the items of its maps."""
+        while by and by != self.instance:
+            by = home_of(by)
+        return by != ""
 
     async def send(self, event: Event, *, event_id: str = "") -> None:
         """An event for this instance: on the topic of its class, as any service may publish it; one without a topic goes
