@@ -4,6 +4,7 @@
     python benchmarks/bench_workloads.py w1 w2 --quick   # small, to see that it works
 
     python benchmarks/bench_workloads.py w2 --profile /tmp/w2.txt   # and what the workers' time went into
+    python benchmarks/bench_workloads.py --log postgres             # on PostgreSQL: a private server, or its address
 
 One JSON line per workload. Linux only: CPU and memory come from /proc. Every commit is synced to the disk.
 """
@@ -11,6 +12,8 @@ One JSON line per workload. Linux only: CPU and memory come from /proc. Every co
 from __future__ import annotations
 
 import argparse
+import asyncio
+import atexit
 import json
 import os
 import platform
@@ -31,6 +34,45 @@ FAILURES = (RuntimeError, OSError, ValueError, KeyError, IndexError, ZeroDivisio
 
 
 def floor() -> Line:
+    """What the log stands on, in rows of 200 bytes."""
+    server = os.environ.get("BENCH_POSTGRES", "")
+    return asyncio.run(postgres_floor(server)) if server else sqlite_floor()
+
+
+async def postgres_floor(server: str) -> Line:
+    """One durable row in PostgreSQL over one connection: alone, and 64 in one statement."""
+    import asyncpg
+
+    conn = await asyncpg.connect(server)
+    await conn.execute(
+        "drop table if exists step; create table step(wf text, n int, out bytea, primary key(wf, n))"
+    )
+    put = "insert into step select * from unnest($1::text[], $2::int[], $3::bytea[])"
+    number = 0
+
+    async def commits(rows: int, seconds: float) -> tuple[float, float]:
+        nonlocal number
+        times: list[float] = []
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            some = range(number, number := number + rows)
+            names, numbers = [f"wf-{n // 10}" for n in some], [n % 10 for n in some]
+            began = time.perf_counter()
+            await conn.execute(put, names, numbers, [b"x" * 200] * rows)
+            times.append(time.perf_counter() - began)
+        return median(times) * 1e3, rows * len(times) / sum(times)
+
+    single_ms, single = await commits(1, 0.7)
+    _, grouped = await commits(64, 0.7)
+    await conn.close()
+    return {
+        "commit_ms": round(single_ms, 3),
+        "single_rows_s": round(single),
+        "grouped_rows_s": round(grouped),
+    }
+
+
+def sqlite_floor() -> Line:
     """One durable row of 200 bytes in SQLite (WAL, FULL): alone, and 64 in one transaction."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         db = sqlite3.connect(f"{folder}/floor.db", isolation_level=None)
@@ -280,7 +322,13 @@ TARGETS: dict[str, tuple[tuple[str, float, bool], ...]] = {
 def measure(name: str, quick: bool, workers: int | None) -> Line:
     """One workload in a fresh folder; a failure is a line too."""
     run, default = WORKLOADS[name]
-    line: Line = {"workload": name, "quick": quick, "workers": workers or default, "floor": floor()}
+    line: Line = {
+        "workload": name,
+        "log": "postgresql" if os.environ.get("BENCH_POSTGRES") else "sqlite",
+        "quick": quick,
+        "workers": workers or default,
+        "floor": floor(),
+    }
     busy, began = busy_s(), time.monotonic()
     rig = Rig()
     own = 0.0
@@ -299,7 +347,7 @@ def measure(name: str, quick: bool, workers: int | None) -> Line:
         line["targets"] = [
             {"what": what, "at": at, "reached": bool(line[what] >= at if least else line[what] <= at)}
             for what, at, least in TARGETS.get(name, ())
-            if what in line
+            if what in line and line["log"] == "sqlite"
         ]
     line["load"] = round(os.getloadavg()[0], 2)
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in line.items()} | {
@@ -316,11 +364,22 @@ def main() -> int:
     parser.add_argument("workloads", nargs="*", metavar="w1..w7")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--repeat", type=int, default=1)
+    parser.add_argument(
+        "--log", metavar="URL", help="`postgres`, or a PostgreSQL database to make others beside"
+    )
     parser.add_argument("--workers", type=int, help="worker processes instead of the workload's own number")
     parser.add_argument(
         "--profile", metavar="PATH", help="append each worker's profile; figures are slower then"
     )
     args = parser.parse_args()
+    if args.log and args.log != "postgres":
+        os.environ["BENCH_POSTGRES"] = args.log
+    if args.log == "postgres":
+        from deploy.postgres.server import Server
+
+        server = Server(settings={"shared_buffers": "256MB"})
+        atexit.register(server.close)
+        os.environ["BENCH_POSTGRES"] = server.start().url()
     if args.profile:
         os.environ["BENCH_PROFILE"] = os.path.abspath(args.profile)
     names = args.workloads or list(WORKLOADS)

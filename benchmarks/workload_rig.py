@@ -74,12 +74,35 @@ class Child:
         self.out.close()
 
 
+def database(server: str) -> str:
+    """The address of a log in a fresh database of a server."""
+    import asyncio
+    from urllib.parse import urlsplit, urlunsplit
+
+    import asyncpg
+
+    from contrapas_postgres import connector
+
+    name = f"bench_{os.urandom(4).hex()}"
+    url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+
+    async def make() -> None:
+        conn = await asyncpg.connect(server)
+        await conn.execute(f"create database {name}")
+        await conn.close()
+        await (await connector.open(url, "bench", partitions=8, make=True)).close()
+
+    asyncio.run(make())
+    return url
+
+
 class Rig:
     """The folder, the log and the workers of one workload."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="contrapas-bench-", dir=os.environ.get("BENCH_DIR")))
-        os.environ["BENCH_LOG"] = f"sqlite:///{self.folder}/bench.db"
+        server = os.environ.get("BENCH_POSTGRES", "")
+        os.environ["BENCH_LOG"] = database(server) if server else f"sqlite:///{self.folder}/bench.db"
         os.environ["LEDGER"] = str(self.folder / "ledger")
         os.environ["GATE"] = str(self.folder / "gate")
         self.ledger = LedgerFile(self.folder / "ledger")

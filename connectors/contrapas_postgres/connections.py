@@ -29,6 +29,7 @@ _SETTINGS: Final = {
     "lock_timeout": "5s",
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",
+    "enable_seqscan": "off",  # every statement has its index; on tables that are not analysed yet a guess would not take it
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
