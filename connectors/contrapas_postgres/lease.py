@@ -13,9 +13,8 @@ import asyncpg
 from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Capabilities, Commit, Control, Draft
-from contrapas.log.checks import check_size
-from contrapas.log.control import encode_control, merge_cursor
-from contrapas.log.sqlite_rows import pack_headers
+from contrapas.log.control import merge_cursor
+from contrapas_postgres.commits import Cells, Wanted, send
 from contrapas_postgres.connections import Connection
 from contrapas_postgres.explain import FAILURES, explain, lost
 
@@ -48,9 +47,6 @@ TOMBSTONE_MS: Final = 3 * 86_400_000
 INPUT_MS: Final = 86_400_000
 """Input that was read stays so long."""
 
-Cells = tuple[list[bytes], list[bytes | None], list[bytes]]
-"""Keys, values and headers of some records, column by column."""
-
 
 class Joined(Protocol):
     """`Lease.commit`, in a caller's transaction."""
@@ -78,26 +74,21 @@ class PostgresLease:
     async def commit(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As the seam says: one statement, one round trip."""
         self._check()
-        control = self._next(len(log) + len(out), control)
-        places, arguments = await self._arguments(log, out, control)
+        wanted = await self._wanted(log, out, control)
         failpoint("postgres.commit.before")
-
-        async def work(conn: Connection) -> asyncpg.Record | None:
-            return await conn.fetchrow(self._statement(places), *arguments)
-
         try:
-            row = await self.log.pool.write(work)
+            row = await self.log.commits.commit(wanted)
             failpoint("postgres.commit.accepted")
         except Fenced:
             self.log.read_only()
             self.lose()
             raise
-        except Indeterminate:
+        except (Indeterminate, asyncio.CancelledError):
             self._unclear()
             raise
         if row is None:
-            await self._why(places)
-        return self._done(row, len(log), control, places)
+            raise await self._why(wanted)
+        return self._done(row, wanted)
 
     @asynccontextmanager
     async def joining(self, connection: Connection) -> AsyncGenerator[Joined]:
@@ -111,22 +102,20 @@ class PostgresLease:
         answer to COMMIT does not come, Indeterminate.
         """
         self._check()
-        held: list[tuple[asyncpg.Record, int, Control, list[tuple[int, int]]]] = []
+        held: list[tuple[asyncpg.Record, Wanted]] = []
 
         async def commit(log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
             if held:
                 raise LogError("CP522", "one transition in a transaction")
-            control = self._next(len(log) + len(out), control)
-            places, arguments = await self._arguments(log, out, control)
+            wanted = await self._wanted(log, out, control)
             try:
-                row = await connection.fetchrow(self._statement(places), *arguments)
+                found = await send(connection, self.log.sql, [wanted], self.log.now())
             except FAILURES as why:
                 raise explain(why, self.log.place, sent=False) from why
-            if row is None:
-                await self._why(places)
-            assert row is not None
-            held.append((row, len(log), control, places))
-            return Commit(row[0], row[0] + len(log) - 1, row[1], self.log.durable)
+            if (row := found.get(self.partition)) is None:
+                raise await self._why(wanted)
+            held.append((row, wanted))
+            return Commit(row[1], row[1] + len(log) - 1, row[2], self.log.durable)
 
         transaction = connection.transaction()
         await transaction.start()
@@ -143,8 +132,8 @@ class PostgresLease:
             if held and lost(why):
                 self._unclear()
             raise explain(why, self.log.place, sent=True) from why
-        for row, count, control, places in held:
-            self._done(row, count, control, places)
+        for row, wanted in held:
+            self._done(row, wanted)
 
     def _check(self) -> None:
         if self.gone:
@@ -164,42 +153,31 @@ class PostgresLease:
         )
         return control if control.cursor is before.cursor else merge_cursor(before, control)
 
-    async def _arguments(
-        self, log: Sequence[Draft], out: Sequence[Draft], control: Control
-    ) -> tuple[list[tuple[int, int]], list[object]]:
-        keys, values, headers = cells(log)
-        mine: list[object] = [
-            self.partition, self.epoch, len(log), control.owner, control.relayed, encode_control(control),
-            self.log.now(), keys, values, headers,
-        ]  # fmt: skip
-        if not out:
-            return [], mine
-        places, theirs = await self.log.outgoing(out)
-        return places, [*mine, *theirs]
+    async def _wanted(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Wanted:
+        control = self._next(len(log) + len(out), control)
+        sent = await self.log.outgoing(out) if out else None
+        return Wanted(self.partition, self.epoch, control, Cells(log, CAPS.max_record_bytes), sent)
 
-    def _statement(self, places: Sequence[object]) -> str:
-        return self.log.sql.commit_out if places else self.log.sql.commit
-
-    async def _why(self, places: list[tuple[int, int]]) -> None:
+    async def _why(self, wanted: Wanted | None) -> LogError:
         """No row came back: another owner, or a topic that is there no more. Nothing was written."""
         found = await self.log.epoch(self.partition)
-        if found == self.epoch and places:
+        if found == self.epoch and wanted is not None:
             self.log.forget_topics()
-            raise Retriable("a topic was deleted", place=self.log.place)
+            return Retriable("a topic was deleted", place=self.log.place)
         self.lose()
-        raise Fenced(
+        return Fenced(
             f"epoch {found} owns partition {self.partition}, this is {self.epoch}",
             mine=self.epoch,
             theirs=found,
         )
 
-    def _done(
-        self, row: asyncpg.Record | None, count: int, control: Control, places: list[tuple[int, int]]
-    ) -> Commit:
-        assert row is not None
-        self.control = control
-        self.log.wake([(-1, self.partition), *places] if count else places)
-        return Commit(row[0], row[0] + count - 1, row[1], self.log.durable)
+    def _done(self, row: asyncpg.Record, wanted: Wanted) -> Commit:
+        self.control = wanted.control
+        count = len(wanted.log.keys)
+        self.log.wake(
+            [*([(-1, self.partition)] if count else []), *(wanted.out.counts if wanted.out else ())]
+        )
+        return Commit(row[1], row[1] + count - 1, row[2], self.log.durable)
 
     # ---- compaction
 
@@ -231,7 +209,7 @@ class PostgresLease:
             lambda c: c.fetchval(self.log.sql.horizon, self.partition, self.epoch, horizon)
         )
         if found is None:
-            await self._why([])
+            raise await self._why(None)
         assert isinstance(found, int)
         self.control = self.control._replace(horizon=max(self.control.horizon, found))
         return found
@@ -294,22 +272,6 @@ class PostgresLease:
             await self.log.session.unlock(self.partition)
 
     async def _give_up(self) -> None:
-        control = self._next(0, self.control)._replace(owner="")
-        _, arguments = await self._arguments([], [], control)
-        await self.log.pool.write(lambda c: c.fetchrow(self.log.sql.commit, *arguments))
-
-
-def cells(drafts: Sequence[Draft]) -> Cells:
-    """Records column by column; DataError CP409 above the limit, which is a little higher for topics than for lanes."""
-    keys: list[bytes] = []
-    values: list[bytes | None] = []
-    headers: list[bytes] = []
-    for draft in drafts:
-        packed = pack_headers(draft.headers)
-        limit = CAPS.max_record_bytes if draft.to in ("", "in") else CAPS.max_record_bytes + 65_536
-        if len(draft.key) + len(draft.value or b"") + len(packed) > limit:
-            check_size(draft, limit)
-        keys.append(draft.key)
-        values.append(draft.value)
-        headers.append(packed)
-    return keys, values, headers
+        wanted = await self._wanted([], [], self.control)
+        wanted.control = wanted.control._replace(owner="")
+        await self.log.commits.commit(wanted)

@@ -27,8 +27,9 @@ from contrapas.log.control import decode_control, encode_control
 from contrapas.log.memory_store import wall_ms
 from contrapas.log.sharing import Slot
 from contrapas.log.sqlite_rows import unpack_headers
+from contrapas_postgres.commits import Cells, Commits, Outgoing
 from contrapas_postgres.connections import Connection, Pool, Server
-from contrapas_postgres.lease import CAPS, PostgresLease, cells
+from contrapas_postgres.lease import CAPS, PostgresLease
 from contrapas_postgres.log_statements import statements
 from contrapas_postgres.session import Holder, PostgresMembership, Session
 
@@ -83,6 +84,7 @@ class PostgresLog:
         self.acquire_s = ACQUIRE_S
         self.sql = statements(namespace)
         self.pool = Pool(server)
+        self.commits = Commits(self.pool, self.sql, self.now)
         self.session = Session(server, self.sql, self._lost)
         self._clock = clock
         self._leases: dict[int, PostgresLease] = {}
@@ -382,8 +384,8 @@ class PostgresLog:
 
     # ---- writing
 
-    async def outgoing(self, drafts: Sequence[Draft]) -> tuple[list[tuple[int, int]], list[object]]:
-        """Where drafts go, and the parameters that say so: places with their counts, then the records."""
+    async def outgoing(self, drafts: Sequence[Draft]) -> Outgoing:
+        """Drafts with the places where they go; LogError CP505 for a topic that does not exist."""
         counts: dict[tuple[int, int], int] = {}
         at: list[tuple[int, int, int]] = []
         for draft in drafts:
@@ -397,22 +399,17 @@ class PostgresLog:
             n = counts.get((t, p), 0)
             counts[t, p] = n + 1
             at.append((t, p, n))
-        places = sorted(counts)
-        keys, values, headers = cells(drafts)
-        sizes = [counts[place] for place in places]
-        return places, [
-            [t for t, _ in places], [p for _, p in places], sizes,
-            [t for t, _, _ in at], [p for _, p, _ in at], [n for _, _, n in at], keys, values, headers,
-        ]  # fmt: skip
+        return Outgoing(counts, at, Cells(drafts, CAPS.max_record_bytes))
 
     async def publish(self, drafts: Sequence[Draft]) -> None:
         for some in _batches(drafts):
             for again in (True, False):
-                places, arguments = await self.outgoing(some)
+                out = await self.outgoing(some)
+                arguments = out.arguments()
                 arguments.insert(3, self.now())
                 count = await self.pool.write(partial(self._published, arguments))
-                if count == len(places):
-                    self.wake(places)
+                if count == len(out.counts):
+                    self.wake(out.counts)
                     break
                 self.forget_topics()  # one was deleted, and perhaps made again
                 if not again:
@@ -559,6 +556,7 @@ class PostgresLog:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         await asyncio.gather(*self._besides, return_exceptions=True)
+        await self.commits.close()
         await self.session.close()
         await self.pool.close()
 

@@ -41,40 +41,50 @@ with h as (
   update S.part set log_head = log_head + $3, owner = $4, relayed = greatest(relayed, $5), control = $6,
     ts = greatest(ts, NOW7)
   where p = $1 and epoch = $2
-  returning log_head - $3 as base, ts
+  returning p, log_head - $3 as base, ts
 ), rows as (
   insert into S.lane_log(p, o, key, value, headers, ts)
   select $1, h.base + u.i - 1, u.key, u.value, u.headers, h.ts
   from h, unnest($8::bytea[], $9::bytea[], $10::bytea[]) with ordinality u(key, value, headers, i)
 )
-select base, ts from h
+select p, base, ts from h
 """
-_COMMIT_OUT: Final = """
-with places as materialized (
+# Several partitions at once. Who has lost its partition has no row in `h`, and so neither records nor messages; the
+# offsets of its messages stay empty.
+_COMMITS: Final = """
+with wanted as materialized (
+  select * from unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bytea[])
+    w(p, epoch, n, owner, relayed, control)
+), places as materialized (
   select tp.t, tp.p, w.n from S.topic_part tp
-  join unnest($11::int[], $12::int[], $13::bigint[]) w(t, p, n) on tp.t = w.t and tp.p = w.p
+  join unnest($12::int[], $13::int[], $14::bigint[]) w(t, p, n) on tp.t = w.t and tp.p = w.p
   order by tp.t, tp.p for update of tp
+), owned as materialized (
+  select l.p from S.part l join wanted w on l.p = w.p and l.epoch = w.epoch
+  where (select count(*) from places) = cardinality($12::int[])
+  order by l.p for update of l
 ), h as (
-  update S.part set log_head = log_head + $3, owner = $4, relayed = greatest(relayed, $5), control = $6,
-    ts = greatest(ts, NOW7)
-  where p = $1 and epoch = $2 and (select count(*) from places) = cardinality($11::int[])
-  returning log_head - $3 as base, ts
+  update S.part l set log_head = l.log_head + w.n, owner = w.owner, relayed = greatest(l.relayed, w.relayed),
+    control = w.control, ts = greatest(l.ts, NOW7)
+  from wanted w where l.p = w.p and l.epoch = w.epoch and w.p in (select p from owned)
+  returning l.p, l.log_head - w.n as base, l.ts
 ), rows as (
   insert into S.lane_log(p, o, key, value, headers, ts)
-  select $1, h.base + u.i - 1, u.key, u.value, u.headers, h.ts
-  from h, unnest($8::bytea[], $9::bytea[], $10::bytea[]) with ordinality u(key, value, headers, i)
+  select u.p, h.base + row_number() over (partition by u.p order by u.i) - 1, u.key, u.value, u.headers, h.ts
+  from unnest($8::int[], $9::bytea[], $10::bytea[], $11::bytea[]) with ordinality u(p, key, value, headers, i)
+  join h on h.p = u.p
 ), heads as (
-  update S.topic_part tp set head = tp.head + places.n, ts = greatest(tp.ts, h.ts)
-  from places, h where tp.t = places.t and tp.p = places.p
+  update S.topic_part tp set head = tp.head + places.n, ts = greatest(tp.ts, (select max(ts) from h))
+  from places where tp.t = places.t and tp.p = places.p and exists (select 1 from h)
   returning tp.t, tp.p, tp.head - places.n as base, tp.ts
 ), sent as (
   insert into S.lane_topic(t, p, o, key, value, headers, ts)
   select heads.t, heads.p, heads.base + u.i, u.key, u.value, u.headers, heads.ts
-  from unnest($14::int[], $15::int[], $16::bigint[], $17::bytea[], $18::bytea[], $19::bytea[])
-    u(t, p, i, key, value, headers)
-  join heads on heads.t = u.t and heads.p = u.p
+  from unnest($15::int[], $16::int[], $17::int[], $18::bigint[], $19::bytea[], $20::bytea[], $21::bytea[])
+    u(source, t, p, i, key, value, headers)
+  join heads on heads.t = u.t and heads.p = u.p join h on h.p = u.source
 )
-select base, ts from h
+select p, base, ts from h
 """
 _PUBLISH: Final = """
 with places as materialized (
@@ -139,7 +149,7 @@ class Statements:
     def __init__(self, namespace: str) -> None:
         self.schema = schema_of(namespace)
         self.commit = self._over(_COMMIT)
-        self.commit_out = self._over(_COMMIT_OUT)
+        self.commits = self._over(_COMMITS)
         self.publish = self._over(_PUBLISH)
         self.read_log = self._over(_READ_LOG)
         self.read_topic = self._over(_READ_TOPIC)

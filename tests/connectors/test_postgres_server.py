@@ -279,3 +279,27 @@ async def test_neither_is_there_when_the_block_fails_or_another_owns_the_partiti
     await conn.close()
     await other.close()
     await log.close()
+
+
+async def test_of_commits_that_go_together_the_fenced_one_leaves_nothing(postgres: Database) -> None:
+    log, other = await made(postgres.url, 4), await made(postgres.url, 4)
+    owners = [Owner(log, await log.acquire(p, "me")) for p in range(4)]
+    await other.break_lock(2)
+
+    async def write(n: int) -> None:
+        owner = owners[n]
+        await owner.write(
+            *[owner.next(f"k{i}", b"%d" % n) for i in range(n + 1)],
+            out=[Draft("in", 3, b"k", b"%d-%d" % (n, i)) for i in range(2)],
+        )
+
+    ended = await asyncio.gather(*map(write, range(4)), return_exceptions=True)
+    assert [type(each) for each in ended] == [type(None), type(None), Fenced, type(None)]
+    for n in range(4):
+        states = (await folded(log, n))[1]
+        assert states == ({} if n == 2 else {f"k{i}".encode(): b"%d" % n for i in range(n + 1)})
+    sent = [r.value for r in await everything(log, "in", 3)]
+    assert sorted(sent, key=str) == [b"0-0", b"0-1", b"1-0", b"1-1", b"3-0", b"3-1"]
+    assert [v for v in sent if v and v[:1] == b"3"] == [b"3-0", b"3-1"]
+    await log.close()
+    await other.close()
