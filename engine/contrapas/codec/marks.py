@@ -7,6 +7,8 @@ the text is the same as without this module.
 
 from __future__ import annotations
 
+import ast
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -144,5 +146,35 @@ def _same(a: Any, b: Any) -> bool:
     if a == b or ANYTHING in (a, b):
         return True
     if a[1] or b[1]:
-        return bool(a[0] is b[0] and ("Any" in a[1] or "Any" in b[1]))
+        return bool(a[0] is b[0] and ("Any" in a[1] or "Any" in b[1] or _overlap(a[1], b[1])))
     return issubclass(a[0], b[0]) or issubclass(b[0], a[0])
+
+
+@functools.cache
+def _overlap(one: str, other: str) -> bool:
+    """Whether two element types, as text, have a member in common.
+
+    `ys = xs; ys.append(found)` makes `ys` a list of what was found too, and it is still the list of `xs`.
+    """
+    try:
+        return _meet(ast.parse(one, mode="eval").body, ast.parse(other, mode="eval").body)
+    except SyntaxError:  # a name with an address in it, say: then it may be anything
+        return True
+
+
+def _meet(one: ast.expr, other: ast.expr) -> bool:
+    several, others = _members(one), _members(other)
+    if len(several) > 1 or len(others) > 1:
+        return any(_meet(a, b) for a in several for b in others)
+    if isinstance(one, ast.Tuple) and isinstance(other, ast.Tuple):
+        pairs = zip(one.elts, other.elts, strict=False)
+        return len(one.elts) == len(other.elts) and all(_meet(a, b) for a, b in pairs)
+    if isinstance(one, ast.Subscript) and isinstance(other, ast.Subscript):
+        return ast.dump(one.value) == ast.dump(other.value) and _meet(one.slice, other.slice)
+    return ast.dump(one) == ast.dump(other)
+
+
+def _members(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp):
+        return [*_members(node.left), *_members(node.right)]
+    return [node]
