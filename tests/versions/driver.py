@@ -51,7 +51,8 @@ class Version:
         exec(compile(text, name, "exec", dont_inherit=True), namespace)  # noqa: S102  the project's own sagas
         built = compiled(replace(namespace["app"].definition(), file=""), lock=lock)
         pairs = [(program_of(m), m) for m in built.world.machines.values()]
-        return Version(built.world, (lock or LockFile()).updated(pairs), saga)
+        unsigned = replace(built.world, links=None)  # links are the same each time
+        return Version(unsigned, (lock or LockFile()).updated(pairs), saga)
 
     def over(self, old: Version) -> None:
         """Judge the other version's states, as a worker does that finds its graphs on the log."""

@@ -59,13 +59,17 @@ class Wrong(AssertionError):
     """`diff` said one thing, and another happened."""
 
 
-def source_of(name: str) -> tuple[str, str]:
+def source_of(name: str, saga: str = "") -> tuple[str, str]:
     """(text of a worked saga's module, name of its root saga)."""
     text = (ROOT / name / "saga.py").read_text()
-    saga = SAGAS[name] or next(
-        n.name
-        for n in ast.parse(text).body
-        if isinstance(n, ast.AsyncFunctionDef) and any("saga" in ast.unparse(d) for d in n.decorator_list)
+    saga = (
+        saga
+        or SAGAS[name]
+        or next(
+            n.name
+            for n in ast.parse(text).body
+            if isinstance(n, ast.AsyncFunctionDef) and any("saga" in ast.unparse(d) for d in n.decorator_list)
+        )
     )
     return text, saga
 

@@ -1,7 +1,7 @@
 """T6: instances stopped in every state of the worked sagas, written by an earlier commit, are finished by today's code.
 
 `tests/golden/<saga>.json` holds the machines as they were and one record for every state that forty scripts pass. It is
-written with `pytest --rewrite` when a release is made, not when a saga changes: the point is that it stays behind.
+written with `pytest --rewrite -k NAME` when a release is made, not when a saga changes: the point is that it stays behind.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from contrapas.runtime.graphs import judged
 from tests.versions.driver import Script, Step, Version, resumed, start
 from tests.versions.edits import SAGAS, source_of
 
+ALL = {**SAGAS, "index": "index_bucket", "permits": "follow_permit", "refunds": "approve_refund"}
+"""Worked sagas; those that random edits are made of, and three more."""
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCRIPTS = range(40)
 
@@ -46,11 +48,11 @@ def written(version: Version) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", sorted(SAGAS))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_an_instance_stopped_in_every_state_under_an_earlier_commit_goes_on(
     name: str, request: pytest.FixtureRequest
 ) -> None:
-    text, saga = source_of(name)
+    text, saga = source_of(name, ALL[name])
     version = Version.of(text, saga)
     path = GOLDEN / f"{name}.json"
     if request.config.getoption("--rewrite"):
@@ -74,10 +76,11 @@ def test_an_instance_stopped_in_every_state_under_an_earlier_commit_goes_on(
             assert (parked.code, run.last.root) == ("CP312", record.root), where
         else:
             assert parked is None or parked.code == "CP704", f"{where}: {parked}"
-            assert len(run.steps) > 1, f"{where} stands still"
+            items = any(p.kind == "map" for p in record.operations())  # worked off beside the record
+            assert len(run.steps) > 1 or items, f"{where} stands still"
 
 
-@pytest.mark.parametrize("name", sorted(SAGAS))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_the_golden_records_stand_in_every_state_that_a_saga_has(name: str) -> None:
     golden = json.loads((GOLDEN / f"{name}.json").read_text())
     passing = ("compensate", "unwind")  # where nothing is to be taken back, nobody stands there
