@@ -8,7 +8,9 @@ from typing import Any
 from contrapas import StepFailed
 from contrapas.testing import Run, Sagas
 from sagas.bank import saga as bank
+from sagas.checkout import saga as checkout
 from sagas.claim import saga as claim
+from sagas.clearing import saga as clearing
 from sagas.index import saga as index
 from sagas.refunds import saga as refunds
 from sagas.subscription import saga as subscription
@@ -242,9 +244,61 @@ async def asked(sagas: Sagas, key: str) -> Run[refunds.RefundDecided]:
     )
 
 
+async def the_parcel_is_sent(sagas: Sagas) -> None:
+    """The card is charged, the parcel goes out."""
+    run = await ordered(sagas, "o-1", "mug")
+    charge = await run.expect(checkout.ChargeCard)
+    await charge.reply(checkout.CardCharged(order_id="o-1", charge_id="ch_o-1"))
+    await (await run.expect(checkout.SendParcel)).reply(checkout.ParcelSent(order_id="o-1", tracking="T-1"))
+    assert run.outcome == checkout.OrderConfirmed(order_id="o-1", tracking="T-1")
+
+
+async def nothing_is_left_to_send(sagas: Sagas) -> None:
+    """The charge is taken back."""
+    run = await ordered(sagas, "o-2", "unicorn")
+    charge = await run.expect(checkout.ChargeCard)
+    await charge.reply(checkout.CardCharged(order_id="o-2", charge_id="ch_o-2"))
+    parcel = await run.expect(checkout.SendParcel)
+    await parcel.reply(checkout.NothingLeft(order_id="o-2", reason="sold out"))
+    await (await run.expect(checkout.RefundCard)).reply(checkout.CardRefunded(order_id="o-2"))
+    assert run.outcome == checkout.OrderRejected(order_id="o-2", reason="sold out")
+
+
+async def ordered(sagas: Sagas, key: str, sku: str) -> Run[checkout.OrderConfirmed | checkout.OrderRejected]:
+    placed = checkout.OrderPlaced(order_id=key, sku=sku, cents=900)
+    return await sagas.start(checkout.place_order, placed)
+
+
+async def both_banks_agree(sagas: Sagas) -> None:
+    """Taken, given, booked."""
+    run = await sent(sagas, "t-1")
+    await (await run.expect(clearing.Withdraw)).reply(clearing.Withdrawn(transfer_id="t-1"))
+    await (await run.expect(clearing.Deposit)).reply(clearing.Deposited(transfer_id="t-1"))
+    await (await run.expect(clearing.Book)).reply(clearing.Booked(transfer_id="t-1"))
+    assert run.outcome == clearing.TransferDone(transfer_id="t-1")
+
+
+async def the_other_bank_is_silent(sagas: Sagas) -> None:
+    """The deposit may have happened: it is recalled as if it had, then the withdrawal is returned."""
+    run = await sent(sagas, "t-2")
+    await (await run.expect(clearing.Withdraw)).reply(clearing.Withdrawn(transfer_id="t-2"))
+    await run.expect(clearing.Deposit)
+    await sagas.skip("20s")
+    await (await run.expect(clearing.Recall)).reply(clearing.Recalled(transfer_id="t-2"))
+    await (await run.expect(clearing.Return)).reply(clearing.Returned(transfer_id="t-2"))
+    assert run.status == "compensated"
+
+
+async def sent(sagas: Sagas, key: str) -> Run[clearing.TransferDone | clearing.TransferRefused]:
+    asked = clearing.TransferAsked(transfer_id=key, payer="ada", payee="bob", cents=700)
+    return await sagas.start(clearing.transfer, asked)
+
+
 STORIES: dict[str, tuple[Story, ...]] = {
     "bank": (money_moves, the_target_is_closed),
+    "checkout": (the_parcel_is_sent, nothing_is_left_to_send),
     "claim": (the_report_was_there_first, the_report_comes_too_late, the_ledger_answers_a_week_late),
+    "clearing": (both_banks_agree, the_other_bank_is_silent),
     "index": (some_cannot_be_read,),
     "refunds": (the_second_approver_decides, nobody_answers),
     "subscription": (three_months_and_out, nobody_pays),

@@ -134,6 +134,16 @@ async def test_state_needs_the_token_and_waits_for_the_end(http: httpx.AsyncClie
     assert (told.status_code, told.json()["status"]) == (200, "done")
     assert (await http.get(f"/sagas/place_order/o-1?token={TOKEN}")).status_code == 200
     assert (await http.get("/sagas/place_order/o-404", headers=bearer)).status_code == 404
+    assert (await http.get("/sagas/place_order/o-404?wait=1s", headers=bearer)).status_code == 404
+
+
+async def test_who_waits_for_an_instance_that_is_on_its_way_gets_its_end(http: httpx.AsyncClient) -> None:
+    bearer = {"authorization": f"Bearer {TOKEN}"}
+    waiting = asyncio.ensure_future(http.get("/sagas/place_order/o-77?wait=20s", headers=bearer))
+    await asyncio.sleep(0.2)  # the question is on its way before the start
+    assert not waiting.done()
+    await http.post("/sagas/place_order", json={**ORDER, "order_id": "o-77"})
+    assert (await waiting).json()["status"] == "done"
     assert (await http.get("/sagas/place_order/o-1?wait=soon", headers=bearer)).status_code in (200, 422)
 
 

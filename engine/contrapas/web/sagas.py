@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, overload
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -113,9 +113,14 @@ class Sagas:
                 await self.doors.state(instance)
                 return StreamingResponse(self._follow(instance), media_type="text/event-stream")
             wait = request.query_params.get("wait", "")
-            told = await self.doors.state(instance)
-            if wait and not told.ended:
+            told, absent = await self._state(instance)
+            if wait and (
+                told is None or not told.ended
+            ):  # one that is on its way through an outbox is waited for, too
                 told = await self._waited(instance, _seconds(wait), told)
+            if told is None:
+                assert absent is not None
+                return of_error(absent)
             return JSONResponse(self._data(told, instance))
         except ContrapasError as error:
             return of_error(error)
@@ -237,7 +242,17 @@ class Sagas:
                 raise _Misfit(misfits(message.cls, raw, message.name)) from None
             raise
 
-    async def _waited(self, instance: str, seconds: float, otherwise: Told) -> Told:
+    async def _state(self, instance: str) -> tuple[Told | None, Refused | None]:
+        try:
+            return await self.doors.state(instance), None
+        except Refused as absent:
+            return None, absent
+
+    @overload
+    async def _waited(self, instance: str, seconds: float, otherwise: Told) -> Told: ...
+    @overload
+    async def _waited(self, instance: str, seconds: float, otherwise: Told | None) -> Told | None: ...
+    async def _waited(self, instance: str, seconds: float, otherwise: Told | None) -> Told | None:
         try:
             return await self.doors.wait(instance, timeout_ms=int(min(seconds, WAIT_MAX_S) * 1000))
         except Unreachable:
