@@ -25,7 +25,7 @@ from contrapas.log.memory import MemoryLog
 from contrapas.participant import Outbox, draft_of
 from contrapas.runtime.open import open_log
 from contrapas.runtime.relay import PAGE_ROWS, Relay
-from contrapas_postgres import PostgresStore
+from contrapas_postgres import PostgresStore, connector
 from deploy.postgres.server import Server
 
 FILL = """
@@ -115,15 +115,22 @@ async def bench(server: Server, folder: Path, rows: int) -> None:
         null = NullLog("shop", 8)
         await null.create_topics({"orders.events": 4})
         await measured("relay", rows, lambda: relayed(store, pool, null, rows), log="null")
-        logs = {"sqlite": f"sqlite:///{folder}/{{}}.db", "postgresql": server.url("{}")}
-        for kind, url in logs.items():
+        logs: dict[str, Callable[[str], str]] = {
+            "sqlite": lambda name: f"sqlite:///{folder}/{name}.db",
+            "postgresql": server.url,
+        }
+        for kind, address in logs.items():
             try:
                 times: list[float] = []
                 for turn in ("floor", "relay"):
                     name = f"{turn}_{kind}"
                     if kind == "postgresql":
                         await pool.execute(f"create database {name}")
-                    log: Any = await open_log(url.format(name), "shop", partitions=8)
+                    url = address(name)
+                    opened = (
+                        connector.open(url, "shop", partitions=8, make=True) if kind == "postgresql" else None
+                    )
+                    log: Any = await (opened or open_log(url, "shop", partitions=8))
                     await log.create_topics({"orders.events": 4})
                     if turn == "floor":
                         times.append(

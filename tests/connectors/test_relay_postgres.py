@@ -23,7 +23,7 @@ from contrapas.participant.rows import digest
 from contrapas.runtime.relay import Relay
 from tests.connectors import relaying
 from tests.connectors.relaying import MODULE, a_store, verdict, writes
-from tests.postgres import Database
+from tests.postgres import Database, StartServer
 
 POINTS = ("outbox.claimed", "outbox.read", "outbox.sent", "outbox.noted", "outbox.release.before")
 
@@ -225,6 +225,40 @@ async def test_a_relay_that_is_stopped_is_taken_over_and_fenced_when_it_goes_on(
         await all_noted(pool)
         assert (await verdict(pool, log))[1:] == ([], [], 0, 0, [])
     await log.close()
+
+
+@pytest.mark.slow
+async def test_a_database_that_is_killed_and_comes_back_is_waited_for_and_nothing_is_lost(
+    own_postgres: StartServer,
+) -> None:
+    server = own_postgres()
+    log = MemoryLog("bank", 4)
+    await log.create_topics({"counted": 3})
+    async with a_store(server.url()) as (store, pool):
+        relay = Relay(cast("Store[Any]", store), log, "bank")
+        work = asyncio.create_task(relay.run())
+        for n in range(1, 4):
+            for m in range(100):
+                await publish(pool, store, n * 1000 + m)
+            server.kill()
+            async with asyncio.timeout(20):
+                while relay.state().colour == "green":
+                    await asyncio.sleep(0.02)
+            assert not work.done()
+            server.start()
+        await publish(pool, store, 9_999)
+        await all_noted(pool)
+        assert relay.state().colour == "green"
+        await relay.stop(10_000)
+        await work
+        found = await verdict(pool, log)
+        assert (found.rows, found.lost, found.invented, found.disordered, found.changed) == (
+            301,
+            [],
+            [],
+            0,
+            [],
+        )
 
 
 async def test_a_transaction_that_holds_the_outbox_back_is_named(
