@@ -102,6 +102,7 @@ async def test_i20_i21_i22_twelve_writers_and_a_relay_that_is_killed_at_every_po
         last = Process(tmp_path, postgres.url)
         started.append(last)
         await writing
+        await until_said(last, "relaying")
         await all_noted(pool)
         last.process.send_signal(signal.SIGTERM)
         assert await last.end(20) == 0, last.words.read_text()

@@ -146,8 +146,8 @@ class Relay:
                 self.on_claim(self.claim)
                 await self._tenure(self.claim)
             except Fenced as why:
-                if str(why) != said:
-                    said = str(why)
+                if why.text != said:
+                    said = why.text
                     self.on_wait(said)
                 await self.rest(CLAIM_MS)
             except BugError:
@@ -203,8 +203,8 @@ class Relay:
             text = why.text if isinstance(why, ContrapasError) else text
             text = f"{code}row {m.id} (seq {row.seq}) cannot be sent to {m.topic[:120]!r}: {text}; the rows behind it wait"
         fix = why.fix if isinstance(why, ContrapasError) else ""
-        if row is not None and not fix:
-            fix = "make the topic, or delete the row"
+        if row is not None:
+            fix = f"{fix}, or delete the row" if fix else "make the topic, or delete the row"
         known = self.trouble
         if known is None or known.text != text:
             now = self.clock.ms()
@@ -323,15 +323,13 @@ class _Tenure:
                     raise DataError(
                         "CP505",
                         "that is no topic, but the name of a lane",
-                        fix=f"delete the row; its writer names a topic, or {namespace}.in",
+                        fix=f"let its writer name a topic, or {namespace}.in",
                     )
                 drafts += drafts_of((row,), namespace)
         except DataError as why:
             return drafts, why
         except (TypeError, ValueError, AttributeError) as why:
-            return drafts, DataError(
-                "CP403", f"its columns cannot be read: {why}"[:300], fix="correct the row"
-            )
+            return drafts, DataError("CP403", f"its columns cannot be read: {why}"[:300], fix="correct it")
         return drafts, None
 
     # ---- send
