@@ -352,7 +352,9 @@ class _Play:
             if not entry.undo or entry.status not in UNDOABLE or (entry.machine, entry.label) in byhand:
                 continue
             sites = [s for top in self.program(entry.machine).sites for s in _flat(top)]
-            target: Any = next(s.undo_target for s in sites if (s.label or s.text) == entry.label)
+            own = [s for s in sites if (s.label or s.text) == entry.label]
+            begun = [s for s in sites if s.undo_target is not None and type_name(s.undo_target) == entry.undo]
+            target: Any = (own or begun)[0].undo_target
             if not isinstance(target, type):
                 continue
             spec = message_spec(cast("type[Event]", target))
