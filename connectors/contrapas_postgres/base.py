@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from contrapas.participant.tables import Payload, qualified
 from contrapas_postgres import care, examine
 from contrapas_postgres.meaning import told
 from contrapas_postgres.outbox import Held, PostgresOutbox
+from contrapas_postgres.proxied import refused, shared_out
 from contrapas_postgres.statements import TABLES, VERSION, Statements, statements
 from contrapas_postgres.transaction import Link, add
 
@@ -51,6 +53,7 @@ class Base(ABC, Generic[S]):
         self._payload: Payload = payload
         self._keep_days = keep_days
         self._statements: Statements | None = None
+        self._looking = asyncio.Lock()
         self._current: Current[S] = Current(name)
         self._outbox = PostgresOutbox(self)
 
@@ -81,11 +84,25 @@ class Base(ABC, Generic[S]):
                     f"PostgreSQL {self.name}: the tables do not say their version",
                     fix="contrapas store status",
                 )
-            version, readable_from, payload, _ = rows[0]
+            version, readable_from, payload, here = rows[0]
             if (why := examine.tables_wrong(self.name, version, readable_from)) is not None:
                 raise Refused(why.code, why.text, fix=why.fix)
+            said, kept = await link.kept()
+            if kept and said not in (0, here):
+                async with self.lent() as one, self.lent() as other:
+                    if await shared_out(one, other):
+                        raise refused(self.name, "prepared statements of others would run in place of ours")
             self._statements = statements(payload, self.schema)
         return self._statements
+
+    async def looked_up(self) -> Statements:
+        """The same with a session of its own, before a delivery takes one: of many at the start, one looks."""
+        async with self._looking:
+            if self._statements is None:
+                with told(self.name):
+                    async with self.lent() as link:
+                        return await self.statements(link)
+            return self._statements
 
     async def _publish(self, link: Link, events: Sequence[Event]) -> None:
         now = time.time_ns() // 1_000_000

@@ -17,7 +17,7 @@ _PROXY: Final = ("26000", "42P05", "08P01")
 """A prepared statement that is not there, or there already: somebody shares out sessions behind our back."""
 PROXY_FIX: Final = (
     "give asyncpg statement_cache_size=0 (SQLAlchemy: connect_args={'statement_cache_size': 0, "
-    "'prepared_statement_cache_size': 0}), and the relay an address without the proxy"
+    "'prepared_statement_cache_size': 0, 'prepared_statement_name_func': lambda: str(uuid4())}), and the relay an address without the proxy"
 )
 
 

@@ -13,9 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from contrapas.errors import ContrapasError, Fenced, Refused, Retriable
+from contrapas.errors import ContrapasError, Fenced, Retriable
 from contrapas.participant import SILENT_MS, Claim, Horizon, Outgoing, Row
-from contrapas_postgres.meaning import PROXY_FIX, sqlstate, told
+from contrapas_postgres.meaning import sqlstate, told
+from contrapas_postgres.proxied import refused, shared_out
 from contrapas_postgres.statements import BARRIER, HORIZON, PASSED, Statements
 from contrapas_postgres.transaction import Link
 
@@ -97,13 +98,10 @@ class PostgresOutbox:
 
     async def _claimed(self, held: Held, name: str, owner: str) -> Claim:
         said, found = await held.pids()
-        if said != found and await self._shared_out(held):
-            raise Refused(
-                "CP514",
-                f"PostgreSQL {self._source.name} is behind a proxy that shares out sessions by transaction: "
-                "the relay needs a session of its own",
-                fix=PROXY_FIX,
-            )
+        if said != found:
+            async with self._source.lent() as other:
+                if await shared_out(held, other):
+                    raise refused(self._source.name, "the relay needs a session of its own")
         sql = await self._source.statements(held)
         if not await held.rows(sql.relay, name):
             await held.rows(sql.enter, name)
@@ -134,18 +132,6 @@ class PostgresOutbox:
             if (await held.rows(sql.lock, name))[0][0]:
                 return
             await asyncio.sleep(0.01)
-
-    async def _shared_out(self, held: Held) -> bool:
-        """Whether the session under us changes while another one is at work."""
-        _, before = await held.pids()
-        async with self._source.lent() as other:
-            await other.rows("begin")
-            try:
-                busy = (await other.rows("select pg_backend_pid()"))[0][0]
-                _, after = await held.pids()
-            finally:
-                await other.rows("rollback")
-        return busy == before or after != before
 
     async def release(self, name: str, epoch: int) -> None:
         """Give the outbox up, so that another relay need not wait."""

@@ -21,6 +21,7 @@ from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, INBOX_MS, OUTAGE_MS, Base
 from contrapas_postgres.meaning import committing, told
+from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx
 
 __all__ = ["SqlStore"]
@@ -47,6 +48,12 @@ class SqlLink:
         async with asyncio.timeout(self._deadline_s):
             result = await self.con.exec_driver_sql(sql, values or None)
         return result.fetchall() if result.returns_rows else []
+
+    async def kept(self) -> tuple[int, bool]:
+        """See `Link`."""
+        own: Any = self.con.sync_connection.connection.dbapi_connection if self.con.sync_connection else None
+        kept = getattr(own, "_prepared_statement_cache", None) is not None
+        return await _said_pid(self.con), kept or caches(self._raw)
 
 
 class SqlHeld(SqlLink):
@@ -107,13 +114,13 @@ class SqlStore(Base[AsyncSession]):
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[PostgresTx[AsyncSession]]:
         """A transaction for one delivery."""
+        sql = self._statements or await self.looked_up()
         session = self._sessions()
         try:
             with told(self.name):
                 async with asyncio.timeout(self.deadline_s):
                     con = await session.connection()
                 link = SqlLink(con, self.deadline_s)
-                sql = self._statements or await self.statements(link)
             tx = _FlushingTx(session, link, sql, self.name)
             token = self._current.set(session)
             try:

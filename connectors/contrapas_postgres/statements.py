@@ -13,7 +13,7 @@ VERSION: Final = 1
 """Of the tables this release works with."""
 
 TABLES: Final = """\
-select s.version, s.readable_from, t.typname, current_database()
+select s.version, s.readable_from, t.typname, pg_backend_pid()
 from contrapas_store s, pg_attribute a join pg_type t on t.oid = a.atttypid
 where a.attrelid = 'contrapas_outbox'::regclass and a.attname = 'payload'"""
 

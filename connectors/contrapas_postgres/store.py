@@ -19,6 +19,7 @@ from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, INBOX_MS, OUTAGE_MS, Base
 from contrapas_postgres.meaning import committing, told
+from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class AsyncpgLink:
     async def rows(self, sql: str, *values: object) -> Sequence[Any]:
         """See `Link`."""
         return await self._con.fetch(sql, *values, timeout=self._deadline_s)
+
+    async def kept(self) -> tuple[int, bool]:
+        """See `Link`."""
+        return self._con.get_server_pid(), caches(self._con)
 
     async def pids(self) -> tuple[int, int]:
         """See `Held`."""
@@ -153,6 +158,7 @@ class PostgresStore(Base["Connection"]):
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[PostgresTx[Connection]]:
         """A transaction for one delivery."""
+        sql = self._statements or await self.looked_up()
         with told(self.name):
             pool = self._pool or await self.pool()
             con = cast("Connection", await self._free(pool))
@@ -162,7 +168,7 @@ class PostgresStore(Base["Connection"]):
                 with Limit(con, self.deadline_s):
                     await transaction.start()
                 link = AsyncpgLink(con, self.deadline_s)
-                tx = PostgresTx(con, link, await self._looked_up(link, con, transaction), self.name)
+                tx = PostgresTx(con, link, sql, self.name)
             token = self._current.set(con)
             try:
                 yield tx
@@ -186,15 +192,6 @@ class PostgresStore(Base["Connection"]):
             return await pool.acquire()
         async with asyncio.timeout(self.deadline_s):
             return await pool.acquire()
-
-    async def _looked_up(self, link: AsyncpgLink, con: Connection, transaction: Any) -> Any:
-        if self._statements is not None:
-            return self._statements
-        try:
-            return await self.statements(link)
-        except BaseException:
-            await _undo(con, transaction)
-            raise
 
     async def publish(self, session: Connection | Proxy, *events: Event) -> None:
         """Write events as outbox rows in the caller's own transaction; sent once that has committed.

@@ -21,6 +21,10 @@ class Link(Protocol):
         """Run one statement; rows as sequences, [] for none. Ends by the store's deadline."""
         ...
 
+    async def kept(self) -> tuple[int, bool]:
+        """The process id that the server said at connecting (0: not known); whether prepared statements are kept."""
+        ...
+
 
 async def add(link: Link, sql: Statements, rows: Sequence[Outgoing], answer: tuple[Any, ...] = ()) -> None:
     """Outbox rows, and the answer of the inbox row where there is one, in one round trip."""

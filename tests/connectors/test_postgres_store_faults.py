@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -238,29 +239,36 @@ async def test_behind_a_proxy_by_transaction_deliveries_work_without_prepared_st
 ) -> None:
     await prepared(postgres.url)
     async with pooler(postgres.url, tmp_path) as proxy:
-        async with stores(proxy.url) as (store, _):
-            clash = await asyncio.gather(
-                *(deliver(store, receipt(f"a{n}")) for n in range(20)), return_exceptions=True
-            )
-            told = [e for e in clash if isinstance(e, BaseException)]
-            assert told and all(isinstance(e, Refused) and e.code == "CP514" for e in told), clash
-            assert "statement_cache_size=0" in told[0].fix  # type: ignore[attr-defined]
+        async with stores(proxy.url) as both:
+            for one in both:
+                told = await asyncio.gather(*(failing(one, f"a{n}") for n in range(20)))
+                assert {(type(e), e.code) for e in told} == {(Refused, "CP514")}, told
+                assert "statement_cache_size=0" in told[0].fix
         pool = await asyncpg.create_pool(proxy.url, min_size=0, max_size=8, statement_cache_size=0)
-        store = PostgresStore(pool, deadline_s=3)
-        try:
+        engine = create_async_engine(
+            alchemy(proxy.url),
+            connect_args={
+                "statement_cache_size": 0,
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": lambda: str(uuid4()),
+            },
+        )
+        plain = PostgresStore(pool, deadline_s=3)
+        mapped = SqlStore(async_sessionmaker(engine), deadline_s=3)
+        for name, store in (("p", plain), ("m", mapped)):
             for n in range(3):
-                await asyncio.gather(
-                    *(deliver(store, receipt(f"b{n}-{i}"), rows=[message(f"b{n}-{i}")]) for i in range(8))
-                )
+                ids = [f"{name}{n}-{i}" for i in range(8)]
+                await asyncio.gather(*(deliver(store, receipt(i), rows=[message(i)]) for i in ids))
             with pytest.raises(Refused) as caught:
                 await store.outbox.claim("shop", "one")
             assert caught.value.code == "CP514" and "session of its own" in caught.value.text
             assert any("behind a proxy" in f.text for f in await store.examine())
-        finally:
-            await store.close()
-            pool.terminate()
+        await mapped.close()
+        await engine.dispose()
+        await plain.close()
+        pool.terminate()
     async with stores(postgres.url) as (direct, _):
-        assert (await direct.status()).outbox == 24
+        assert (await direct.status()).outbox == 48
 
 
 async def test_publish_outside_of_a_transaction_is_refused(postgres: Database) -> None:
