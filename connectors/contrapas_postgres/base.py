@@ -13,7 +13,7 @@ from typing_extensions import TypeVar
 
 from contrapas.errors import Refused
 from contrapas.participant import Event, Finding, StoreStatus, written
-from contrapas.participant.remember import OUTAGE_MS
+from contrapas.participant.durations import Duration, duration_ms
 from contrapas.participant.session import Current
 from contrapas.participant.tables import Payload, qualified
 from contrapas_postgres import care, examine
@@ -24,8 +24,6 @@ from contrapas_postgres.statements import TABLES, VERSION, Statements, statement
 from contrapas_postgres.transaction import Link, add
 
 S = TypeVar("S")
-DAY_MS: Final = 86_400_000
-INBOX_MS: Final = 30 * DAY_MS
 DEADLINE_S: Final = 10.0
 """Seconds within which each statement of ours is answered, and a row that another delivery holds is waited for."""
 
@@ -39,15 +37,13 @@ class Base(ABC, Generic[S]):
         *,
         schema: str,
         payload: Payload,
-        inbox_ms: int,
-        outage_ms: int,
+        inbox: Duration,
         keep_days: int,
         deadline_s: float,
     ) -> None:
         self.name = name
         self.source = f"/services/{name}"
-        self.inbox_ms = inbox_ms
-        self.outage_ms = outage_ms
+        self.inbox_ms = duration_ms(inbox, what="inbox=")
         self.schema = schema
         self.deadline_s = deadline_s
         self._payload: Payload = payload
@@ -153,4 +149,4 @@ class Base(ABC, Generic[S]):
         await self._outbox.close()
 
 
-__all__ = ["DEADLINE_S", "INBOX_MS", "OUTAGE_MS", "VERSION", "Base"]
+__all__ = ["DEADLINE_S", "VERSION", "Base"]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from contrapas.participant import Finding
-from contrapas.participant.remember import too_short
 from contrapas.participant.tables import qualified
 from contrapas_postgres import care
 from contrapas_postgres.outbox import horizon
@@ -42,8 +41,6 @@ class Store(Protocol):
 
     name: str
     schema: str
-    inbox_ms: int
-    outage_ms: int
 
 
 def tables_wrong(name: str, version: int, readable_from: int) -> Finding | None:
@@ -73,8 +70,6 @@ async def findings(link: Link, store: Store) -> Sequence[Finding]:
     if standby or read_only:
         why = "is a standby" if standby else "takes no writes (default_transaction_read_only)"
         found.append(Finding(True, "CP514", f"{name} {why}", "give the address of the primary"))
-    if (short := too_short(name, store.inbox_ms, outage_ms=store.outage_ms)) is not None:
-        found.append(short)
     tables = await _tables(link, store)
     found += tables
     if not any(one.refused for one in tables):

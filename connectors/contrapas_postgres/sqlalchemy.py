@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 
 from contrapas.errors import Refused
 from contrapas.participant import Event, Finding
+from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
-from contrapas_postgres.base import DEADLINE_S, INBOX_MS, OUTAGE_MS, Base
+from contrapas_postgres.base import DEADLINE_S, Base
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx
@@ -92,8 +93,7 @@ class SqlStore(Base[AsyncSession]):
         name: str = "",
         schema: str = "",
         payload: Payload = "jsonb",
-        inbox_ms: int = INBOX_MS,
-        outage_ms: int = OUTAGE_MS,
+        inbox: Duration = "30d",
         keep_days: int = 1,
         deadline_s: float = DEADLINE_S,
     ) -> None:
@@ -105,8 +105,7 @@ class SqlStore(Base[AsyncSession]):
             name or self._engine.url.database or "postgres",
             schema=schema,
             payload=payload,
-            inbox_ms=inbox_ms,
-            outage_ms=outage_ms,
+            inbox=inbox,
             keep_days=keep_days,
             deadline_s=deadline_s,
         )

@@ -15,9 +15,10 @@ import asyncpg
 
 from contrapas.errors import Refused
 from contrapas.participant import Event, Finding
+from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
-from contrapas_postgres.base import DEADLINE_S, INBOX_MS, OUTAGE_MS, Base
+from contrapas_postgres.base import DEADLINE_S, Base
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx
@@ -91,8 +92,7 @@ class PostgresStore(Base["Connection"]):
     pool: `await asyncpg.create_pool(…)`, closed by the user, or the database's address: then the store opens a pool of its
     own when it first needs one (`pool()` gives it) and closes it. While a relay runs on this store it keeps one of the
     connections. name: for people; the database's name unless told. schema: of our tables; the search path finds them
-    unless told. inbox_ms: how long the inbox remembers. outage_ms: how
-    long a consumer or relay may be away; together with a day of retries it must be shorter than that (CP805). keep_days: days of the outbox that stay although acknowledged.
+    unless told. inbox: how long duplicates are remembered. keep_days: days of the outbox that stay although acknowledged.
     payload: of tables that `prepare` creates. deadline_s: for each of our own statements.
     """
 
@@ -103,8 +103,7 @@ class PostgresStore(Base["Connection"]):
         name: str = "",
         schema: str = "",
         payload: Payload = "jsonb",
-        inbox_ms: int = INBOX_MS,
-        outage_ms: int = OUTAGE_MS,
+        inbox: Duration = "30d",
         keep_days: int = 1,
         deadline_s: float = DEADLINE_S,
     ) -> None:
@@ -112,8 +111,7 @@ class PostgresStore(Base["Connection"]):
             name or _database(pool),
             schema=schema,
             payload=payload,
-            inbox_ms=inbox_ms,
-            outage_ms=outage_ms,
+            inbox=inbox,
             keep_days=keep_days,
             deadline_s=deadline_s,
         )

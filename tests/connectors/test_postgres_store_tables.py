@@ -174,6 +174,9 @@ def test_store_status_and_prune_show_and_do(postgres: Database, tmp_path: Path) 
     (tmp_path / "svc.py").write_text(
         f"from contrapas_postgres import PostgresStore\nstore = PostgresStore({postgres.url!r}, name='shop')\n"
         "gone = PostgresStore('postgresql://u:s3cret@127.0.0.1:1/away')\n"
+        "from contrapas import App, Service\n"
+        f"forgets = PostgresStore({postgres.url!r}, name='short', inbox='1h')\n"
+        "app = App('shop')\napp.serve(Service('payments', store=forgets))\n"
     )
 
     def run(*args: str) -> tuple[int, str, str]:
@@ -204,6 +207,8 @@ def test_store_status_and_prune_show_and_do(postgres: Database, tmp_path: Path) 
     assert "nothing done" in run("store", "prune", "svc")[1]
     code, out, _ = run("doctor", "svc:store")
     assert "store shop: settings, tables, rights and days" in out
+    code, out, _ = run("doctor", "svc:app")
+    assert code == 4 and "CP805" in out and "store short: settings" in out
     code, out, err = run("store", "status", "svc:gone")
     assert code == 5 and "CP501" in err and "s3cret" not in err
     code, out, err = run("doctor", "svc:gone")

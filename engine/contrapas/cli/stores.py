@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from contrapas.cli.program import prepare
 from contrapas.cli.verbs.relay import found
 from contrapas.core.finding import Finding
-from contrapas.errors import ContrapasError
+from contrapas.errors import ContrapasError, Refused
 from contrapas.participant import Store
 from contrapas.runtime import find
+from contrapas.runtime.memories import check_memory
 from contrapas.runtime.settings import Settings
 from contrapas.runtime.stores import is_store, stores_of
 
@@ -35,18 +36,30 @@ def examined(target: str, settings: Settings) -> list[tuple[str, Sequence[Findin
     """Name and findings of each store: of the one named, or of the app's."""
 
     async def asked() -> list[tuple[str, Sequence[Finding]]]:
-        return [(store.name, await _examined(store)) for store in _stores(target, settings)]
+        stores, short = _stores(target, settings)
+        found = [(store.name, await _examined(store)) for store in stores]
+        return [*found, *(("", [one]) for one in short)]
 
     return asyncio.run(asked())
 
 
-def _stores(target: str, settings: Settings) -> Sequence[Store]:
+def _stores(target: str, settings: Settings) -> tuple[Sequence[Store], list[Finding]]:
+    """The stores, and CP805 for each service or step whose inbox forgets too soon."""
     module, name = find.load(target, default="app")
     named: Any = getattr(module, name, None)
     if is_store(named) or not callable(getattr(named, "definition", None)):
-        return [found(target)[0]]
+        return [found(target)[0]], []
     ready = prepare(target, settings)
-    return stores_of(ready.definition, ready.world)
+    users = [(f"service {s.name}", s.store) for s in ready.definition.services]
+    users += [(f"@step {s.name}", s.store) for s in ready.world.types.steps.values()]
+    short: list[Finding] = []
+    for who, store in users:
+        if store is not None:
+            try:
+                check_memory(store, who, ready.definition.outage_ms)
+            except Refused as why:
+                short.append(Finding(True, why.code, why.text, why.fix))
+    return stores_of(ready.definition, ready.world), short
 
 
 async def _examined(store: Store) -> Sequence[Finding]:
