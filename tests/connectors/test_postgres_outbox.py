@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from contrapas.errors import Fenced, Refused
-from contrapas.participant import SILENT_MS, Row
+from contrapas.participant import SILENT_MS, Row, tables
 from contrapas.testing.conformance_store import deliver, message, receipt, relayed
 from contrapas_postgres import examine
 from contrapas_postgres.sqlalchemy import SqlStore
@@ -282,3 +282,33 @@ async def test_a_relay_that_is_stopped_in_the_middle_of_a_wait_gives_its_outbox_
                 assert await pool.fetchval("select owner from contrapas_relay") is None
         await mapped.close()
     await engine.dispose()
+
+
+async def test_who_may_not_see_the_query_of_others_still_learns_whose_it_is_and_for_how_long(
+    postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examine, "HORIZON_MS", 50)
+    role = f"relay_{postgres.name}"
+    other = await asyncpg.connect(postgres.url)
+    try:
+        async with opened(postgres.url) as (store,):
+            grants = [
+                g[3:] for g in tables.RIGHTS.splitlines() if g.startswith("-- grant") and "CARE" not in g
+            ]
+            execute(postgres.url, f"create role {role} login")
+            execute(postgres.url, *(g.replace("APP", role).replace("RELAY", role) for g in grants))
+            held = other.transaction()
+            await held.start()
+            await other.execute("create temp table held as select 'secret'::text as word")
+            await deliver(store, receipt(), rows=[message("m1")])
+            mine = PostgresStore(postgres.url.replace("postgres@", f"{role}@"), name="shop")
+            assert await mine.outbox.upto(0, wait_ms=120) == 0
+            found = await mine.outbox.horizon()
+            assert found.pid == other.get_server_pid() and found.age_ms >= 100, found
+            assert found.query.startswith("hidden: grant pg_read_all_stats")
+            await held.rollback()
+            assert await mine.outbox.upto(0, wait_ms=2_000) > 0
+            await mine.close()
+    finally:
+        await other.close()
+        execute(postgres.url, f"drop owned by {role}", f"drop role {role}")
