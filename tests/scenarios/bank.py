@@ -12,11 +12,13 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from contrapas.errors import Indeterminate, Retriable
 from contrapas.runtime.engine import Engine
 from sagas.bank.ledger import Books
 from sagas.bank.saga import TransferAsked
@@ -59,11 +61,13 @@ def transfers(chance: random.Random, count: int, prefix: str) -> list[TransferAs
     ]
 
 
-def supervisor(folder: Path) -> tuple[Supervisor, Books]:
-    """A bank with money, and nobody at work."""
+def supervisor(folder: Path, url: str = "") -> tuple[Supervisor, Books]:
+    """A bank with money, and nobody at work. url: of a log elsewhere than in the folder."""
     books = Books(folder / "bank.db")
     books.open(ACCOUNTS, CENTS)
-    return Supervisor(TARGET, folder, {"BANK_DB": str(folder / "bank.db")}), books
+    under = Supervisor(TARGET, folder, {"BANK_DB": str(folder / "bank.db")})
+    under.url = url or under.url
+    return under, books
 
 
 async def judge(engine: Engine, books: Books, asked: list[TransferAsked]) -> Verdict:
@@ -88,12 +92,28 @@ async def judge(engine: Engine, books: Books, asked: list[TransferAsked]) -> Ver
     return Verdict(started=len(expected), done=len(said), refused=refused, faults=faults)
 
 
+async def ask(engine: Engine, fresh: list[TransferAsked]) -> None:
+    """Start transfers, again as long as nobody says that they are on the log: a start that comes twice is one."""
+    while True:
+        try:
+            await engine.client.start_many("transfer", fresh)
+            return
+        except (Retriable, Indeterminate):
+            await asyncio.sleep(0.1)
+
+
 async def kill_loop(
-    folder: Path, *, kills: int, seed: int, pause: tuple[float, float] = (0.2, 1.0)
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    pause: tuple[float, float] = (0.2, 1.0),
+    url: str = "",
+    strike: Callable[[int], Awaitable[None]] | None = None,
 ) -> Verdict:
-    """Kill a random worker of two again and again while transfers keep coming."""
+    """Kill a random worker of two again and again while transfers keep coming. strike: what happens besides, each round."""
     chance = random.Random(seed)
-    under, books = supervisor(folder)
+    under, books = supervisor(folder, url)
     began = time.monotonic()
     asked: list[TransferAsked] = []
     try:
@@ -102,8 +122,10 @@ async def kill_loop(
         async with under.outside() as engine:
             for number in range(kills):
                 fresh = transfers(chance, 20, f"t{number}-")
-                await engine.client.start_many("transfer", fresh)
+                await ask(engine, fresh)
                 asked += fresh
+                if strike is not None:
+                    await strike(number)
                 await asyncio.sleep(chance.uniform(*pause))
                 alive = [w for w in under.workers if w.process.poll() is None]
                 victim = chance.choice(alive)
