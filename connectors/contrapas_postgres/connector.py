@@ -45,7 +45,7 @@ async def open(
         if found is None:
             if not make:
                 fix = f"contrapas topic create --log '{server.place}' --namespace {namespace} --apply"
-                text = f"{server.place} has no tables of namespace {namespace}"
+                text = f"there are no tables of namespace {namespace}"
                 raise LogError("CP505", text, fix=fix, place=server.place)
             await tables.create(conn, namespace, partitions or tables.PARTITIONS, server.place)
             found = await tables.marks(conn, namespace) or {}

@@ -105,17 +105,24 @@ def explain_connecting(error: Exception, place: str) -> ContrapasError:
     words, state = _words(error), getattr(error, "sqlstate", "") or ""
     if state == "3D000":
         return Refused(
-            "CP501", f"{place}: {words}", fix="create it (createdb NAME), or correct the address", place=place
+            "CP501",
+            f"there is no such database: {words}",
+            fix="create it (createdb NAME), or correct the address",
+            place=place,
         )
     if state.startswith("28"):
         return Unreachable(
-            "CP501", f"{place}: {words}", again=False, fix="correct user or password", place=place
+            "CP501",
+            f"the server lets nobody in: {words}",
+            again=False,
+            fix="correct user or password",
+            place=place,
         )
     if state == "08P01" and "startup" in words:
         return pooled(place, words)
     if lost(error) or state.startswith("53"):
         fix = "start it, correct the address, or use the built-in log"
-        return Unreachable("CP501", f"{place} does not answer: {words}", fix=fix, place=place)
+        return Unreachable("CP501", f"the server does not answer: {words}", fix=fix, place=place)
     return explain(error, place, sent=False)
 
 

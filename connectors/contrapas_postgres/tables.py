@@ -37,11 +37,11 @@ async def check_writable(conn: Connection, place: str) -> None:
     ) or (False, False)
     if standby:
         fix = "name the primary, or all servers: postgresql://a,b/db?target_session_attrs=read-write"
-        raise Refused("CP514", f"{place} is a standby, it takes no writes", fix=fix, place=place)
+        raise Refused("CP514", "the server is a standby, it takes no writes", fix=fix, place=place)
     if read_only:
         fix = "alter database … set default_transaction_read_only = off, or the same for the role"
         raise Refused(
-            "CP514", f"{place} takes no writes: default_transaction_read_only is on", fix=fix, place=place
+            "CP514", "the database takes no writes: default_transaction_read_only is on", fix=fix, place=place
         )
 
 
@@ -56,7 +56,7 @@ async def check_lasting(conn: Connection, place: str) -> None:
     for name in await not_lasting(conn):
         raise Refused(
             "CP514",
-            f"{name} is off at {place}: a power cut, or for some a crash of the server, loses what it confirmed",
+            f"{name} is off: a power cut, or for some a crash of the server, loses what it confirmed",
             fix=f"alter system set {name} = on; select pg_reload_conf()",
             place=place,
         )

@@ -14,6 +14,8 @@ import pytest
 
 from tests.postgres import Database, StartServer, execute
 
+ROOT = Path(__file__).parents[2]
+
 
 def contrapas(folder: Path, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """A command as a user runs it."""
@@ -48,6 +50,14 @@ def test_a_log_is_made_on_request_only_and_once(tmp_path: Path, postgres: Databa
     assert "nothing is missing" in again.stdout
     listed = contrapas(tmp_path, "topic", "list", *where, "-o", "json")
     assert [row["topic"] for row in json.loads(listed.stdout)] == ["orders.events"]
+
+
+def test_a_worker_makes_no_tables_and_says_who_does(tmp_path: Path, postgres: Database) -> None:
+    saga = (ROOT / "sagas/order/saga.py").read_text()
+    (tmp_path / "shop.py").write_text(saga)
+    ended = contrapas(tmp_path, "worker", "shop.py:app", "--log", postgres.url)
+    assert ended.returncode == 5
+    assert "CP505" in ended.stderr and "contrapas topic create --log" in ended.stderr
 
 
 def test_the_demo_plays_and_every_command_can_look_at_it(tmp_path: Path, postgres: Database) -> None:
