@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 
 import asyncpg
 import pytest
@@ -303,3 +305,36 @@ async def test_of_commits_that_go_together_the_fenced_one_leaves_nothing(postgre
     assert [v for v in sent if v and v[:1] == b"3"] == [b"3-0", b"3-1"]
     await log.close()
     await other.close()
+
+
+@pytest.mark.parametrize("which", ["newest", "oldest"])
+async def test_owners_that_write_to_each_other_s_partitions_neither_wait_for_ever_nor_lose_a_place(
+    postgres: Database, postgres_oldest: Database, which: str
+) -> None:
+    url = (postgres if which == "newest" else postgres_oldest).url
+    logs = [await made(url, 6) for _ in range(3)]
+    chance = random.Random(3)
+    sent: Counter[int] = Counter()
+
+    async def own(log: PostgresLog, p: int) -> None:
+        owner = Owner(log, await log.acquire(p, "me"))
+        for n in range(25):
+            to = [chance.randrange(6) for _ in range(chance.randrange(5))]
+            sent.update(to)
+            await owner.write(owner.next(f"k{n}"), out=[Draft("in", q, b"k", b"%d" % p) for q in to])
+
+    async def publish(log: PostgresLog) -> None:
+        for _ in range(25):
+            to = [chance.randrange(6) for _ in range(4)]
+            sent.update(to)
+            await log.publish([Draft("in", q, b"k", b"door") for q in to])
+
+    works = [own(logs[p % 3], p) for p in range(6)] + [publish(log) for log in logs]
+    await asyncio.wait_for(asyncio.gather(*works), 60)
+    for p in range(6):
+        records = await everything(logs[0], "in", p)
+        assert [r.offset for r in records] == list(range(sent[p]))
+        assert [r.offset for r in await everything(logs[0], "log", p)] == list(range(25))
+        assert [r.timestamp_ms for r in records] == sorted(r.timestamp_ms for r in records)
+    for log in logs:
+        await log.close()
