@@ -85,9 +85,10 @@ def test_every_command_that_a_page_names_exists() -> None:
 def test_what_the_readme_shows_is_what_lies_in_the_folder() -> None:
     page = (ROOT / "README.md").read_text()
     order = ROOT / "sagas" / "order"
-    code, _test = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    code, service, _test = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     machine, _story = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert code in (order / "saga.py").read_text()
+    assert service in (ROOT / "sagas" / "checkout" / "service.py").read_text()
     assert machine == (order / "machine.txt").read_text()
 
 
