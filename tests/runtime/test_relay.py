@@ -15,7 +15,7 @@ from contrapas.log.memory import MemoryLog
 from contrapas.participant import Horizon, Receipt, Row
 from contrapas.participant.memory import MemoryStore
 from contrapas.participant.rows import digest
-from contrapas.runtime.relay import Relay
+from contrapas.runtime.relay import Relay, held
 from tests.runtime.outboxes import BUSY, FakeOutbox, Table
 
 
@@ -314,6 +314,8 @@ async def test_whoever_holds_the_outbox_back_for_long_is_named(caplog: pytest.Lo
             reason == "CP515 held back for 11 s by the transaction of pid 4711: update orders set cents = 1"
         )
     assert caplog.text.count("CP515") == 1
+    prepared = Horizon(12_000, 0, "prepared transaction 'x'")
+    assert held(prepared).endswith("by a transaction without a session: prepared transaction 'x'")
 
 
 async def test_rows_are_read_while_others_are_published_but_one_publish_is_in_flight() -> None:

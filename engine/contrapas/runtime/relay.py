@@ -38,7 +38,7 @@ PAGES: Final = 2
 PAGE_ROWS: Final = 1000
 PAGE_BYTES: Final = 4 << 20
 """Aimed at: the number of rows of the next page follows from the size of this one's."""
-CLAIM_MS: Final = 500
+CLAIM_MS: Final = 1_000
 AGAIN_MS: Final = 20
 AGAIN_MS_MAX: Final = 5_000
 BLOCKED_MS: Final = 1_000
@@ -247,7 +247,12 @@ def held(horizon: Horizon) -> str:
     """CP515 in words."""
     said = " ".join(horizon.query.split())[:200]
     query = f": {said}" if said else ""
-    return f"CP515 held back for {horizon.age_ms / 1000:.0f} s by the transaction of pid {horizon.pid}{query}"
+    who = (
+        f"the transaction of pid {horizon.pid}{query}"
+        if horizon.pid
+        else f"a transaction without a session{query}"
+    )
+    return f"CP515 held back for {horizon.age_ms / 1000:.0f} s by {who}"
 
 
 class _Blocked(Exception):
