@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import asyncpg
 
+from contrapas.cli.verbs.relay import calm
 from contrapas.errors import ContrapasError
 from contrapas.log import Draft, Log
 from contrapas.log.memory import MemoryLog
@@ -162,6 +163,7 @@ def main() -> None:
     rows = options.rows or (20_000 if options.quick else 200_000)
     with Server() as server, tempfile.TemporaryDirectory() as folder:
         server.start()
+        calm()
         asyncio.run(bench(server, Path(folder), rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,14 @@ def namespace_of(module: ModuleType, store: Store) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
+def calm() -> None:
+    """Collect garbage rarely: rows are many small objects that die together, and to look for cycles among them and
+    everything that was imported costs as much as relaying them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)
+
+
 async def _relay(store: Store, url: str, namespace: str, drain_ms: int) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -85,6 +94,7 @@ async def _relay(store: Store, url: str, namespace: str, drain_ms: int) -> int:
             if finding.refused:
                 raise Refused(finding.code, finding.text, fix=finding.fix, place=finding.place)
             screen.note(f"warning {finding.code}  {text.escape(finding.text)}")
+        calm()
         relay = Relay(store, log, namespace)
         relay.on_claim = _claimed(store.name)
         relay.on_wait = lambda why: screen.note(f"waiting   {text.escape(why)}")
