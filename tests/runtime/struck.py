@@ -9,13 +9,15 @@ from typing import Any, Final, Literal
 
 from contrapas import FOREVER, Command, Entity, Event, Saga, Service, StepFailed, Timeout, handler, saga, step
 from contrapas.core.envelope import ENDED, InstanceRecord
+from contrapas.core.lane import Draft
 from contrapas.errors import Cancelled
 from contrapas.runtime.batch import Duties
 from contrapas.runtime.doors import plain_draft
 from contrapas.testing import Sagas
 from contrapas.testing.bench import Bench
 
-Act = Literal["cancel", "kill", "deadline"]
+Act = Literal["cancel", "kill", "deadline", "again"]
+"""`again`: everything that came so far comes once more, under the same ids."""
 Strike = tuple[int, Act]
 """(number of a commit, what comes right after it)."""
 DEADLINE_MS: Final = 60_000
@@ -373,6 +375,13 @@ class Struck(Bench):
             _, act = self.strikes.pop(0)
             if act == "deadline":
                 self.clock.advance(DEADLINE_MS)
+            elif act == "again":
+                records, _ = self.log.store.read("in", 0, 0)
+                drafts = [
+                    Draft("in", 0, r.key, r.value, r.headers, f"again{self.commits}.{n}")
+                    for n, r in enumerate(records)
+                ]
+                self.log.store.publish(drafts)
             else:
                 body = {"verb": act, "reason": "the test says so"}
                 ident = f"strike{len(self.strikes)}"

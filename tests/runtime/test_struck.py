@@ -82,3 +82,17 @@ async def test_a_crash_right_after_it_changes_nothing_but_what_nobody_can_know(o
     for act, when in several:
         for n in range(1, plain.commits + 1):
             holds(await walked(one, (n, act), crash=(n + 1, when)), plain)
+
+
+@pytest.mark.case(65, "duplicate, unknown, older reply")
+@pytest.mark.parametrize("one", FORMS, ids=lambda f: f.name)
+async def test_whatever_comes_twice_changes_nothing(one: Any) -> None:
+    """After every transition all messages so far come once more, under their ids."""
+    plain = await walked(one)
+    for n in range(1, plain.commits + 1):
+        end = await walked(one, (n, "again"))
+        assert (end.record.status, end.record.outcome_body) == (
+            plain.record.status,
+            plain.record.outcome_body,
+        )
+        assert (end.took, end.back, end.others) == (plain.took, plain.back, plain.others)
