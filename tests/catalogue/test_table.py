@@ -51,6 +51,7 @@ ROWS: dict[int, str] = {
     48: "output closed by the reader",
     51: "no answer in time",
     52: "configuration that is not understood",
+    56: "an inbox that remembers for a shorter time than a duplicate may come",
     57: "times of the configuration that contradict each other",
     62: "a log recreated or truncated, a position beyond the end",
     63: "input removed unread",
@@ -71,14 +72,21 @@ BESIDES: dict[int, tuple[str, ...]] = {
     22: ("tests/codec/test_strict.py::test_a_large_integer_is_accepted_only_where_a_decimal_was_declared",),
     24: ("tests/core/test_parking.py",),
     27: ("tests/runtime/test_crash_table.py",),
-    29: ("tests/core/test_load.py::test_the_same_id_is_a_repeat_and_with_other_bytes_a_conflict",),
+    29: (
+        "tests/core/test_load.py::test_the_same_id_is_a_repeat_and_with_other_bytes_a_conflict",
+        "tests/runtime/test_stored_services.py::test_b_29_i_24_a_command_that_comes_again_is_answered_by_any_worker_with_the_first_reply",
+    ),
     30: (
         "tests/app/test_lifespan.py::test_the_same_key_with_another_payload_is_refused_and_the_same_again_is_not",
         "tests/runtime/test_services.py::test_a_command_that_comes_again_is_answered_with_the_first_reply",
+        "tests/runtime/test_stored_services.py::test_b_30_i_24_the_same_id_with_other_bytes_is_a_dead_letter_with_both_hashes",
     ),
     31: ("tests/core/test_rendezvous.py",),
     32: ("tests/core/test_cancel.py",),
-    34: ("tests/core/test_undo.py",),
+    34: (
+        "tests/core/test_undo.py",
+        "tests/runtime/test_stored_services.py::test_i_28_an_undo_that_overtakes_its_command_wins_and_the_late_command_answers_nothing",
+    ),
     38: ("tests/core/test_parking.py", "tests/core/test_retry.py"),
     40: ("tests/runtime/test_steps_and_waits.py::test_a_result_that_cannot_be_stored_parks_its_instance",),
     41: ("tests/runtime/test_crash_table.py",),
@@ -89,6 +97,10 @@ BESIDES: dict[int, tuple[str, ...]] = {
     48: ("tests/cli/test_main.py::test_output_closed_by_the_reader_is_quiet",),
     51: ("tests/runtime/test_steps_and_waits.py::test_an_answer_that_does_not_come_is_an_unknown_outcome",),
     52: ("tests/cli/test_config.py::test_everything_wrong_is_said_at_once_with_its_source",),
+    56: (
+        "tests/runtime/test_stored_services.py::test_b_56_an_inbox_that_remembers_less_than_an_outage_is_refused_with_the_sum",
+        "tests/runtime/test_stored_services.py::test_b_56_i_23_what_is_to_be_read_again_must_be_younger_than_the_inbox_remembers",
+    ),
     57: ("tests/cli/test_config.py::test_a_session_holds_three_heartbeats",),
     72: (
         "tests/log/test_sqlite_file.py::test_each_error_of_sqlite_means_one_of_ours",

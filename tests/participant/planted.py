@@ -43,6 +43,13 @@ class NoReplyTx(MemoryTx):
         await super().finish(receipt, reply=None, reply_type=reply_type, rows=rows)
 
 
+class ForgetsAtTheRepeatTx(MemoryTx):
+    async def finish(self, receipt: Receipt, *, reply: Any, reply_type: str, rows: Any) -> None:
+        await super().finish(receipt, reply=reply, reply_type=reply_type, rows=rows)
+        if reply is None:
+            self.database.inbox[receipt[:4]] = InboxRow("done", receipt.digest, None, "", 0)
+
+
 class NewestDigestTx(MemoryTx):
     async def take(self, receipt: Receipt, *, undoes: str = "") -> Known | None:
         known = await super().take(receipt, undoes=undoes)
@@ -274,6 +281,7 @@ PLANTS: dict[type[MemoryStore], tuple[str, ...]] = {
         "a crash at any point leaves the delivery to the next",
     ),
     with_tx(NoReplyTx): ("the reply of the first time is given again",),
+    with_tx(ForgetsAtTheRepeatTx): ("a repeat is answered by the same row written once more",),
     with_tx(NewestDigestTx): ("the same id with another payload is told by the first digest",),
     with_tx(EarlyTx): ("nothing is seen before the commit and all of it afterwards",),
     with_tx(UnscopedTx): (

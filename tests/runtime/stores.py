@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from contrapas.core.lane import Draft
+from contrapas.runtime.worker import Worker
 from contrapas.testing.conformance_store import MakeStoreBench, StoreBench
 from tests.participant import benches
 from tests.runtime.rig import Rig
@@ -66,6 +67,13 @@ async def until(rig: Rig, true: Callable[[], bool], *, seconds: float = 10, ms: 
         await rig.turn(ms)
         turns += 1
         await asyncio.sleep(0.0005 if turns % 5 == 0 else 0)
+
+
+async def started(rig: Rig) -> Worker:
+    """A worker that works, or has ended: its databases are asked first."""
+    worker = await rig.worker()
+    await until(rig, lambda: worker.ready.is_set() or rig.tasks[-1].done(), ms=0)
+    return worker
 
 
 async def quiet(rig: Rig, *, ms: float = 400) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from contrapas.runtime.definition import Definition
 from contrapas.testing.conformance_store import Noted
 from tests.runtime.machines import Began, Done, Go, Pay, Refused, definition_of, world_of
 from tests.runtime.rig import Rig, kill_at, rig_of
-from tests.runtime.stores import STORES, Effects, Held, command, dead, heads, letters, quiet, until
+from tests.runtime.stores import STORES, Effects, Held, command, dead, heads, letters, quiet, started, until
 
 STORE = Held()
 REPLY = derived_id("bank/pay/c1#0").encode()
@@ -63,7 +64,7 @@ def bank(effects: Effects, fails: list[Exception] | None = None, **more: Any) ->
 @asynccontextmanager
 async def running(definition: Definition, *, partitions: int = 1) -> AsyncGenerator[Rig]:
     async with rig_of(definition, world_of("wait"), partitions=partitions) as rig:
-        await rig.worker()
+        await started(rig)
         yield rig
 
 
@@ -75,9 +76,8 @@ async def test_a_reply_its_business_row_and_its_inbox_row_are_one_commit(effects
         assert (head["cp-in-reply-to"], head["cp-run"], head["cp-outcome"]) == (b"pay/c1", b"r1", b"ok")
         assert (head["ce_id"], head["ce_type"]) == (REPLY, b"Done")
         assert (head["ce_source"], head["ce_correlationid"]) == (b"/services/t/bank", b"pay/a")
-        assert (
-            rig.records("pay.events")[0].key == b"a" and rig.records("pay.events")[0].value == b'{"id":"a"}'
-        )
+        (record,) = rig.records("pay.events")
+        assert record.key == b"a" and json.loads(record.value) == {"id": "a"}
         assert await effects.count("a") == 1
         status = await STORE.status()
         assert status.inbox == 1
@@ -92,12 +92,12 @@ async def test_b_29_i_24_a_command_that_comes_again_is_answered_by_any_worker_wi
         await until(rig, lambda: len(heads(rig, "pay.events")) == 2)
         await rig.kill()
         await bench.depose(STORE.inner)
-        await rig.worker()
+        await started(rig)
         await rig.log.publish([command("pay/c1", cp_attempt="3")])
         await until(rig, lambda: len(heads(rig, "pay.events")) >= 3)
         found = {(h["ce_id"], h["ce_type"], h["cp-in-reply-to"]) for h in heads(rig, "pay.events")}
         assert found == {(REPLY, b"Done", b"pay/c1")}
-        assert {r.value for r in rig.records("pay.events")} == {b'{"id":"a"}'}
+        assert len({r.value for r in rig.records("pay.events")}) == 1, "other bytes under the same id"
         assert effects.tried == ["a"] and letters(rig) == []
 
 
@@ -173,7 +173,7 @@ async def test_i_20_a_crash_at_any_point_leaves_exactly_one_effect_and_one_reply
         await rig.log.publish([command("pay/c1")])
         await dead(rig)
         await bench.depose(STORE.inner)
-        await rig.worker()
+        await started(rig)
         await until(rig, lambda: len(heads(rig, "pay.events")) >= 1)
         await quiet(rig)
         assert await effects.count("a") == 1
@@ -279,7 +279,7 @@ async def test_a_reaction_that_takes_another_store_s_session_is_refused_at_the_s
 
         with pytest.raises(DataError, match="session of the store") as said:
             async with rig_of(definition_of(services=(service,)), world_of("wait")) as rig:
-                await rig.worker()
+                await started(rig)
         assert said.value.code == "CP850"
 
 
@@ -288,13 +288,13 @@ async def test_b_56_an_inbox_that_remembers_less_than_an_outage_is_refused_with_
 ) -> None:
     STORE.inner.inbox_ms = 86_400_000
     async with rig_of(bank(effects), world_of("wait")) as rig:
-        await rig.worker()
+        await started(rig)
         with pytest.raises(Refusal) as said:
             await rig.tasks[0]
         assert said.value.code == "CP805"
         assert "remembers 1d" in said.value.text and "7d" in said.value.text and "retries" in said.value.text
     async with rig_of(bank(effects, outage_ms=3_600_000), world_of("wait")) as rig:
-        await rig.worker()
+        await started(rig)
         assert not rig.tasks[0].done()
 
 
@@ -311,7 +311,7 @@ async def test_b_56_i_23_what_is_to_be_read_again_must_be_younger_than_the_inbox
         rig.log.store.saved["t.service.bank"][source] = 1
         rig.clock.advance(40 * 86_400_000)
         await rig.log.publish([command("pay/c3")])
-        await rig.worker()
+        await started(rig)
         await until(rig, lambda: rig.tasks[-1].done())
         with pytest.raises(Refusal) as said:
             await rig.tasks[-1]
@@ -325,7 +325,7 @@ async def test_a_database_without_our_tables_keeps_the_worker_from_starting() ->
         async with make() as bench:
             STORE.inner = await bench.bare()
             async with rig_of(bank(Effects(bench)), world_of("wait")) as rig:
-                await rig.worker()
+                await started(rig)
                 with pytest.raises(Refusal) as said:
                     await rig.tasks[0]
                 assert said.value.code == "CP514" and said.value.fix

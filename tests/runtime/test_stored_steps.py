@@ -18,7 +18,7 @@ from contrapas.runtime.stored_steps import CONSUMER
 from tests.runtime import ledger
 from tests.runtime.ledger import EFFECTS, FAILS, GATE, KEYS, STORE, Moved
 from tests.runtime.rig import Rig, kill_at, rig_of
-from tests.runtime.stores import STORES, Effects, dead, quiet, until
+from tests.runtime.stores import STORES, Effects, dead, quiet, started, until
 
 PLACES = ("step.started", "step.begun", "step.handled", "step.finished", "step.committed", "step.done")
 
@@ -44,7 +44,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncGenerator[Any]:
 async def running(*, partitions: int = 1) -> AsyncGenerator[Rig]:
     definition = ledger.app().definition()
     async with rig_of(definition, build(definition), partitions=partitions) as rig:
-        await rig.worker()
+        await started(rig)
         yield rig
 
 
@@ -74,7 +74,7 @@ async def test_i_17_i_18_a_step_killed_at_any_point_has_exactly_one_effect(
         kill_at(place, nth)
         await rig.client().start("two_entries", Moved(id="a"))
         await dead(rig)
-        await rig.worker()
+        await started(rig)
         await done(rig)
         assert rig.status("two_entries/a") == "done"
         assert (await EFFECTS[0].count("from"), await EFFECTS[0].count("to")) == (1, 1)
@@ -94,7 +94,7 @@ async def test_i_17_a_result_that_was_stored_is_taken_after_a_crash_not_computed
         await dead(rig)
         ran = len(KEYS)
         committed = (await STORE.status()).inbox
-        await rig.worker()
+        await started(rig)
         await done(rig)
         assert len(KEYS) == ran + (2 - committed), "a step whose result was stored ran again"
         assert [await EFFECTS[0].count(n) for n in ("from", "to")] == [1, 1]
@@ -166,7 +166,7 @@ async def test_i_18_an_undo_killed_at_any_point_takes_back_once(bench: Any, plac
             await asyncio.sleep(0.0005)
         if rig.tasks[-1].done():
             await rig.killed()
-            await rig.worker()
+            await started(rig)
         await done(rig, "taken_back")
         assert rig.status("taken_back/a") == "compensated"
         assert [await EFFECTS[0].count(n) for n in ("debit", "undebit", "refused")] == [1, 1, 0]
@@ -202,7 +202,7 @@ async def test_i_24_a_key_that_was_used_for_another_call_parks_its_instance(benc
         async with STORE.begin() as tx:
             assert await tx.take(receipt) is None
             await tx.finish(receipt, reply=b'"x"', reply_type="book", rows=())
-        await rig.worker()
+        await started(rig)
         await until(rig, lambda: rig.status("two_entries/a") == "parked")
         assert KEYS == []
 

@@ -19,6 +19,7 @@ from typing import (
     ParamSpec,
     Protocol,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -96,9 +97,15 @@ it out when they call the step."""
 
 
 def mark_of(hint: Any) -> Depends[Any] | None:
-    """The `Depends` in an annotation."""
-    marks: tuple[Depends[Any] | None, ...] = getattr(hint, "__metadata__", ())
-    return next((mark for mark in marks if isinstance(mark, Depends)), None)
+    """The `Depends` in an annotation: ours, or FastAPI's, which says the same."""
+    marks: tuple[Any, ...] = getattr(hint, "__metadata__", ())
+    for mark in marks:
+        if isinstance(mark, Depends):
+            return Depends(cast(Any, mark).dependency)
+        if type(mark).__name__ == "Depends" and hasattr(mark, "dependency"):
+            asked: Any = mark.dependency
+            return Depends(asked if asked is not None else get_args(hint)[0])
+    return None
 
 
 def store_of(mark: Depends[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contrapas.author.duration import duration_ms
 from contrapas.cli import text
 from contrapas.compiler import lock as lock_file
 from contrapas.core.world import World
@@ -83,6 +84,8 @@ def prepare(target: str, settings: Settings) -> Prepared:
         )
     if not definition.topics:
         definition = replace(definition, topics=topic_mappings(settings))
+    if (outage := settings.get("outage")) is not None:
+        definition = replace(definition, outage_ms=duration_ms(outage, what="outage"))
     path = lock_path(definition)
     lock = lock_file.load(path) if path is not None else None
     built = compiled(definition, lock=lock)

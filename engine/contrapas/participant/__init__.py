@@ -112,7 +112,11 @@ class Tx(Protocol[S_co]):
     async def finish(
         self, receipt: Receipt, *, reply: bytes | None, reply_type: str, rows: Sequence[Outgoing]
     ) -> None:
-        """Store the reply with the inbox row, and the outbox rows, in one round trip; the last call of a handler's end."""
+        """Store the reply with the inbox row, and the outbox rows, in one round trip; the last call of a handler's end.
+
+        Without a reply and its type the inbox row stays as it is: so a repeat is answered by the reply's row once more,
+        through the same table, whose JSON column may write it otherwise than it was given.
+        """
         ...
 
 

@@ -66,7 +66,8 @@ class MemoryTx:
         await asyncio.sleep(0)
         self.database.meets("finish")
         key = receipt[:4]
-        self.session.inbox[key] = self.session.inbox[key]._replace(reply=reply, reply_type=reply_type)
+        if reply is not None or reply_type:
+            self.session.inbox[key] = self.session.inbox[key]._replace(reply=reply, reply_type=reply_type)
         for row in rows:
             self.session.add(row)
 

@@ -83,7 +83,8 @@ class SqliteTx:
         self, receipt: Receipt, *, reply: bytes | None, reply_type: str, rows: Sequence[Outgoing]
     ) -> None:
         try:
-            self.session.execute(_REPLY, (reply, reply_type, *receipt[:4]))
+            if reply is not None or reply_type:
+                self.session.execute(_REPLY, (reply, reply_type, *receipt[:4]))
             insert(self.session, rows, self._store.clock())
         except sqlite3.Error as why:
             raise explain(why, self._store.path) from why

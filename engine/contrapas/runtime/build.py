@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from contrapas.author.entity import Entity, spec_of
-from contrapas.author.service import Depends
+from contrapas.author.service import Depends, mark_of
 from contrapas.codec.registry import Registry, build_registry
 from contrapas.compiler import compile_all
 from contrapas.compiler.entities import check, entity_machine, handlers_of, with_key
@@ -145,9 +145,8 @@ def _ambient(definition: Definition) -> Callable[[Machine], tuple[Any, ...]]:
 
 def _made(kind: Any, provided: Any) -> Any:
     """A value for one ambient parameter, made anew."""
-    for mark in getattr(kind, "__metadata__", ()):
-        if isinstance(mark, Depends):
-            return cast(Any, mark).dependency()
+    if (mark := mark_of(kind)) is not None:
+        return mark.dependency()
     if isinstance(kind, Depends):
         return cast(Any, kind).dependency()
     return provided[kind]()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from contrapas.author.duration import duration_text
-from contrapas.errors import LogError, Refused
+from contrapas.errors import Refused
 from contrapas.runtime.attempts import ATTEMPTS, BACKOFF_MS
 
 if TYPE_CHECKING:
     from contrapas.participant import Store
     from contrapas.runtime.worker import Worker
 
-_logger = logging.getLogger("contrapas.runtime")
 RETRY_MS: Final = int(sum(1.5 * BACKOFF_MS * 2**n for n in range(ATTEMPTS - 1)))
 """The longest that a delivery's own attempts are apart, without their work."""
 
@@ -42,22 +40,11 @@ def _rounded(ms: int) -> str:
     return duration_text(-(-ms // 1000) * 1000)
 
 
-async def check_stores(worker: Worker) -> None:
-    """Before the start: every database answers for its tables, every inbox remembers long enough. Refused with its code."""
+def check_memories(worker: Worker) -> None:
+    """Before the start: every inbox remembers for as long as the outage that is planned for. Refused CP805."""
     for service in worker.services:
         if service.store is not None:
             check_memory(service.store, f"service {service.name}", worker.definition.outage_ms)
-    steps = {s.name: s.store for s in worker.setting.world.types.steps.values() if s.store is not None}
-    for name, store in steps.items():
-        check_memory(store, f"@step {name}", worker.definition.outage_ms)
-    stores: list[Store[Any]] = [*(s.store for s in worker.services if s.store is not None), *steps.values()]
-    for one in {id(store): store for store in stores}.values():
-        try:
-            findings = await one.examine()
-        except LogError as why:
-            _logger.warning("the database of %s does not answer: %s", one.name, why)
-            continue
-        for found in findings:
-            if found.refused:
-                raise Refused(found.code, found.text, fix=found.fix, place=found.place)
-            _logger.warning("%s %s", found.code, found.text)
+    for name, step in worker.setting.world.types.steps.items():
+        if step.store is not None:
+            check_memory(step.store, f"@step {name}", worker.definition.outage_ms)

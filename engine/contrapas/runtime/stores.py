@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from contrapas.author.annotations import annotations_of
-from contrapas.author.service import Depends
+from contrapas.author.service import mark_of, store_of
 from contrapas.core.world import World
 from contrapas.errors import Indeterminate, Refused, Retriable, Unreachable
 from contrapas.participant import Store
@@ -52,7 +51,7 @@ async def examine(stores: Iterable[Store]) -> None:
             _logger.warning("store %s cannot be examined yet: %s", store.name, why)
             continue
         for one in findings:
-            if one.refused and one.code != "CP501":
+            if one.refused and one.code not in ("CP501", "CP805"):  # of CP805 the worker's own sum decides
                 raise Refused(one.code, one.text, fix=one.fix, place=one.place)
             _logger.warning("store %s: %s %s", store.name, one.code, one.text)
 
@@ -63,8 +62,6 @@ def _asked(fn: Callable[..., Any]) -> Iterator[Any]:
         kinds = annotations_of(fn)
     except NameError:
         return  # said by whoever needs the annotation
-    marks = [mark for kind in kinds.values() for mark in getattr(kind, "__metadata__", ())]
-    marks += [p.default for p in inspect.signature(fn).parameters.values()]
-    for mark in marks:
-        if isinstance(mark, Depends):
-            yield getattr(cast(Any, mark).dependency, "__self__", None)
+    for kind in kinds.values():
+        if (mark := mark_of(kind)) is not None:
+            yield store_of(mark)

@@ -14,7 +14,7 @@ from contrapas.core.decode import time_of
 from contrapas.core.lane import Draft, Record
 from contrapas.errors import DataError, Indeterminate, LogError, Refused, StoreError
 from contrapas.failpoints import NAMES, failpoint
-from contrapas.participant import Known, Outgoing, Receipt, Row, Store, draft_of, outgoing_of
+from contrapas.participant import Known, Outgoing, Receipt, Store, outgoing_of
 from contrapas.participant.rows import digest
 from contrapas.runtime.attempts import ATTEMPTS, Attempts, TooLarge, words
 from contrapas.runtime.clock import pause
@@ -43,6 +43,8 @@ class StoredAttempts(Attempts):
     def __init__(self, runner: Runner, store: Store[Any]) -> None:
         super().__init__(runner)
         self.store = store
+        self.fresh: set[Receipt] = set()
+        """Of those in work: what was handled here, not found."""
 
     async def tried(self, handler: Handler, delivered: Delivered, record: Record) -> list[Draft]:
         content_type = delivered.headers.get("content-type", b"").decode(errors="replace")
@@ -54,12 +56,14 @@ class StoredAttempts(Attempts):
             return await self._until(handler, delivered, receipt)
         finally:
             self.runner.troubles.pop(receipt, None)
+            self.fresh.discard(receipt)
 
     async def _until(self, handler: Handler, delivered: Delivered, receipt: Receipt) -> list[Draft]:
         failed = waited = 0
+        unsure = False
         while True:
             try:
-                return await self._once(handler, delivered, receipt, failed + 1)
+                return await self._once(handler, delivered, receipt, failed + 1, unsure)
             except Unfit as why:
                 return self.gave_up(handler, delivered, "CP604", str(why), failed + 1)
             except TooLarge as why:
@@ -68,6 +72,7 @@ class StoredAttempts(Attempts):
                 return self.gave_up(handler, delivered, why.code, why.text, failed + 1)
             except DATABASE as why:
                 failed, waited = 0, waited + 1  # what failed before may have been the same trouble
+                unsure = unsure or (isinstance(why, Indeterminate) and receipt in self.fresh)
                 await self._wait(why, waited, receipt)
             except (Exception, SystemExit) as why:  # noqa: BLE001  of the reaction, or of a transaction that it broke
                 failed, waited = failed + 1, 0
@@ -77,14 +82,23 @@ class StoredAttempts(Attempts):
                     cause = why.__cause__ if isinstance(why, Raised) and why.__cause__ else why
                     return self.gave_up(handler, delivered, "CP841", words(cause), failed)
 
-    async def _once(self, handler: Handler, d: Delivered, receipt: Receipt, attempt: int) -> list[Draft]:
-        """One transaction; what is to be published besides."""
+    async def _once(
+        self, handler: Handler, d: Delivered, receipt: Receipt, attempt: int, unsure: bool
+    ) -> list[Draft]:
+        """One transaction; what is to be published besides. unsure: the commit of the attempt before was not answered, and
+        its rows are there if its inbox row is."""
         async with self.store.begin() as tx:
             failpoint("delivery.begun")
             known = await tx.take(receipt, undoes=d.undoes)
             self.runner.troubles.pop(receipt, None)
             if known is not None:
-                return self._again(d, receipt, known)
+                answer = self._again(d, receipt, known)
+                if isinstance(answer, Draft):
+                    return [answer]
+                if answer is not None and not unsure:
+                    await tx.finish(receipt, reply=None, reply_type="", rows=[answer])
+                return []
+            self.fresh.add(receipt)
             if (late := self._late(d)) is not None:
                 raise late
             happened = await tx.happened(receipt, d.undoes) if d.undoes else None
@@ -108,15 +122,15 @@ class StoredAttempts(Attempts):
         failpoint("delivery.committed")
         return []
 
-    def _again(self, d: Delivered, receipt: Receipt, known: Known) -> list[Draft]:
-        """Of a delivery that was taken before. One that was undone before it came does nothing and answers nothing."""
+    def _again(self, d: Delivered, receipt: Receipt, known: Known) -> Draft | Outgoing | None:
+        """Of a delivery that was taken before: the dead letter of other bytes, or the row of the first reply, to be written
+        once more. Through the outbox, because its JSON column may spell what it is given otherwise, and under one id there
+        are one message's bytes. One that was undone before it came does nothing and answers nothing."""
         if known.outcome == "undone":
-            return []
+            return None
         if known.digest != receipt.digest:
-            return [self.other_bytes(d, receipt.digest, known.digest)]
-        if not known.reply:
-            return []
-        return [draft_of(Row(0, unpacked(known.reply), 0), self.runner.namespace)]
+            return self.other_bytes(d, receipt.digest, known.digest)
+        return unpacked(known.reply) if known.reply else None
 
     def _late(self, d: Delivered) -> DataError | None:
         """What was made longer before it was sent than the inbox remembers may have been handled and forgotten (CP805)."""

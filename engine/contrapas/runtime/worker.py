@@ -28,7 +28,7 @@ from contrapas.runtime import commit, dispatch, ingress, processor, read, restor
 from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
-from contrapas.runtime.memories import check_stores
+from contrapas.runtime.memories import check_memories
 from contrapas.runtime.reach import reach
 from contrapas.runtime.relay import Relay, RelayState
 from contrapas.runtime.services import Runner
@@ -115,7 +115,7 @@ class Worker:
         """Work until `stop`, or until something happens that must end the process."""
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
-        await check_stores(self)
+        check_memories(self)
         await create_topics(self.log, self.definition, self.setting)
         await examine([relay.store for relay in self.relays])
         if isinstance(self.clock, RealClock):

@@ -48,6 +48,21 @@ async def the_reply_of_the_first_time_is_given_again(bench: StoreBench) -> None:
 
 
 @case(GROUP)
+async def a_repeat_is_answered_by_the_same_row_written_once_more(bench: StoreBench) -> None:
+    store = await bench.open()
+    row = message("m1", payload=b'{"b":1,"a":[1.50,"x"]}')
+    await deliver(store, receipt(), rows=[row])
+    async with store.begin() as tx:
+        known = await tx.take(receipt())
+        assert known is not None
+        await tx.finish(receipt(), reply=None, reply_type="", rows=[row])
+    first, second = [r.message for r in await relayed(store)]
+    assert first == second, "a repeat under the same id has other bytes"
+    known = await deliver(store, receipt())
+    assert known is not None and (known.reply, known.reply_type) == (b'{"ok":1}', "Charged")
+
+
+@case(GROUP)
 async def the_same_id_with_another_payload_is_told_by_the_first_digest(bench: StoreBench) -> None:
     store = await bench.open()
     await deliver(store, receipt(value=b"1"), puts(bench, "a", "1"))
