@@ -14,6 +14,8 @@ from tests.runtime import test_stored_steps as steps
 from tests.runtime.ledger import EFFECTS
 from tests.runtime.stores import Effects
 
+pytestmark = pytest.mark.slow  # two minutes in all
+
 
 @pytest.fixture(params=[PostgresBench, SqlBench], ids=["asyncpg", "sqlalchemy"])
 async def bench(request: pytest.FixtureRequest, postgres: Database) -> AsyncGenerator[Any]:

@@ -18,6 +18,7 @@ import pytest
 
 from contrapas.participant.sqlite_base import create
 
+ENDED = ("done", "failed", "compensated", "parked")
 ROOT = Path(__file__).parents[2]
 
 
@@ -71,11 +72,8 @@ def _ended(client: httpx.Client, watch: str) -> dict[str, Any]:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         answer = client.get(watch, headers={"host": "localhost"})
-        if answer.status_code == 200 and (found := answer.json())["status"] not in (
-            "running",
-            "compensating",
-        ):
-            return dict(found)
+        if answer.status_code == 200 and answer.json()["status"] in ENDED:
+            return dict(answer.json())
         time.sleep(0.05)
     raise AssertionError(f"{watch} did not end")
 
