@@ -9,6 +9,7 @@ import pytest
 
 from tests.connectors.postgres_store_bench import PostgresBench, SqlBench, make
 from tests.postgres import Database
+from tests.runtime import ledger
 from tests.runtime import test_stored_services as services
 from tests.runtime import test_stored_steps as steps
 from tests.runtime.ledger import EFFECTS
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.slow  # two minutes in all
 async def bench(request: pytest.FixtureRequest, postgres: Database) -> AsyncGenerator[Any]:
     async with make(request.param, postgres)() as made:
         store = await made.open()
-        services.STORE.inner = steps.STORE.inner = store
+        services.STORE.inner = ledger.STORE.inner = store
         EFFECTS.append(Effects(made))
         yield made
-    services.STORE.inner = steps.STORE.inner = None
+    services.STORE.inner = ledger.STORE.inner = None
 
 
 effects = services.effects
