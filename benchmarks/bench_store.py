@@ -1,9 +1,9 @@
-"""What inbox and outbox cost a handler on PostgreSQL, beside its bare transaction, in one run; and how fast a relay reads.
+"""What inbox and outbox cost a handler on PostgreSQL, beside its bare transaction, in one run.
 
 Prints one JSON line. `…_ms` are wall time per delivery (one business row; the store's adds an inbox row with the reply and
 an outbox row), the tenth percentile, so that a busy machine is not what is measured; `…_more_ms` is what the store adds.
 Bare and store alternate, without waiting for the disk at commit: both wait once, and that wait is longer than all else.
-`page_rows_s` is the relay's side up to rows as objects, with nothing sent. `--url` measures a server of yours.
+`--url` measures a server of yours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from contrapas_postgres.store import PostgresStore
 from deploy.postgres.server import Missing, Server
 
 ROUNDS = 1_500
-ROWS = 50_000
 VALUE = b'{"order_id":"o-1","cents":4200,"sku":"mug"}'
 LAZY = {"synchronous_commit": "off"}
 INSERT = "insert into charges (id, cents) values ({}, {})"
@@ -120,33 +119,7 @@ async def by_sqlalchemy(url: str, rounds: int) -> tuple[float, float]:
         await engine.dispose()
 
 
-async def relayed(pool: Any, count: int) -> float:
-    """Rows per second, from the outbox to objects, pages of 1,000."""
-    store = PostgresStore(pool)
-    start = await store.outbox.upto(0, wait_ms=1_000)
-    await pool.execute(
-        """insert into contrapas_outbox (aggregatetype, aggregateid, type, payload, source, headers)
-        select 'payments.events', 'o-' || n, 'CardCharged', $1::jsonb, '/services/payments', '{"ce_subject": "o-1"}'
-        from generate_series(1, $2) n""",
-        VALUE.decode(),
-        count,
-    )
-    claim = await store.outbox.claim("bench", "bench")
-    await store.outbox.advance("bench", claim.epoch, start)
-    began, last, seen = time.perf_counter(), start, 0
-    upto = await store.outbox.upto(last, wait_ms=5_000)
-    while last < upto:
-        rows = await store.outbox.page(last, upto, 1_000)
-        seen += len(rows)
-        last = rows[-1].seq if rows else upto
-        await store.outbox.advance("bench", claim.epoch, last)
-    took = time.perf_counter() - began
-    await store.close()
-    assert seen == count, (seen, count)
-    return count / took
-
-
-async def measured(url: str, rounds: int, count: int) -> dict[str, Any]:
+async def measured(url: str, rounds: int) -> dict[str, Any]:
     """Everything."""
     pool = await asyncpg.create_pool(url, min_size=2, max_size=4, server_settings=LAZY)
     try:
@@ -154,8 +127,6 @@ async def measured(url: str, rounds: int, count: int) -> dict[str, Any]:
         await PostgresStore(pool).prepare()
         plain = await by_asyncpg(pool, rounds)
         mapped = await by_sqlalchemy(url, rounds)
-        await pool.execute("analyze")
-        speed = await relayed(pool, count)
         version = await pool.fetchval("show server_version")
     finally:
         await pool.close()
@@ -163,22 +134,21 @@ async def measured(url: str, rounds: int, count: int) -> dict[str, Any]:
     for name, (bare, stored) in (("asyncpg", plain), ("sqlalchemy", mapped)):
         made |= {f"{name}_bare_ms": round(bare, 3), f"{name}_store_ms": round(stored, 3)}
         made[f"{name}_more_ms"] = round(stored - bare, 3)
-    return made | {"page_rows_s": round(speed), "load": round(os.getloadavg()[0], 1)}
+    return made | {"load": round(os.getloadavg()[0], 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="", help="a database of yours; tables are created in it")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--rows", type=int, default=ROWS)
     options = parser.parse_args()
     if options.url:
-        print(json.dumps(asyncio.run(measured(options.url, options.rounds, options.rows))))
+        print(json.dumps(asyncio.run(measured(options.url, options.rounds))))
         return
     try:
         with Server() as server:
             server.start()
-            print(json.dumps(asyncio.run(measured(server.url(), options.rounds, options.rows))))
+            print(json.dumps(asyncio.run(measured(server.url(), options.rounds))))
     except Missing as why:
         print(json.dumps({"bench": "store", "skipped": str(why)}))
 
