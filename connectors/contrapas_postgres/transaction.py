@@ -28,26 +28,19 @@ class Link(Protocol):
 
 async def add(link: Link, sql: Statements, rows: Sequence[Outgoing], answer: tuple[Any, ...] = ()) -> None:
     """Outbox rows, and the answer of the inbox row where there is one, in one round trip."""
-    values = columns(rows, sql.binary)
     if len(rows) == 1:
-        await link.rows(sql.finish_one if answer else sql.add_one, *answer, *(c[0] for c in values))
+        one = values(rows[0], sql.binary)
+        await link.rows(sql.finish_one if answer else sql.add_one, *answer, *one)
     else:
-        await link.rows(sql.finish if answer else sql.add, *answer, *values)
+        columns = map(list, zip(*(values(row, sql.binary) for row in rows), strict=True))
+        await link.rows(sql.finish if answer else sql.add, *answer, *columns)
 
 
-def columns(rows: Sequence[Outgoing], binary: bool) -> list[list[Any]]:
-    """The arrays of `Statements.add`."""
-    return [
-        [r.id for r in rows],
-        [r.topic for r in rows],
-        [r.key for r in rows],
-        [r.type for r in rows],
-        [r.payload if binary else _text(r) for r in rows],
-        [r.source for r in rows],
-        [r.content_type for r in rows],
-        [r.traceparent for r in rows],
-        [json.dumps(dict(r.headers)) if r.headers else "{}" for r in rows],
-    ]
+def values(row: Outgoing, binary: bool) -> tuple[Any, ...]:
+    """The columns of `Statements.add_one`. DataError CP408: no text, where the column is JSON."""
+    payload = row.payload if binary else _text(row)
+    headers = json.dumps(dict(row.headers)) if row.headers else "{}"
+    return (*row[:4], payload, row.source, row.content_type, row.traceparent, headers)
 
 
 def _text(row: Outgoing) -> str:
