@@ -79,6 +79,13 @@ differential: setup  ## random sagas natively and compiled; CASES=1000000 SEED=0
 	@$(BIN)/python -m contrapas.testing.differential --cases $(CASES) --seed $(SEED) --jobs $(JOBS) --time $(TIME) \
 		--state build/differential.jsonl
 
+SEEDS ?= 0
+
+.PHONY: simulate
+simulate: setup  ## simulated worlds with faults at every point; SEEDS=1000 or TIME=seconds, SEED=first, JOBS=2
+	@PYTHONPATH=engine:schemas:. $(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED) --jobs $(JOBS) \
+		$(if $(filter 0,$(SEEDS)),--time $(if $(filter 36000,$(TIME)),60,$(TIME)))
+
 .PHONY: services
 services: setup  ## fetches the servers that tests start for themselves: PostgreSQL, oldest and newest
 	@$(BIN)/python deploy/postgres/server.py fetch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from contrapas.testing.simulation.command import main
-from tests.simulation.loads import LOADS
+from tests.simulation.loads import loads
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], LOADS, "tests.simulation"))
+    sys.exit(main(sys.argv[1:], loads, "tests.simulation"))

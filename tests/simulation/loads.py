@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,8 +10,24 @@ from contrapas.author.event import Event
 from contrapas.errors import StepFailed
 from contrapas.testing.simulation import Load, Play
 from sagas.bank import saga as bank
+from sagas.claim import saga as claim
+from sagas.index import saga as index
 from sagas.order import observed
 from sagas.order import saga as order
+from sagas.refunds import saga as refunds
+from sagas.subscription import saga as subscription
+from sagas.travel import saga as travel
+from tests.simulation import apps
+
+
+def _quiet(*args: Any) -> None:
+    """A step that does nothing."""
+
+
+def _same(value: Any) -> Any:
+    """A step that gives back what it was given."""
+    return value
+
 
 # ---- orders
 
@@ -22,8 +39,8 @@ def _order(play: Play, number: int) -> Event:
 def _cancels(saga: str) -> Callable[[Play, int, str], None]:
     def later(play: Play, number: int, key: str) -> None:
         roll = play.chance.order()
-        if roll < 0.06:
-            verb = "cancel" if roll < 0.04 else "kill"
+        if roll < 0.12:
+            verb = "cancel" if roll < 0.08 else "kill"
             play.operate(f"{saga}/{key}", verb, play.chance.below(3_000))
 
     return later
@@ -133,4 +150,198 @@ BANK = Load(
     final=lambda play: play.books.faults(),
 )
 
-LOADS: dict[str, Load] = {load.name: load for load in (ORDERS, OBSERVED, BANK)}
+# ---- trips, claims, subscriptions, refunds, documents
+
+
+def _trip(play: Play, number: int) -> Event:
+    return travel.TripRequested(
+        trip_id=f"r{number}", traveller="t", outbound="a", homebound="b", hotel="h", nights=2,
+        car=play.chance.order() < 0.7,
+    )  # fmt: skip
+
+
+TRAVEL = Load(
+    name="travel",
+    definition=travel.app.definition(),
+    saga="book_trip",
+    start=_trip,
+    later=_cancels("book_trip"),
+    undone_by=frozenset({"BookFlight", "BookHotel", "ReserveCar", "InsureCar"}),
+    kept=False,  # without a car, the car's part is taken back
+    parks=frozenset({"CP709"}),
+    weight=3,
+)
+
+
+def _claim(play: Play, number: int) -> Event:
+    return claim.ClaimFiled(claim_id=f"c{number}", policy="p", cents=5, report_no=f"n{number}")
+
+
+def _claim_goes_on(play: Play, number: int, key: str) -> None:
+    roll, chance = play.chance.order(), play.chance
+    if roll < 0.9:
+        at = chance.below(30_000) if roll < 0.3 else chance.below(3_000)
+        play.tell(claim.PoliceReport(report_no=f"n{number}", at_fault=roll < 0.2), at)
+    if chance.order() < 0.8:
+        decided: Event = claim.Approved(claim_id=key, by="x", cents=4)
+        if chance.order() < 0.3:
+            decided = claim.Denied(claim_id=key, by="x", why="no")
+        play.tell(decided, chance.below(60_000))
+    _cancels("handle_claim")(play, number, key)
+
+
+CLAIMS = Load(
+    name="claim",
+    definition=claim.app.definition(),
+    saga="handle_claim",
+    start=_claim,
+    later=_claim_goes_on,
+    steps=lambda play: {"write_to": _quiet},
+    undone_by=frozenset({"HoldFunds"}),
+    parks=frozenset({"CP709"}),
+    days=130,
+)
+
+
+def _subscribed(play: Play, number: int) -> Event:
+    return subscription.Subscribed(customer=f"u{number}", plan="a", cents=5)
+
+
+def _subscription_goes_on(play: Play, number: int, key: str) -> None:
+    chance = play.chance
+    if chance.order() < 0.5:
+        play.tell(subscription.PlanChanged(customer=key, plan="b", cents=7), chance.below(40_000))
+    play.tell(subscription.Unsubscribed(customer=key), chance.below(30 * 86_400_000))
+
+
+SUBSCRIPTIONS = Load(
+    name="subscription",
+    definition=subscription.app.definition(),
+    saga="subscription",
+    start=_subscribed,
+    later=_subscription_goes_on,
+    weight=2,
+    days=70,
+)
+
+
+def _refund(play: Play, number: int) -> Event:
+    return refunds.RefundRequested(refund_id=f"q{number}", cents=3, approvers=("ann", "bob"))
+
+
+def _refund_goes_on(play: Play, number: int, key: str) -> None:
+    if play.chance.order() < 0.7:
+        play.tell(refunds.Approved(refund_id=key, by="ann"), play.chance.below(50_000))
+    _cancels("approve_refund")(play, number, key)
+
+
+REFUNDS = Load(
+    name="refunds",
+    definition=refunds.app.definition(),
+    saga="approve_refund",
+    start=_refund,
+    later=_refund_goes_on,
+    steps=lambda play: {"ask_by_mail": _quiet},
+)
+
+
+def _embed(doc: index.Doc) -> int:
+    return len(doc.url)
+
+
+def _docs(bucket: str) -> list[index.Doc]:
+    return [index.Doc(url=f"{bucket}/{n}") for n in range(12)]
+
+
+INDEX = Load(
+    name="index",
+    definition=index.app.definition(),
+    saga="index_bucket",
+    start=lambda play, number: index.IndexRequested(job_id=f"j{number}", bucket="b"),
+    later=_cancels("index_bucket"),
+    steps=lambda play: {"list_docs": _docs, "embed": _embed},
+    weight=6,
+)
+
+# ---- written for this
+
+
+def _whim_steps(play: Play) -> Mapping[str, Callable[..., Any]]:
+    apps.DRAWS[:] = [play.chance.whim]
+    given: dict[tuple[str, int], int] = {}
+    play.books = given
+
+    def give(id: str, number: int, amount: int) -> int:
+        if given.setdefault((id, number), amount) != amount:
+            raise AssertionError(f"{id} is given {amount} and {given[id, number]}")
+        return amount
+
+    def back(id: str, number: int, amount: int) -> None:
+        return
+
+    return {"give": give, "give_back": back}
+
+
+WHIMS = Load(
+    name="capricious",
+    definition=apps.whims.definition(),
+    saga="capricious",
+    start=lambda play, number: apps.Wished(id=f"w{number}"),
+    steps=_whim_steps,
+)
+FAMILY = Load(
+    name="family",
+    definition=apps.family.definition(),
+    saga="trip",
+    start=lambda play, number: apps.Trip(id=f"f{number}", back=play.chance.order() < 0.2),
+    later=_cancels("trip"),
+    steps=lambda play: {"pack": _same, "unpack": _quiet},
+    parks=frozenset({"CP709"}),  # cancelled while it packed, and its owner died: nobody knows what to unpack
+)
+
+
+def _tallied(play: Play) -> list[str]:
+    """What the shelves hold is what the sales that are done have put there."""
+    wanted: dict[str, int] = {}
+    for instance, event in play.started.items():
+        record = play.ended[instance]
+        if record.status == "done" and isinstance(event, apps.Sale):
+            wanted[event.shelf] = wanted.get(event.shelf, 0) + event.n
+    bad: list[str] = []
+    for instance, record in play.ended.items():
+        saga, _, key = instance.partition("/")
+        if saga == "Tally":
+            count = json.loads(record.root.frames[0].slots["self"])["count"]
+            if count != wanted.get(key, 0):
+                bad.append(f"shelf {key} holds {count}, sales of {wanted.get(key, 0)} are done")
+    return bad
+
+
+TALLY = Load(
+    name="entity",
+    definition=apps.tallies.definition(),
+    saga="sell",
+    start=lambda play, number: apps.Sale(
+        id=f"s{number}", shelf=f"shelf{play.chance.below(3)}", n=1 + play.chance.below(4)
+    ),
+    final=_tallied,
+)
+COPIES = Load(
+    name="copies",
+    definition=apps.copies.definition(),
+    saga="copier",
+    start=lambda play, number: apps.Numbered(id=f"n{number}", number=number),
+    steps=lambda play: {"copy": _same},
+)
+
+LOADS: dict[str, Load] = {
+    load.name: load
+    for load in (
+        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, COPIES,
+    )
+}  # fmt: skip
+
+
+def loads() -> dict[str, Load]:
+    """All of them, for a process of a campaign."""
+    return LOADS

@@ -159,13 +159,13 @@ def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall
     headers = dict(record.headers)
     status = headers.get("cp-status", b"")
     assert record.value is not None
-    if status == b"parked" and awaits_release(body := decode(record.value), setting.world):
-        p.results.append(_retry(body))
+    if status == b"parked" and awaits_release(stopped := decode(record.value), setting.world):
+        p.results.append(_retry(stopped))
     pending = status in _AT_WORK
     unsent = record.offset >= p.control.relayed and "cp-out" in headers
     if not pending and not unsent:
         return
-    body = decode(record.value)
+    body = decode(record.value) if unsent else p.load(record.key.decode()) or decode(record.value)
     if pending and setting.world.older and unfit(body, setting.world):
         p.results.append(_look(body))
     elif pending:

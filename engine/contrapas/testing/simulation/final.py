@@ -6,28 +6,32 @@ from typing import TYPE_CHECKING
 
 from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.core.envelope_avro import decode
-from contrapas.core.fold import fold
+from contrapas.core.fold import Fold, Verdict, fold
+from contrapas.core.lane import Record
 from contrapas.testing.simulation.universe import Wrong
 
 if TYPE_CHECKING:
     from contrapas.testing.simulation.play import Play
+    from contrapas.testing.simulation.station import SimStation
 
 
 def look(play: Play) -> None:
     """Every check that waits for the end."""
     seen = play.universe.seen
-    records = _records(play)
+    records = play.ended = _records(play)
     _again(play)
+    _dead(play)
     for worker in play.workers:
         for s in worker.stations.values():
             play.watch.census(s.partition.counts)
+            _level(play, s)
     for ident, instance in play.watch.acked.items():
         seen["I-01"] += 1
         if instance not in records:
             raise Wrong("I-01", f"{instance} was acknowledged (start {ident}), and is not there")
     for instance, record in records.items():
         seen["I-31"] += 1
-        if record.status not in ENDED:
+        if record.status not in ENDED and record.saga not in play.entities:
             parked = record.parked
             if parked is not None and parked.code in play.load.parks:
                 continue
@@ -55,11 +59,74 @@ def _again(play: Play) -> None:
         play.universe.seen["I-05"] += 1
         shelf = play.store.lanes["log"][number]
         _, states = fold(shelf.records, floor=shelf.end)
+        _tampered(play, shelf.records)
         mine = {k: c.value for k, c in shadow.keys.items()}
         theirs = {k: r.value for k, r in states.items() if not k.startswith((b"$part", b"$claim"))}
         if mine != theirs:
             odd = [k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)]
             raise Wrong("I-05", f"partition {number} folds to something else: {sorted(odd)[:3]}")
+
+
+def _level(play: Play, s: SimStation) -> None:
+    """I-06: at rest the cursor on the log has come to the end of the lane."""
+    play.universe.seen["I-06"] += 1
+    end = play.store.bounds("in", s.number)[1]
+    at = s.lease.control.cursor.get(("in", s.number), 0)
+    if end and at != end:
+        raise Wrong("I-06", f"at rest the cursor of partition {s.number} says {at}, its lane ends at {end}")
+
+
+def _tampered(play: Play, records: list[Record]) -> None:
+    """I-02: a fold over a log with one version twice, or one left out, stops and says so."""
+    mine = [r for r in records if r.value is not None and dict(r.headers).get("cp-kind") == b"instance"]
+    if len(mine) < 2:
+        return
+    judge = Fold()
+    judge.floor = 0
+    last = mine[-1]
+    version = int(dict(last.headers)["cp-version"])
+    for number in (version, version + 2):
+        judge = Fold()
+        judge.known[last.key] = version
+        judge.epoch = 0
+        headers = tuple(
+            (n, b"%d" % number if n == "cp-version" else v) for n, v in last.headers if n != "cp-cause"
+        )
+        if judge.judge(last._replace(headers=headers)) is not Verdict.STOP:
+            raise Wrong(
+                "I-02", f"a fold took version {number} of {last.key.decode()} after version {version}"
+            )
+
+
+def _dead(play: Play) -> None:
+    """I-39, I-09: dead letters are what was sent, bit for bit; what strangers sent is among them."""
+    seen, store = play.universe.seen, play.store
+    found: set[tuple[str, int, int]] = set()
+    ids: set[str] = set()
+    for shelf in store.lanes[f"{play.load.definition.namespace}.dlq"]:
+        for record in shelf.records:
+            seen["I-39"] += 1
+            headers = dict(record.headers)
+            topic = headers["cp-dlq-topic"].decode()
+            place = topic, int(headers["cp-dlq-partition"]), int(headers["cp-dlq-offset"])
+            found.add(place)
+            first = store.shelf(topic, place[1])
+            index = first.index(place[2])
+            if index < len(first.records) and first.records[index].offset == place[2]:
+                original = first.records[index]
+                kept = [h for h in record.headers if not h[0].startswith("cp-dlq-")]
+                more = [h for h in original.headers if h not in kept and not h[0].startswith("cp-source")]
+                if (original.value or b"") != (record.value or b"") or more:
+                    raise Wrong("I-39", f"the dead letter of {place} is not what was sent: {more}")
+            ids.add(headers.get("ce_id", b"").decode(errors="replace"))
+    for ident in play.mutated:
+        seen["I-24"] += 1
+        if ident not in ids:
+            raise Wrong("I-24", f"other bytes came under the id {ident}, and nobody was told")
+    for place in play.worries.strangers:
+        seen["I-09"] += 1
+        if place not in found:
+            raise Wrong("I-09", f"what a stranger wrote at {place} is not among the dead letters")
 
 
 def _undone(play: Play, instance: str, record: InstanceRecord) -> None:

@@ -60,6 +60,8 @@ class Load:
     final: Final = nothing_more
     other: Definition | None = None
     """Another release of the same app."""
+    days: int = 20
+    """By then, without faults, everything has ended."""
     weight: int = 1
     """Instances are divided by it: a heavy saga has fewer."""
     parks: frozenset[str] = frozenset()

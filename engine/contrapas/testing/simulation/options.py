@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -12,43 +12,49 @@ from typing import Literal
 class Rates:
     """How often something goes wrong, as a share of what it can happen to."""
 
-    crash: float = 0.011
+    crash: float = 0.016
     """Per commit: a worker dies, at a place of the commit that chance chooses."""
-    unknown: float = 0.022
+    unknown: float = 0.02
     """Per commit: it is not answered; written, not written, a prefix, or later."""
-    retriable: float = 0.01
+    retriable: float = 0.006
     """Per commit, publish, acquire."""
-    io: float = 0.003
+    io: float = 0.0025
     """Per commit: disk full, or an error of the disk; a while of it."""
     claim: float = 0.03
     """Per acquire: the same as `unknown`."""
-    publish: float = 0.02
+    publish: float = 0.012
     """Per publish."""
-    pause: float = 0.008
+    pause: float = 0.0105
     """Per commit: the worker stands still past its lease, before or after it."""
-    rebalance: float = 0.008
+    rebalance: float = 0.012
     """Per commit."""
-    jump: float = 0.004
+    jump: float = 0.0018
     """Per commit: a worker's wall clock jumps."""
-    compact: float = 0.006
+    compact: float = 0.004
     """Per commit."""
-    duplicate: float = 0.012
+    duplicate: float = 0.006
     """Per delivered message."""
-    stale: float = 0.012
+    stale: float = 0.009
     """Per commit: an old stretch of a lane comes again."""
-    corrupt: float = 0.0015
+    corrupt: float = 0.0006
     """Per commit."""
-    release: float = 0.0012
+    release: float = 0.0014
     """Per commit: a worker is replaced by one of another release."""
     foreign: float = 0.002
     """Per commit: somebody else writes to the inbound lane."""
-    step: float = 0.10
+    rival: float = 0.04
+    """Per acquire under the order fence: somebody else claims between the look at the end and the claim."""
+    refuses: float = 0.004
+    """Per commit with messages, where they are part of it: their topic is not there."""
+    inside: float = 0.003
+    """Per commit under the order fence: somebody else's claim comes in the middle of it."""
+    step: float = 0.05
     """Per attempt of a step or command: it fails, hangs, answers late or twice, or its answer is lost."""
 
 
 CALM = Rates(
     crash=0, unknown=0, retriable=0, io=0, claim=0, publish=0, pause=0, rebalance=0, jump=0, compact=0,
-    duplicate=0, stale=0, corrupt=0, release=0, foreign=0, step=0,
+    duplicate=0, stale=0, corrupt=0, release=0, foreign=0, step=0, rival=0, inside=0, refuses=0,
 )  # fmt: skip
 
 
@@ -74,13 +80,17 @@ class Options:
     """Starts come within this time."""
     skew_ms: int
     """How far workers' clocks are apart."""
+    long: bool = False
+    """The end is waited for until what ended is buried."""
     rates: Rates = field(default_factory=Rates)
 
     @classmethod
-    def drawn(cls, seed: int, loads: Sequence[str]) -> Options:
-        """What this seed says."""
+    def drawn(cls, seed: int, loads: Sequence[str], *, fence: str = "") -> Options:
+        """What this seed says; with that fence, if one is named."""
         draw = random.Random(f"{seed}:options")
-        fence: Literal["refuse", "order"] = "refuse" if draw.random() < 0.5 else "order"
+        drawn: Literal["refuse", "order"] = "refuse" if draw.random() < 0.5 else "order"
+        wanted: dict[str, Literal["refuse", "order"]] = {"refuse": "refuse", "order": "order"}
+        named = wanted.get(fence, drawn)
         instances = int(2 ** draw.uniform(3, 9)) if draw.random() < 0.97 else draw.randint(500, 2000)
         most = 16 if draw.random() < 0.1 else 4
         return cls(
@@ -89,13 +99,24 @@ class Options:
             partitions=draw.randint(1, most),
             workers=draw.choice([1, 2, 2, 3, 3, 4, 6]),
             instances=instances,
-            fence=fence,
-            atomic=fence == "refuse" and draw.random() < 0.7,
-            gaps=draw.choice([0.0, 0.0, 0.02, 0.1]) if fence == "refuse" else 0.0,
+            fence=named,
+            atomic=named == "refuse" and draw.random() < 0.7,
+            gaps=draw.choice([0.0, 0.0, 0.02, 0.1]) if named == "refuse" else 0.0,
             batch=draw.choice([1, 2, 5, 20, 500]),
             history_ms=draw.choice([1_000, 30_000, 600_000, 7 * 86_400_000]),
             spread_ms=draw.choice([200, 2_000, 20_000]),
             skew_ms=draw.choice([0, 500, 10_000]),
+            long=draw.random() < 0.15,
+        )
+
+    def but(self, sizes: Mapping[str, int]) -> Options:
+        """The same with other sizes: `instances`, `workers`, `partitions`, `batch`."""
+        return replace(
+            self,
+            instances=sizes.get("instances", self.instances),
+            workers=sizes.get("workers", self.workers),
+            partitions=sizes.get("partitions", self.partitions),
+            batch=sizes.get("batch", self.batch),
         )
 
     def words(self) -> str:
@@ -104,6 +125,6 @@ class Options:
             f"{name}={getattr(self, name)}"
             for name in (
                 "seed", "load", "partitions", "workers", "instances", "fence", "atomic", "gaps", "batch",
-                "history_ms", "spread_ms", "skew_ms",
+                "history_ms", "spread_ms", "skew_ms", "long",
             )
         )  # fmt: skip

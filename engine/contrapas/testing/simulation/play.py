@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from contrapas.author.event import Event
+from contrapas.author.link import Claims, Link, sign
+from contrapas.core.envelope import InstanceRecord
 from contrapas.core.lane import Draft, Record
 from contrapas.core.partition import partition as partition_of
 from contrapas.core.world import World
@@ -17,6 +19,7 @@ from contrapas.runtime.batch import Setting
 from contrapas.runtime.build import build
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.doors import event_draft, key_of, plain_draft, topic_draft, value_of
+from contrapas.runtime.ingress import topics_of
 from contrapas.runtime.worker import TOPIC_PARTITIONS, setting_of
 from contrapas.testing.simulation.chance import Chance
 from contrapas.testing.simulation.final import look
@@ -31,9 +34,12 @@ from contrapas.testing.simulation.watch import Watch
 from contrapas.testing.simulation.worker import Killer, SimWorker
 from contrapas.testing.simulation.worries import Worries
 
-LIVENESS_MS = 200 * 86_400_000
-"""Once nothing goes wrong any more, everything ends within this time."""
-EVENTS_MAX = 4_000_000
+DAY_MS = 86_400_000
+SECRET = "simulated " * 8
+LONG_DAYS = 45
+"""After the end of everything: what ended is buried by then."""
+EVENTS_MAX = 200_000
+"""Things that happen in a phase, and for each instance a thousandth of it more."""
 _worlds: dict[int, World] = {}
 
 
@@ -77,6 +83,7 @@ class Play:
         """What the load keeps for its steps."""
         self.bodies = load.steps(self)
         self.world = self.release(definition)
+        self.entities = frozenset(n for n, m in self.world.machines.items() if m.entity is not None)
         self.setting = self.setting_for(self.world, "door")
         self._topics()
         self.watch = Watch(self.universe, options.fence == "order")
@@ -87,12 +94,20 @@ class Play:
         self.workers: list[SimWorker] = []
         self._born = 0
         self._ids = 0
-        self.keys: list[str] = []
+        self.mutated: list[str] = []
+        """Ids under which other bytes were sent too."""
+        self.started: dict[str, Event] = {}
+        """Instance -> its start."""
+        self.ended: dict[str, InstanceRecord] = {}
+        """Every instance as it was at the end."""
         self.killer = Killer()
         self.worries = Worries(self)
         self.watch.stopped = self.worries.repair
         self.watch.bury = self._died
+        self.watch.first_unread = self._first_unread
+        self.store.rival = self._rival
         self._owner_of: dict[tuple[str, int], int] = {}
+        self._ingested = frozenset(topics_of(self.setting))
 
     # ---- building
 
@@ -100,7 +115,7 @@ class Play:
         """The world of a release, as a process of its own has it."""
         world = world_of(definition)
         types = _Stubbed(world.types, self.bodies) if self.bodies else world.types
-        return replace(world, types=types, older={})
+        return replace(world, types=types, older={}, links=_link)
 
     def setting_for(self, world: World, name: str) -> Setting:
         """What a worker of that release shares."""
@@ -132,6 +147,19 @@ class Play:
         self.group.lost(worker)
         self.universe.at(self.chance.below(8_000), self._hire_again)
 
+    def _first_unread(self, number: int, at: int) -> int:
+        shelf = self.store.lanes["in"][number]
+        if at >= shelf.end:
+            return 0
+        index = shelf.index(at)
+        return shelf.records[index].timestamp_ms if index < len(shelf.records) else 0
+
+    def _rival(self, number: int) -> None:
+        """Another worker takes a partition at this very moment."""
+        others = [w for w in self.workers if not any(s.number == number for s in w.all) and not w.taking]
+        if others:
+            self.chance.pick(others).rush(number)
+
     def _hire_again(self) -> None:
         if len(self.workers) < self.options.workers:
             self.hire()
@@ -140,17 +168,24 @@ class Play:
 
     def _stored(self, lane: str, record: Record) -> None:
         number = record.partition
-        if lane != "in":
+        if lane == "in":
+            for worker in self.workers:
+                station = worker.stations.get(number)
+                if station is not None and station.batch is None and not station.turning:
+                    station.soon()
+            return
+        if lane in self._ingested:
             place = (lane, number)
             owner = self._owner_of.get(place)
             if owner is None:
                 owner = partition_of(f"{lane}/{number}".encode(), self.options.partitions)
                 self._owner_of[place] = owner
-            number = owner
-        for worker in self.workers:
-            station = worker.stations.get(number)
-            if station is not None and station.batch is None:
-                station.soon()
+            for worker in self.workers:
+                station = worker.stations.get(owner)
+                if station is not None:
+                    station.fresh = True
+                    if station.batch is None:
+                        station.soon()
         self.mailbox.arrived(lane, record)
 
     def partition_of(self, key: bytes) -> int:
@@ -174,7 +209,7 @@ class Play:
         value = value_of(message, event)
         instance = f"{load.saga}/{key}"
         now = self.universe.now
-        self.keys.append(key)
+        self.started[instance] = event
         if self.chance.order() < load.door or not message.topic:
             draft = event_draft(
                 self.setting, message, value, kind="start", key=key, to=instance, event_id=ident,
@@ -185,6 +220,11 @@ class Play:
         self.say(draft, lambda: self.watch.acked.__setitem__(ident, instance))
         if self.chance.fault("duplicate start", self.universe.rates.duplicate):
             self.universe.at(self.chance.below(60_000), lambda: self.say(draft))
+        if self.chance.fault("other bytes under one id", self.universe.rates.duplicate / 2):
+            other = draft._replace(value=value + b" ")
+            self.universe.at(
+                self.chance.below(60_000), lambda: self.say(other, lambda: self.mutated.append(ident))
+            )
         load.later(self, number, key)
 
     def tell(self, event: Event, delay_ms: int, *, to: str = "") -> None:
@@ -261,7 +301,7 @@ class Play:
         while (at := u.next_at()) is not None and at <= end:
             u.step()
             steps += 1
-            if steps > EVENTS_MAX:
+            if steps > EVENTS_MAX + 2_000 * self.options.instances:
                 raise Wrong("I-31", "it moves and moves, and does not come to rest")
 
     def _liveness(self) -> None:
@@ -272,13 +312,19 @@ class Play:
         self.worries.heal()
         while len(self.workers) < 1:
             self.hire()
-        end = u.now + LIVENESS_MS
+        end = u.now + (self.load.days + (LONG_DAYS if self.options.long else 0)) * DAY_MS
         steps = 0
         while (at := u.next_at()) is not None and at <= end:
             u.step()
             steps += 1
-            if steps > EVENTS_MAX:
+            if steps > EVENTS_MAX + 2_000 * self.options.instances:
                 raise Wrong("I-31", "it moves and moves, and does not come to rest")
+
+
+def _link(instance: str, run: str, type_name: str, body: str, until: int) -> Link:
+    """A signed link, whatever the environment says."""
+    claims = Claims(instance=instance, run=run, type=type_name, body=body, until=until)
+    return Link(token=sign(SECRET, claims), url="/link")
 
 
 class _Stubbed:

@@ -41,6 +41,8 @@ class Shadow:
         self.buried: dict[bytes, Counted] = {}
         """What was there when a key's tombstone was written."""
         self.owed: dict[bytes, int] = {}
+        self.topped: set[bytes] = set()
+        """Keys on whose newest record a loser lies: a cleaner would keep the loser."""
         self.losers: dict[int, int] = {}
         """Offset -> epoch of every record that does not count."""
         self.claims = 0
@@ -66,6 +68,7 @@ class Shadow:
         if epoch < self.epoch:
             self.losers[record.offset] = epoch
             if kind not in (b"part", b"claim"):
+                self.topped.add(key)
                 known = before.version if before is not None else 0
                 self.owed[key] = max(self.owed.get(key, 0), version, known)
             return Judged(False, before, before, cause, "")
@@ -73,6 +76,8 @@ class Shadow:
         if kind in (b"part", b"claim"):
             self.claims += kind == b"claim"
             return Judged(True, None, None, cause, "")
+        if self.topped:
+            self.topped.discard(key)
         wrong = self._versions(key, version, before, cause)
         if record.value is None:
             self.keys.pop(key, None)

@@ -90,6 +90,9 @@ class SimStation(Station):
         """Decided, and on its way to the log."""
         self.idle_at = u.now + read.IDLE_MS
         self._turn_at = -1
+        self.turning = False
+        self.fresh = True
+        """A source may have something new."""
         self._sources: list[Source] = []
         self._ends: dict[Source, int] = {}
         self._step = BATCH_MS_MAX / worker.universe.options.batch + 1e-9
@@ -114,6 +117,7 @@ class SimStation(Station):
         before = len(self.partition.results)
         super().result(epoch, event)
         if len(self.partition.results) > before:
+            self.worker.eyes.result(self.worker, self.number, epoch, self.partition.epoch)
             self.soon()
 
     def _told_lost(self) -> None:
@@ -139,7 +143,9 @@ class SimStation(Station):
         if self.worker.paused_until > self.universe.now:
             self.soon(self.worker.paused_until - self.universe.now)
             return
+        self.turning = True
         self.worker.guarded(self.number, self._turn)
+        self.turning = False
 
     def _turn(self) -> None:
         if self.batch is not None:
@@ -148,7 +154,8 @@ class SimStation(Station):
             raise self.failure
         if self.phase != RUNNING and not self._begin():
             return
-        self._ingest()
+        if self.fresh or self.behind or self.partition.release_at is None:
+            self._ingest()
         self._feed()
         self._decide()
         if self.gone or self.batch is not None:
@@ -181,6 +188,7 @@ class SimStation(Station):
 
     def _ingest(self) -> None:
         store, p = self.store, self.partition
+        self.fresh = False
         for source in self._sources:
             place = (source.name, source.number)
             at = p.settled.get(place, 0)
@@ -189,6 +197,7 @@ class SimStation(Station):
                 try:
                     records, after = store.read(source.topic, source.number, at, max_records=200)
                 except Retriable:
+                    self.fresh = True
                     self.soon(100)
                     continue
                 drafts = [d for r in records if (d := ingress.inbound(p, source, r)) is not None]
@@ -196,9 +205,11 @@ class SimStation(Station):
                 failpoint("ingress.read")
                 if drafts:
                     if not self._publish(drafts):
+                        self.fresh = True
                         continue
                     failpoint("ingress.published")
                 p.settled[place] = at = after
+                self.fresh |= after < shelf.end
             if source in self.behind and at >= self._ends[source]:
                 self.behind.discard(source)
                 if not self.behind:
@@ -295,7 +306,8 @@ class SimStation(Station):
     def _next(self) -> None:
         """When to look again."""
         p, u = self.partition, self.universe
-        if p.results or p.inputs or p.heal or p.litter or (p.care is not None and p.ready(u.now)):
+        more = p.fetched < self.store.lanes["in"][self.number].end and p.wants_input()
+        if more or self.fresh or p.ready(self.log_clock.now()):
             self.soon()
             return
         at = p.wakes_at()

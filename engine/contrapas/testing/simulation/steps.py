@@ -66,7 +66,7 @@ class ScriptedRunner(StepRunner):
             u.at(0, worker.die)
             return
         if fate.startswith("hangs"):  # nothing can end a thread; one day it ends by itself
-            u.at(600_000 + u.chance.below(600_000), lambda: self._done(one, step, None, OSError("at last")))
+            u.at(40_000 + u.chance.below(60_000), lambda: self._done(one, step, None, OSError("at last")))
             return
         if fate == "fails after":
             why = OSError("the answer was lost")

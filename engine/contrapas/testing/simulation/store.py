@@ -11,10 +11,10 @@ from typing import Protocol
 
 from contrapas.core.lane import Commit, Control, Draft, Headers, Lane, Record, Topic
 from contrapas.core.partition import partition as partition_of
-from contrapas.errors import Indeterminate, Retriable
+from contrapas.errors import Indeterminate, LogError, Retriable
 from contrapas.log.checks import epoch_of
 from contrapas.log.faults import Faults
-from contrapas.log.memory_store import Hold, MemoryStore, Shelf
+from contrapas.log.memory_store import Claim, Hold, MemoryStore, Shelf
 from contrapas.testing.simulation.universe import Universe
 
 UNKNOWN = ("lost-before", "lost-after", "late", "cut")
@@ -25,6 +25,10 @@ class Eyes(Protocol):
 
     def stored(self, lane: Lane, record: Record) -> None:
         """A record was stored."""
+        ...
+
+    def controls(self, partition: int, control: Control) -> None:
+        """A control record is about to be written."""
         ...
 
     def cleaned(self, partition: int, before: list[Record]) -> None:
@@ -94,6 +98,8 @@ class SimStore(MemoryStore):
         self.caps = self.caps._replace(atomic_external=options.atomic)
         self.eyes: Eyes | None = None
         self.on_record: Callable[[Lane, Record], None] = lambda lane, record: None
+        self.rival: Callable[[int], None] = lambda number: None
+        """Somebody else takes a partition now."""
         self._newest = [dict[bytes, Record]() for _ in range(options.partitions)]
         self._losers = [dict[bytes, Record]() for _ in range(options.partitions)]
         self._high = [0] * options.partitions
@@ -160,6 +166,11 @@ class SimStore(MemoryStore):
     def commit(self, hold: Hold, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As `MemoryStore.commit`; what arrives late arrives at a moment of chance."""
         waiting = len(self.in_flight)
+        if out and self.universe.chance.fault("topic refuses", self.universe.rates.refuses):
+            topic = out[0].to
+            if topic not in ("in", f"{self.namespace}.dlq"):
+                self.universe.sometimes["memory rolled back after a refused batch"] += 1
+                raise LogError("CP505", f"topic {topic} does not exist", place=f"{topic}/0")
         try:
             return super().commit(hold, log, out, control)
         finally:
@@ -200,6 +211,29 @@ class SimStore(MemoryStore):
             else:
                 u.sometimes["late batch after a claim" if fenced else "late batch before a claim"] += 1
         write()
+
+    def place_claim(self, claim: Claim) -> None:
+        """As `MemoryStore.place_claim`; between the end that was read and the claim another may come."""
+        u = self.universe
+        if u.chance.fault("rival claim", u.rates.rival):
+            before = self.lanes["log"][claim.partition].end
+            self.rival(claim.partition)
+            if self.lanes["log"][claim.partition].end > before:
+                u.sometimes["equal claims"] += 1
+        super().place_claim(claim)
+
+    def _write_rows(self, partition: int, rows: Sequence[tuple[bytes, bytes | None, Headers]]) -> list[int]:
+        """As `MemoryStore._write_rows`; another's claim may come in between."""
+        u = self.universe
+        at = int(u.chance.bad() * len(rows)) if u.chance.fault("claim inside", u.rates.inside) else -1
+        if at < 0:
+            return super()._write_rows(partition, rows)
+        found = super()._write_rows(partition, rows[:at])
+        before = self.lanes["log"][partition].end
+        self.rival(partition)
+        if self.lanes["log"][partition].end > before:
+            u.sometimes["a claim inside another's commit"] += 1
+        return found + super()._write_rows(partition, rows[at:])
 
     def partition_of(self, instance: str) -> int:
         """Where an instance lives."""
@@ -253,6 +287,8 @@ class SimLease:
 
     async def commit(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As `Lease.commit`. What is busy for long is given up (`Busy`), for nobody sleeps here."""
+        if self.store.eyes is not None:
+            self.store.eyes.controls(self.partition, control)
         for attempt in range(3):
             try:
                 done = self.store.commit(self.hold, log, out, control)

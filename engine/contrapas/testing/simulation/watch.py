@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from contrapas.core.control import decode_control
 from contrapas.core.envelope_avro import decode, encode
-from contrapas.core.lane import Draft, Record
+from contrapas.core.lane import Control, Draft, Record
 from contrapas.core.world import Input, StepCall
 from contrapas.errors import ContrapasError, Damaged
 from contrapas.log.memory_store import Hold
@@ -58,11 +57,14 @@ class Watch:
         self.stopped: Callable[[SimWorker, int, ContrapasError], None] = lambda w, n, why: None
         self.wake: Callable[[int], None] = lambda n: None
         self.bury: Callable[[SimWorker], None] = lambda w: None
-        self.damaged: dict[int, int] = {}
-        """Partition -> damaged records that stand there and nobody has met."""
+        self.damaged: dict[int, tuple[bytes, int]] = {}
+        """Partition -> key and offset of a damaged record that stands there, and that nobody has met."""
         self.counts: Counter[str] = Counter()
         self.clock = 0
         """The newest timestamp that the log has given."""
+        self._attempts: set[tuple[str, int, int]] = set()
+        self.first_unread: Callable[[int, int], int] = lambda number, at: 0
+        """(partition, offset) -> timestamp of the first record of the inbound lane from there on, 0: none."""
         self._takeovers = 0
         self._census: list[Counts] = []
 
@@ -88,8 +90,6 @@ class Watch:
             self.u.sometimes["former owner's record void"] += 1
             return
         before, now = judged.before, judged.now
-        if record.key == b"$part":
-            self._control(record)
         if record.key[:1] == b"$":
             return
         if now is None:
@@ -103,12 +103,25 @@ class Watch:
                     "I-36",
                     f"a timer of {record.key.decode()} due at {before.deadline} fired at {self.clock}",
                 )
+            if before is not None and before.deadline:
+                self._overtakes(record, before.deadline)
             if now.status == b"retrying" and before is not None and before.epoch != now.epoch:
                 self.u.sometimes["timer fired by the second owner"] += 1
         elif judged.cause == b"heal":
             self.u.sometimes["loser healed"] += 1
         if before is not None and before.status in (b"unwinding", b"settling") and before.epoch != now.epoch:
             self.u.sometimes["takeover in mid-unwind"] += 1
+
+    def _overtakes(self, record: Record, due: int) -> None:
+        """I-36: what came before a timer was due is heard before it fires."""
+        _, batch = self.offered.get(record.partition, (None, None))
+        at = self.positions[record.partition] if batch is None else max(batch.position, 0)
+        stamp = self.first_unread(record.partition, at)
+        if stamp and stamp < due and batch is not None:
+            raise Wrong(
+                "I-36",
+                f"a timer of {record.key.decode()} due at {due} fired over an input of {stamp}, unread @{at}",
+            )
 
     def _buried(self, record: Record, before: Counted | None) -> None:
         """I-23: what ended is kept for its time."""
@@ -119,17 +132,15 @@ class Watch:
                 f"{record.key.decode()} was buried, it is {before.status.decode()} until {before.deadline}",
             )
 
-    def _control(self, record: Record) -> None:
+    def controls(self, partition: int, control: Control) -> None:
         """I-06: a position never leads."""
-        assert record.value is not None
         self.seen["I-06"] += 1
-        control = decode_control(record.value)
-        at = control.cursor.get(("in", record.partition), 0)
-        if at > self.positions[record.partition]:
+        at = control.cursor.get(("in", partition), 0)
+        if at > self.positions[partition]:
             raise Wrong(
                 "I-06",
-                f"the cursor of partition {record.partition} says {at}, commits that count have come to "
-                f"{self.positions[record.partition]}",
+                f"the cursor of partition {partition} says {at}, commits that count have come to "
+                f"{self.positions[partition]}",
             )
 
     def cleaned(self, partition: int, before: list[Record]) -> None:
@@ -157,13 +168,22 @@ class Watch:
                     "I-12", f"a commit of epoch {epoch} is told to count, its record @{offset} is void"
                 )
         _, batch = self.offered.pop(s.number, (s, None))
-        if batch is not None:
-            self.accept(s.number, batch)
+        shadow = self.shadows[s.number]
+        if batch is None:
+            return
+        for draft in {d.key: d for d in batch.log}.values():
+            now = shadow.keys.get(draft.key)
+            there = now is None if draft.value is None else now is not None and now.epoch == s.hold.epoch
+            if not there:
+                raise Wrong("I-12", f"a commit is told to count, {draft.key.decode()} of it is not there")
+        self.accept(s.number, batch)
 
     def accept(self, partition: int, batch: Batch) -> None:
         """A batch counts: what it takes and issues is true."""
         self.positions[partition] = max(self.positions[partition], batch.position)
         for call in batch.steps:
+            if call.attempt > 1 and call.key not in self.issued:
+                raise Wrong("I-19", f"attempt {call.attempt} of {call.step} has the new key {call.key}")
             self.issued[call.key] = call.attempt
         for work in batch.taken:
             if isinstance(work, Input) and work.in_reply_to and work.outcome in ("ok", "declined"):
@@ -200,8 +220,9 @@ class Watch:
         """I-04, I-01: what was restored is what counts, to the byte."""
         shadow = self.shadows[s.number]
         self.seen["I-04"] += 1
-        if self.damaged.get(s.number):
-            raise Wrong("I-08", f"partition {s.number} was restored over a damaged record")
+        bad = self.damaged.get(s.number)
+        if bad is not None and bad[0] in shadow.keys and shadow.keys[bad[0]].offset == bad[1]:
+            raise Wrong("I-08", f"partition {s.number} was restored over a damaged record @{bad[1]}")
         entries = taken.partition.entries
         owed = {d.key for d in taken.partition.heal}
         alive = 0
@@ -215,6 +236,9 @@ class Watch:
         if alive != len(entries):
             extra = [k for k in entries if k.encode() not in shadow.keys]
             raise Wrong("I-04", f"restored beyond what counts: {extra[:3]}")
+        for key in sorted(shadow.topped):
+            if key not in owed:
+                raise Wrong("I-05", f"{key.decode()} is owed a heal, its new owner has none for it")
         if owed:
             self.u.sometimes["loser met by the next owner"] += 1
         self._takeovers += 1
@@ -244,7 +268,7 @@ class Watch:
         self.u.note(f"partition {partition} stops: {why}")
         if isinstance(why, Damaged) and why.code == "CP520":
             self.seen["I-08"] += 1
-            if not self.damaged.get(partition):
+            if partition not in self.damaged:
                 raise Wrong("I-08", f"{why}: nobody damaged it")
         elif isinstance(why, Damaged):
             raise Wrong("I-02", str(why))
@@ -274,9 +298,20 @@ class Watch:
             raise Wrong("I-12", f"{call.key} starts, no commit that counts has issued it")
         if call.key in self.settled:
             raise Wrong("I-17", f"{call.key} starts again, its result is recorded")
-        station = worker.stations.get(partition)
-        if station is not None and station.gone:
-            raise Wrong("I-14", f"{call.key} starts after partition {partition} was lost")
+        self.seen["I-14"] += 1
+        if not any(s.number == partition and s.hold.epoch == epoch for s in worker.all):
+            raise Wrong("I-14", f"{call.key} starts, partition {partition} is not owned under epoch {epoch}")
+        self.seen["I-15"] += 1
+        attempt = (call.key, call.attempt, epoch)
+        if attempt in self._attempts:
+            raise Wrong("I-15", f"attempt {call.attempt} of {call.key} starts twice under epoch {epoch}")
+        self._attempts.add(attempt)
+
+    def result(self, worker: SimWorker, partition: int, epoch: int, now: int) -> None:
+        """I-15: a result counts only under the epoch that issued it."""
+        self.seen["I-15"] += 1
+        if epoch != now:
+            raise Wrong("I-15", f"a result of epoch {epoch} is taken under epoch {now}")
 
     def runs(self, worker: SimWorker, call: StepCall) -> None:
         """I-19: every attempt of a step has the same key."""

@@ -38,6 +38,10 @@ class WorkerEyes(StationEyes, Protocol):
         """The body of a local step runs."""
         ...
 
+    def result(self, worker: SimWorker, partition: int, epoch: int, now: int) -> None:
+        """The result of a step, run under `epoch`, is taken under `now`."""
+        ...
+
     def answered(self, worker: SimWorker, answer: Answer) -> None:
         """A door is told."""
         ...
@@ -88,6 +92,7 @@ class SimWorker:
         self.alive = True
         self.paused_until = 0
         self.letting_go = False
+        self.taking = False
         self._trying: set[int] = set()
 
     # ---- membership
@@ -108,6 +113,12 @@ class SimWorker:
         self._trying.add(number)
         self.universe.at(delay_ms, lambda: self._try(number))
 
+    def rush(self, number: int) -> None:
+        """Take a partition at once, in the middle of what somebody else does."""
+        if self.alive and self.paused_until <= self.universe.now:
+            self.wanted |= {number}
+            self.guarded(number, lambda: self._take(number))
+
     def _try(self, number: int) -> None:
         self._trying.discard(number)
         if not self.alive or number not in self.wanted or any(s.number == number for s in self.all):
@@ -118,7 +129,11 @@ class SimWorker:
         self.guarded(number, lambda: self._take(number))
 
     def _take(self, number: int) -> None:
-        hold = self.store.acquire(number, self.name)
+        self.taking = True
+        try:
+            hold = self.store.acquire(number, self.name)
+        finally:
+            self.taking = False
         self.universe.note(f"{self.name} owns {number}, epoch {hold.epoch}")
         self.eyes.acquired(self, hold)
         lease = SimLease(self.store, hold)

@@ -1,0 +1,77 @@
+"""How much must go wrong in a million transitions, and the rare things that must come about: a run below is no proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FLOORS: Mapping[str, tuple[int, tuple[str, ...]]] = {
+    "all faults": (60_000, ()),
+    "worker crashes": (5_000, ("crash", "step: kills", "step: kills after", "corruption")),
+    "unknown commit answers": (5_000, ("unknown commit",)),
+    "of them cut to a prefix": (1_000, ("commit: cut",)),
+    "of them arriving later": (1_000, ("commit: late",)),
+    "rebalances": (3_000, ("rebalance",)),
+    "pauses past the lease": (3_000, ("pause",)),
+    "duplicate deliveries": (2_000, ("duplicate delivery", "duplicate start", "participant: answer twice")),
+    "stale deliveries": (2_000, ("stale delivery",)),
+    "compactions": (1_000, ("compaction",)),
+    "clock jumps": (500, ("clock jump",)),
+    "disk full or I/O errors": (500, ("io",)),
+    "corruptions": (200, ("corruption", "foreign message")),
+    "version switches": (200, ("release",)),
+}
+"""What is counted -> per million transitions, and the names of its faults."""
+NOT_COUNTED = frozenset({"gap", "retriable read"})
+"""They happen, and are no faults."""
+SOMETIMES = (
+    "former owner's commit refused",
+    "former owner's record void",
+    "late commit before the fence",
+    "late batch after a claim",
+    "late batch before a claim",
+    "a claim inside another's commit",
+    "equal claims",
+    "two takeovers back to back",
+    "loser met by an owner at work",
+    "loser met by the next owner",
+    "prefix of a batch repaired",
+    "a transition computed twice with different results",
+    "loser healed",
+    "membership was wrong: two owners",
+    "two rebalances inside one step",
+    "takeover in mid-unwind",
+    "undo overtook its command",
+    "late reply after undo",
+    "unknown outcome that had happened",
+    "unknown outcome that had not happened",
+    "timer fired by the second owner",
+    "timer held back for an earlier input",
+    "wait unbound with a delivery under way",
+    "early event parked, then matched",
+    "parked event expired",
+    "instance redriven",
+    "superseded record compacted",
+    "batch cut at 500",
+    "batch cut at 20 ms",
+    "memory rolled back after a refused batch",
+    "careful mode",
+    "messages published again at takeover",
+    "damaged record found and restored",
+    "others moved while a commit was on its way",
+)
+"""What a long run must have met at least once."""
+
+
+def total(faults: Mapping[str, int]) -> int:
+    """All faults; kinds of one (`commit: cut`) are not counted twice."""
+    return sum(n for name, n in faults.items() if ":" not in name and name not in NOT_COUNTED)
+
+
+def figures(faults: Mapping[str, int], transitions: int) -> list[tuple[str, int, int, bool]]:
+    """(what, how often, floor for so many transitions, reached)."""
+    found: list[tuple[str, int, int, bool]] = []
+    for what, (floor, names) in FLOORS.items():
+        count = sum(faults.get(name, 0) for name in names) if names else total(faults)
+        wanted = floor * transitions // 1_000_000
+        found.append((what, count, wanted, count >= wanted))
+    return found

@@ -1,0 +1,176 @@
+"""Sagas written for the simulation: a capricious one, a family, an entity and who calls it, a copier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from contrapas import App, Command, Entity, Event, Retry, Saga, StepFailed, handler, query, saga, step
+
+DRAWS: list[Callable[[], float]] = []
+"""Where capricious code draws from: another number at every attempt."""
+AGAIN = Retry(20, backoff="50ms..1s")
+
+
+def whim() -> int:
+    """What nobody can foresee, nor draw again."""
+    return int(DRAWS[-1]() * 1_000_000)
+
+
+class Wished(Event, topic="whim.events", key="id"):
+    id: str
+
+
+class Granted(Event, topic="whim.events", key="id"):
+    id: str
+    sums: tuple[int, ...]
+
+
+@step(undo=None, retry=AGAIN)
+def give_back(id: str, number: int, amount: int) -> None: ...
+
+
+@step(retry=AGAIN)
+def give(id: str, number: int, amount: int) -> int:
+    return amount
+
+
+@saga
+async def capricious(s: Saga, e: Wished) -> Granted:
+    sums: list[int] = []
+    for number in range(1 + whim() % 4):
+        amount = whim()
+        got = await s.step(give(e.id, number, amount), undo=give_back(e.id, number, amount), label="give")
+        sums.append(got)
+    if whim() % 5 == 0:
+        raise StepFailed("a whim")
+    return Granted(id=e.id, sums=tuple(sums))
+
+
+whims = App("whims")
+whims.orchestrate(capricious)
+
+
+class Trip(Event, topic="trip.events", key="id"):
+    id: str
+    back: bool
+
+
+class Booked(Event, topic="trip.events", key="id"):
+    id: str
+    what: str
+
+
+class Stay(Event, topic="stay.events", key="hotel"):
+    hotel: str
+
+
+class Stayed(Event, topic="stay.events", key="hotel"):
+    hotel: str
+    nights: int
+
+
+class Full(Event, topic="stay.events", key="hotel"):
+    hotel: str
+
+
+class Left(Event, topic="leave.events", key="hotel"):
+    hotel: str
+
+
+class Leave(Command[Left], topic="leave.commands", key="hotel"):
+    hotel: str
+
+
+@step(undo=None, retry=AGAIN)
+def unpack(hotel: str) -> None: ...
+
+
+@step(undo=lambda hotel: unpack(hotel), retry=AGAIN)
+def pack(hotel: str) -> str:
+    return hotel
+
+
+@saga
+async def stay(s: Saga, e: Stay) -> Stayed | Full:
+    await pack(e.hotel)
+    if e.hotel.endswith("7"):
+        return Full(hotel=e.hotel)
+    if e.hotel.endswith("3"):
+        raise StepFailed("it burns")
+    return Stayed(hotel=e.hotel, nights=3)
+
+
+@saga
+async def trip(s: Saga, e: Trip) -> Booked:
+    try:
+        got = await s.child(stay, Stay(hotel=f"h{e.id}"), undo=lambda ok: Leave(hotel=ok.hotel))
+    except StepFailed as why:
+        return Booked(id=e.id, what=why.reason)
+    if e.back:
+        raise StepFailed("back home")
+    return Booked(id=e.id, what=type(got).__name__)
+
+
+family = App("kin")
+family.orchestrate(trip, stay)
+
+
+class Tally(Entity, key="id"):
+    count: int = 0
+    by: dict[str, int] = {}
+
+    @handler
+    async def add(self, who: str, n: int) -> int:
+        self.count += n
+        self.by[who] = self.by.get(who, 0) + n
+        return self.count
+
+    @query
+    def total(self) -> int:
+        return self.count
+
+
+class Sale(Event, topic="sale.events", key="id"):
+    id: str
+    shelf: str
+    n: int
+
+
+class Sold(Event, topic="sale.events", key="id"):
+    id: str
+    total: int
+
+
+@saga
+async def sell(s: Saga, e: Sale) -> Sold:
+    total = await s.step(Tally.at(e.shelf).add(e.id, e.n), undo=None, retry=AGAIN)
+    return Sold(id=e.id, total=total)
+
+
+tallies = App("tally")
+tallies.serve(Tally)
+tallies.orchestrate(sell)
+
+
+class Numbered(Event, topic="copy.in", key="id"):
+    id: str
+    number: int
+
+
+class Copied(Event, topic="copy.out", key="id"):
+    id: str
+    number: int
+
+
+@step(undo=None, retry=AGAIN)
+def copy(number: int) -> int:
+    return number
+
+
+@saga
+async def copier(s: Saga, e: Numbered) -> Copied:
+    return Copied(id=e.id, number=await copy(e.number))
+
+
+copies = App("copies")
+copies.orchestrate(copier)
