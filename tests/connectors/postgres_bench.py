@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
+from contrapas.errors import Indeterminate, Retriable
 from contrapas.log import Draft, Log, Record
 from contrapas.log.memory import VirtualClock
 from contrapas.testing.conformance import Bench, MakeBench
 from contrapas_postgres import connector
+from contrapas_postgres.connections import Pool
 from contrapas_postgres.log import PostgresLog
+from tests.postgres import execute
+
+T = TypeVar("T")
+
+
+class Scripted(Pool):
+    """A pool whose next changes end as told."""
+
+    def __init__(self, pool: Pool, script: deque[str], late: list[Coroutine[Any, Any, object]]) -> None:
+        self.pool = pool
+        self.script = script
+        self.late = late
+
+    async def write(self, work: Callable[[Any], Awaitable[T]], *, deadline_s: float = 0.0) -> T:
+        kind = self.script.popleft() if self.script else ""
+        if kind == "retriable":
+            raise Retriable("as told")
+        if kind in ("lost-before", "cut"):  # a statement is whole or absent
+            raise Indeterminate("as told")
+        if kind == "late":
+            self.late.append(self.pool.write(work))
+            raise Indeterminate("as told")
+        done = await self.pool.write(work, deadline_s=deadline_s)
+        if kind == "lost-after":
+            raise Indeterminate("as told")
+        return done
+
+    async def read(self, work: Callable[[Any], Awaitable[T]], *, deadline_s: float = 0.0) -> T:
+        return await self.pool.read(work, deadline_s=deadline_s)
+
+    async def close(self) -> None:
+        await self.pool.close()
 
 
 class PostgresBench:
@@ -20,10 +57,15 @@ class PostgresBench:
         self.clock = VirtualClock()
         self.logs: list[PostgresLog] = []
         self.first: PostgresLog
+        self.scripts: dict[str, deque[str]] = {"commit": deque(), "other": deque()}
+        self.late: list[Coroutine[Any, Any, object]] = []
+        self.tasks: list[asyncio.Task[object]] = []
 
     async def open(self) -> Log:
         log = await self._open()
         log.acquire_s = 5.0
+        log.commits.pool = Scripted(log.pool, self.scripts["commit"], self.late)
+        log.pool = Scripted(log.pool, self.scripts["other"], self.late)
         self.logs.append(log)
         return log
 
@@ -34,6 +76,8 @@ class PostgresBench:
         self.first = await self._open()
 
     async def close(self) -> None:
+        self.land()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         for log in (*self.logs, self.first):
             await log.close()
 
@@ -50,10 +94,19 @@ class PostgresBench:
         self.clock.advance(ms)
 
     def fault(self, call: str, *kinds: str) -> None:
-        raise NotImplementedError
+        if call.startswith("trim"):
+            partition, below = int(call.split()[-1]), int(kinds[0])
+            execute(
+                self.url,
+                f"update contrapas_shop.topic_part set start = {below} where t = 0 and p = {partition}",
+                f"delete from contrapas_shop.lane_topic where t = 0 and p = {partition} and o < {below}",
+            )
+        else:
+            self.scripts["commit" if call == "commit" else "other"].extend(kinds)
 
     def land(self) -> None:
-        raise NotImplementedError
+        self.tasks += [asyncio.get_running_loop().create_task(one) for one in self.late]
+        self.late.clear()
 
     def stranger(self, partition: int, drafts: Sequence[Draft]) -> None:
         raise NotImplementedError

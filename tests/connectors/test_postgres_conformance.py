@@ -9,7 +9,7 @@ from tests.connectors.postgres_bench import postgres as bench
 from tests.postgres import Database
 
 _urls: list[str] = []
-CASES = exercise_log(bench(lambda: _urls[-1]), "clock", "refuse", "topics", "owner-compaction")
+CASES = exercise_log(bench(lambda: _urls[-1]), "clock", "faults", "refuse", "topics", "owner-compaction")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
