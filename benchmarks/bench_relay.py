@@ -27,7 +27,7 @@ from contrapas.participant import Outbox, draft_of
 from contrapas.runtime.open import open_log
 from contrapas.runtime.relay import PAGE_ROWS, Relay
 from contrapas_postgres import PostgresStore, connector
-from deploy.postgres.server import Server
+from deploy.postgres.server import Missing, Server
 
 FILL = """
 insert into contrapas_outbox (aggregatetype, aggregateid, type, payload, source, traceparent, headers)
@@ -161,7 +161,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0)
     options = parser.parse_args()
     rows = options.rows or (20_000 if options.quick else 200_000)
-    with Server() as server, tempfile.TemporaryDirectory() as folder:
+    try:
+        started = Server()
+    except Missing as why:
+        print(json.dumps({"bench": "relay", "skipped": str(why)}))
+        return
+    with started as server, tempfile.TemporaryDirectory() as folder:
         server.start()
         calm()
         asyncio.run(bench(server, Path(folder), rows))
