@@ -108,6 +108,11 @@ def mark_of(hint: Any) -> Depends[Any] | None:
     return None
 
 
+def supplied(hint: Any) -> bool:
+    """Our workers supply a step's parameter of this type: callers leave it out, and it does not travel."""
+    return hint is Delivery or mark_of(hint) is not None
+
+
 def store_of(mark: Depends[Any]) -> Any:
     """The store whose session it gives; None: it gives something else."""
     fn = mark.dependency

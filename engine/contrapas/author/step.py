@@ -13,7 +13,7 @@ from contrapas.author.annotations import annotations_of
 from contrapas.author.duration import Duration, duration_ms
 from contrapas.author.op import MISSING, Op
 from contrapas.author.retry import STEP_RETRY, STEP_TIMEOUT_MS, Retry
-from contrapas.author.service import Delivery, Depends, mark_of, store_of
+from contrapas.author.service import Delivery, Depends, mark_of, store_of, supplied
 from contrapas.errors import DataError
 
 P = ParamSpec("P")
@@ -66,7 +66,7 @@ def _last(fn: Callable[..., Any], name: str, hints: dict[str, Any], what: str, w
     behind = behind[[p.name for p in behind].index(name) + 1 :]
     for p in behind:
         hint = hints.get(p.name)
-        if hint is Delivery or mark_of(hint) is not None:
+        if supplied(hint):
             continue
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL):
             raise DataError(

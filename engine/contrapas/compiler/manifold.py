@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union, cast, get_args, get_origin, get_ty
 from contrapas.author.event import Command, Event
 from contrapas.author.many import rate_of
 from contrapas.author.saga import SagaDef
-from contrapas.author.service import Delivery
+from contrapas.author.service import supplied
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Failed
 from contrapas.errors import DataError
@@ -45,7 +45,7 @@ def map_site(ops: Operations, node: ast.Call, path: str, at: ast.AST) -> Found |
     hints = _hints(step.fn)
     result: Any = hints.pop("return", Any)
     site = ops.site(at, path, "map", f"map({step.name})", f"map {step.name}", target=step)
-    site.arguments = tuple([hint for hint in hints.values() if hint is not Delivery])
+    site.arguments = tuple([hint for hint in hints.values() if not supplied(hint)])
     site.observe = step.observe
     site.forever = step.retry is not None and step.retry.attempts is None
     _gives(ops, node, site, result)

@@ -12,7 +12,7 @@ from typing import Any, Final, Union, get_args, get_origin
 from contrapas.author.event import Command, Event, message_spec
 from contrapas.author.retry import Retry
 from contrapas.author.saga import SagaDef
-from contrapas.author.service import Delivery
+from contrapas.author.service import supplied
 from contrapas.author.step import StepDef
 from contrapas.author.timeout import Timeout
 from contrapas.codec.kinds import is_kind
@@ -269,7 +269,7 @@ class Operations:
         hints = _hints(target.fn)
         site = self.site(at, path, "local", target.name, f"local {target.name}", target=target)
         site.result = hints.pop("return", Any)
-        site.arguments = tuple([hint for hint in hints.values() if hint is not Delivery])
+        site.arguments = tuple([hint for hint in hints.values() if not supplied(hint)])
         site.observe = target.observe
         site.forever = target.retry is not None and target.retry.attempts is None
         if target.undo is None:

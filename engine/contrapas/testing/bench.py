@@ -17,9 +17,11 @@ from contrapas.core.decode import VALUE_MAX
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_avro import decode as decode_instance
 from contrapas.core.lane import Draft, Record
-from contrapas.core.world import StepCall, StepType, World
+from contrapas.core.world import StepCall, StepType, Types, World
 from contrapas.errors import DataError
 from contrapas.log.memory import MemoryLog
+from contrapas.participant import Receipt, Row, draft_of, outgoing_of
+from contrapas.participant.rows import digest
 from contrapas.runtime.attempts import ATTEMPTS
 from contrapas.runtime.batch import BATCH_MS_MAX, Batch, Duties
 from contrapas.runtime.clock import JumpClock
@@ -27,9 +29,10 @@ from contrapas.runtime.definition import Definition
 from contrapas.runtime.ingress import Source, inbound, topics_of
 from contrapas.runtime.partition import Partition
 from contrapas.runtime.processor import decide
-from contrapas.runtime.reaction import Handler, read_message
+from contrapas.runtime.reaction import Delivered, Handler, read_message
 from contrapas.runtime.restore import take_over
 from contrapas.runtime.steps import Running, StepRunner
+from contrapas.runtime.transactions import packed, unpacked
 from contrapas.runtime.worker import create_topics, setting_of
 
 TURNS_MAX = 100_000
@@ -212,7 +215,7 @@ class Bench:
         topic = self.log.store.topic(lane)
         d = handler.decode(record, lane=lane, source=f"{lane}@{topic.id if topic else ''}")
         known = self._answered.get((service, d.id))
-        if known is None:
+        if known is None or handler.store is not None:  # with a store its inbox knows
             known = await self._tried(service, handler, d)
         self.log.store.publish(known)
 
@@ -220,6 +223,8 @@ class Bench:
         types, namespace, why = self.world.types, self.definition.namespace, ""
         for attempt in range(1, ATTEMPTS + 1):
             try:
+                if handler.store is not None:
+                    return await in_transaction(handler, d, types, namespace, service, attempt)
                 events = await handler.call(d, attempt)
             except Exception as raised:  # noqa: BLE001  whatever a reaction raises is an attempt that failed
                 why = f"{type(raised).__name__}: {raised}"
@@ -277,12 +282,41 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return done.value
 
 
+async def in_transaction(
+    handler: Handler, d: Delivered, types: Types, namespace: str, service: str, attempt: int
+) -> list[Draft]:
+    """One attempt on a store, as workers make it; what it emits is sent at once, by no relay."""
+    content_type = d.headers.get("content-type", b"").decode(errors="replace")
+    key = digest(handler.message.name, content_type, d.record.value or b"")
+    receipt = Receipt(namespace, service, d.event_source, d.id, key)
+    async with handler.store.begin() as tx:
+        known = await tx.take(receipt, undoes=d.undoes)
+        if known is not None:
+            again = known.outcome == "done" and known.digest == key and known.reply
+            return [draft_of(Row(0, unpacked(known.reply), 0), namespace)] if again else []
+        happened = await tx.happened(receipt, d.undoes) if d.undoes else None
+        events = await handler.call(d, attempt, happened)
+        rows = [
+            outgoing_of(draft, namespace) for draft in handler.drafts(events, d, types, namespace, service, 1)
+        ]
+        reply = next(
+            (row for row in rows if handler.message.command and row.type in handler.message.replies), None
+        )
+        await tx.finish(
+            receipt,
+            reply=None if reply is None else packed(reply),
+            reply_type="" if reply is None else reply.type,
+            rows=(),
+        )
+    return [draft_of(Row(0, row, 0), namespace) for row in rows]
+
+
 def handlers_of(service: Any, world: World, provided: Mapping[Any, Any]) -> dict[str, Handler]:
     """A service's reactions by registered name of what they take."""
     found: dict[str, Handler] = {}
     for cls, reaction in service.reactions.items():
         message = world.types.message_of(cls)
-        found[message.name] = Handler(reaction, message, provided, None)
+        found[message.name] = Handler(reaction, message, provided, service.store)
     return found
 
 
