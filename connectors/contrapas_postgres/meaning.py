@@ -107,9 +107,10 @@ def _network(error: BaseException) -> bool:
         kind = type(one)
         if isinstance(one, OSError | TimeoutError | asyncio.IncompleteReadError):
             return True
-        if kind.__name__ == "PendingRollbackError":  # SQLAlchemy, of a connection that was lost before
+        # SQLAlchemy, of a connection that was lost before; asyncpg, of one that was told its end while it was idle.
+        if kind.__name__ in ("PendingRollbackError", "InternalClientError"):
             return True
-        if kind.__name__ in ("InterfaceError", "InternalClientError", "OperationalError") and _says_lost(one):
+        if kind.__name__ in ("InterfaceError", "OperationalError") and _says_lost(one):
             return True
         one = getattr(one, "orig", None) or one.__cause__
     return bool(getattr(error, "connection_invalidated", False))

@@ -186,8 +186,10 @@ class PostgresOutbox:
                 with told(self._source.name):
                     async with self._linked() as (link, sql):
                         return await call(link, sql)
-            except Retriable:
-                if tries == 1 or self._held is None or not self._held.closed:
+            except Retriable as why:
+                if why.code == "CP501":  # whatever its state is: the next call gets another
+                    await self._drop()
+                if why.code != "CP501" or tries == 1 or self._mine is None:
                     raise
         raise AssertionError  # not reached
 

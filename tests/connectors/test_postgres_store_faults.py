@@ -12,11 +12,13 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from contrapas.errors import ContrapasError, DataError, Indeterminate, Refused, Retriable
 from contrapas.participant import Receipt
 from contrapas.testing.conformance_store import Noted, deliver, message, receipt
+from contrapas_postgres.meaning import meaning
 from contrapas_postgres.sqlalchemy import SqlStore
 from contrapas_postgres.store import PostgresStore
 from tests.connectors.pooler import pooler
@@ -268,6 +270,23 @@ async def test_behind_a_proxy_by_transaction_deliveries_work_without_prepared_st
         pool.terminate()
     async with stores(postgres.url) as (direct, _):
         assert (await direct.status()).outbox == 48
+
+
+async def test_what_drivers_say_of_a_connection_that_is_going_is_that_it_is_lost() -> None:
+    lost = (
+        asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        PendingRollbackError("Can't reconnect until invalid transaction is rolled back."),
+    )
+    for error in lost:
+        found = meaning(error, "shop")
+        assert isinstance(found, Retriable) and found.code == "CP501", repr(error)
+    assert (
+        meaning(asyncpg.InterfaceError("cannot perform operation: another operation is in progress"), "x")
+        is None
+    )
+    assert meaning(ValueError("connection closed"), "shop") is None
 
 
 async def test_publish_outside_of_a_transaction_is_refused(postgres: Database) -> None:
