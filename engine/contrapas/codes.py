@@ -431,7 +431,8 @@ CP803 error The connection is not protected
 CP804 error Two apps share what must belong to one
   > One group and one namespace for each app; the SQLite file on a local disk.
 CP805 error Duplicates are remembered for a shorter time than they can come
-  > Raise the window above retries plus the longest outage.
+  What was handled and forgotten would be handled again. The message shows the sum.
+  > Raise inbox= of the store above retries plus the longest outage; that is outage of [tool.contrapas], 7 days unless told.
 CP806 error Times that contradict each other
   > The session must be at least three heartbeats; the message shows the numbers.
 CP807 error A position that is none, or where nothing is

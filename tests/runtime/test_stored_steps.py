@@ -207,7 +207,7 @@ async def test_i_24_a_key_that_was_used_for_another_call_parks_its_instance(benc
         assert KEYS == []
 
 
-async def test_i_26_a_database_that_is_down_makes_a_step_wait_within_its_time() -> None:
+async def test_a_database_that_is_down_makes_a_step_wait_within_its_time() -> None:
     async with STORES["memory"]() as made:
         STORE.inner = await made.open()
         EFFECTS.append(Effects(made))
