@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from contrapas import App, Command, Delivery, Depends, Event, Saga, Service, StepFailed, saga
+from contrapas import SUPPLIED, App, Command, Delivery, Depends, Event, Saga, Service, StepFailed, saga, step
 from contrapas.participant.sqlite import SqliteStore
 
 
@@ -49,8 +49,19 @@ class OrderRejected(Event, topic="orders.events", key="order_id"):
     reason: str
 
 
+store = SqliteStore(os.environ.get("SHOP_DB", "shop-service.db"))
+Db = Annotated[sqlite3.Connection, Depends(store.session)]
+
+
+@step(undo=None)
+def note(order_id: str, db: Db = SUPPLIED) -> int:
+    db.execute("insert into notes values (?)", (order_id,))
+    return int(db.execute("select count(*) from notes").fetchone()[0])
+
+
 @saga
 async def place_order(s: Saga, order: OrderPlaced) -> OrderConfirmed | OrderRejected:
+    await s.step(note(order.order_id))
     try:
         paid = await s.step(ChargeCard(order_id=order.order_id, cents=order.cents), undo=None, within="1m")
     except StepFailed as why:
@@ -58,9 +69,7 @@ async def place_order(s: Saga, order: OrderPlaced) -> OrderConfirmed | OrderReje
     return OrderConfirmed(order_id=order.order_id, charge_id=paid.charge_id)
 
 
-store = SqliteStore(os.environ.get("SHOP_DB", "shop-service.db"))
 payments = Service("payments", store=store)
-Db = Annotated[sqlite3.Connection, Depends(store.session)]
 limit: Any = FastDepends(lambda: 500_00)
 Limit = Annotated[int, limit]
 

@@ -59,6 +59,7 @@ def folder(tmp_path: Path) -> Path:
     create(str(tmp_path / "shop.db"))
     with closing(sqlite3.connect(tmp_path / "shop.db")) as con, con:
         con.execute("create table orders(id text primary key, cents int)")
+        con.execute("create table notes(order_id text)")
         con.execute("create table charges(id text, cents int, key text)")
     return tmp_path
 
@@ -89,11 +90,20 @@ def test_orders_over_http_are_charged_once_and_answered_where_the_page_says(fold
         assert _rows(folder, "select id, cents from charges") == [("ch_o-0", 4200)]
         assert process.poll() is None
     assert process.returncode in (0, -15)
-    assert _rows(folder, "select count(*) from contrapas_inbox") == [(2,)]
+    assert _rows(folder, "select consumer, count(*) from contrapas_inbox group by 1 order by 1") == [
+        ("payments", 2),
+        ("steps", 2),
+    ]
 
 
-@pytest.mark.parametrize("place", ["delivery.handled", "delivery.finished", "delivery.committed"])
-def test_a_server_killed_in_a_delivery_goes_on_and_charges_once(folder: Path, place: str) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "place",
+    ["delivery.handled", "delivery.finished", "delivery.committed", "step.finished", "step.committed"],
+)
+def test_i_18_a_server_killed_in_a_delivery_or_a_step_goes_on_and_writes_once(
+    folder: Path, place: str
+) -> None:
     with _serving(folder, "api", f"{place}=kill") as (client, process):
         assert client.post("/orders", json={"id": "o-1", "cents": 100}).status_code == 202
         assert process.wait(60) == -9
@@ -101,4 +111,5 @@ def test_a_server_killed_in_a_delivery_goes_on_and_charges_once(folder: Path, pl
         assert client.post("/orders", json={"id": "o-2", "cents": 200}).status_code == 202
         for one in ("o-1", "o-2"):
             assert _ended(client, f"/contrapas/sagas/place_order/{one}")["status"] == "done"
+    assert _rows(folder, "select order_id from notes order by 1") == [("o-1",), ("o-2",)]
     assert _rows(folder, "select id, cents from charges order by id") == [("ch_o-1", 100), ("ch_o-2", 200)]
