@@ -86,6 +86,11 @@ class Exploration:
         return []
 
 
+DENSE = 4_000
+"""Configurations after which a saga is explored anew, knowing of each kind of undo only the newest: where steps with undos
+stand in a loop, the orders in which the oldest and the newest of each may lie are more than anybody reads."""
+
+
 def explore(
     name: str,
     walkers: Mapping[str, Walker],
@@ -100,8 +105,17 @@ def explore(
     asserted: with the rules that hold of every saga (`check.invariants`); BugError CP900 when one does not.
     first: what holds already when it starts. branches: what is known of called sagas that run beside others.
     """
-    found = Exploration(Model(name, walkers, first=first, branches=branches))
-    model, parents, moves = found.model, found.parents, found.moves
+    if limit <= DENSE:
+        return _explore(Model(name, walkers, first=first, branches=branches), limit, asserted)
+    found = _explore(Model(name, walkers, first=first, branches=branches), DENSE, asserted)
+    if not found.complete:
+        found = _explore(Model(name, walkers, first=first, branches=branches, thin=True), limit, asserted)
+    return found
+
+
+def _explore(model: Model, limit: int, asserted: bool) -> Exploration:
+    found = Exploration(model)
+    parents, moves = found.parents, found.moves
     queue: deque[Config] = deque()
     wrong: list[tuple[Config | None, Move]] = []
 

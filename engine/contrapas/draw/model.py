@@ -73,9 +73,12 @@ class Model:
         first: Config | None = None,
         bare: bool = False,
         branches: Branches | None = None,
+        thin: bool = False,
     ) -> None:
         self.name = name
         self.walkers = walkers
+        self.thin = thin
+        """Of what the stack holds of one kind only the newest is known."""
         self.branches: Branches = branches or {}
         """Called sagas that run beside others and were looked into."""
         self.first = first or Config()
@@ -262,7 +265,7 @@ class Model:
 
     def _thinned(self, stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
         """A picture shows the newest of a kind; a story the oldest and the newest of what is taken back."""
-        return _saturated(stack, floor, self.late)
+        return _saturated(stack, floor, self.late, 1 if self.thin or not self.late else 2)
 
     def _cancel(self, config: Config, at: At) -> Iterator[Move]:
         site = self.site(at)
@@ -551,29 +554,28 @@ def _with(entry: Issued, status: str) -> Issued:
     return entry._replace(status=status)
 
 
-def _saturated(stack: tuple[Issued, ...], floor: int, twice: bool) -> tuple[Issued, ...]:
-    """Of one kind above `floor` the newest. `twice`: the oldest and the newest; of what nothing takes back one, in no order;
-    and none that failed."""
+def _saturated(stack: tuple[Issued, ...], floor: int, story: bool, most: int) -> tuple[Issued, ...]:
+    """Of one kind above `floor` the newest, or, where `most` is two, the oldest and the newest. story: of what nothing takes
+    back one, in no order; and none that failed."""
     if len(stack) - floor < 2:
         return stack
     kept: list[Issued] = []
     inert: set[Issued] = set()
     counts: dict[Issued, int] = {}
     for entry in stack[floor:]:
-        if twice and entry.status == "failed":
+        if story and entry.status == "failed":
             continue
-        if twice and not entry.undo and entry.status != "issued":
+        if story and not entry.undo and entry.status != "issued":
             inert.add(entry)
             continue
         counts[entry] = counts.get(entry, 0) + 1
         kept.append(entry)
-    most = 2 if twice else 1
     if any(number > most for number in counts.values()):
         thin: list[Issued] = []
         passed: dict[Issued, int] = {}
         for entry in kept:
             number = passed[entry] = passed.get(entry, 0) + 1
-            if number == counts[entry] or (twice and number == 1):
+            if number == counts[entry] or (most > 1 and number == 1):
                 thin.append(entry)
         kept = thin
     return (*stack[:floor], *sorted(inert), *kept)
