@@ -90,3 +90,28 @@ def test_a_picture_that_would_need_too_much_has_every_arrow_and_says_what_is_mis
 def test_a_picture_that_cannot_even_have_every_arrow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edges, "LIMIT", 5)
     assert "arrows may be missing" in text(graph_of(machines(steps_in_a_loop)["steps_in_a_loop"]))
+
+
+@saga
+async def undos_in_a_loop(s: Saga, e: Asked) -> Answered:
+    for _ in range(5):
+        luck = await num(1)
+        try:
+            if luck:
+                await s.step(BookSeat(id=e.id), undo=UnbookSeat(id=e.id), within="1m", label="first")
+            if luck > 1:
+                await s.step(BookSeat(id=e.id), undo=UnbookSeat(id=e.id), within="1m", label="second")
+            if luck > 2:
+                await s.step(BookSeat(id=e.id), undo=UnbookSeat(id=e.id), within="1m", label="third")
+        except StepFailed:
+            continue
+    return Answered(id=e.id)
+
+
+def test_undos_of_a_loop_that_may_lie_in_any_order_are_explored_to_the_end() -> None:
+    found = explore(
+        "undos_in_a_loop", {n: Walker(program_of(m)) for n, m in machines(undos_in_a_loop).items()}
+    )
+    assert found.complete and len(found.parents) < 10_000
+    stacks = {e.label for config in found.parents for e in config.stack if e.undo}
+    assert stacks == {"first", "second", "third"}

@@ -86,9 +86,9 @@ class Exploration:
         return []
 
 
-DENSE = 4_000
-"""Configurations after which a saga is explored anew, knowing of each kind of undo only the newest: where steps with undos
-stand in a loop, the orders in which the oldest and the newest of each may lie are more than anybody reads."""
+DENSE = 2_000
+"""Configurations after which a saga is explored anew, knowing of each undo only the newest, in the order of lines: where
+steps with undos stand in a loop, the orders in which the oldest and the newest of each may lie are more than anybody reads."""
 
 
 def explore(

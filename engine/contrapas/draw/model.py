@@ -245,7 +245,8 @@ class Model:
             made = Failure(
                 at.machine, site.label, site.line, status, outcome.raises is not None, config.pivoted, effect
             )
-            failed = (*failed, made) if len(failed) < FAILURES_MAX else (failed[0], *failed[2:], made)
+            most = 1 if self.thin else FAILURES_MAX
+            failed = (*failed, made) if len(failed) < most else (*failed[: most - 1][:1], *failed[2:], made)
         if failed is config.failed and late is config.late:
             return config
         return config._replace(late=late, failed=failed)
@@ -265,7 +266,9 @@ class Model:
 
     def _thinned(self, stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
         """A picture shows the newest of a kind; a story the oldest and the newest of what is taken back."""
-        return _saturated(stack, floor, self.late, 1 if self.thin or not self.late else 2)
+        if self.thin:
+            return _newest(stack, floor)
+        return _saturated(stack, floor, self.late, 2 if self.late else 1)
 
     def _cancel(self, config: Config, at: At) -> Iterator[Move]:
         site = self.site(at)
@@ -552,6 +555,15 @@ def _with(entry: Issued, status: str) -> Issued:
     if entry.status == status:
         return entry
     return entry._replace(status=status)
+
+
+def _newest(stack: tuple[Issued, ...], floor: int) -> tuple[Issued, ...]:
+    """Of each step above `floor` only the newest, whatever became of it, in the order of the lines: what may lie in any
+    order is as if one pass had laid it."""
+    if len(stack) - floor < 2:
+        return stack
+    kept = {(e.machine, e.label, e.undo): e for e in stack[floor:] if e.status != "failed"}
+    return (*stack[:floor], *sorted(kept.values(), key=lambda e: (e.status == "issued", e.line, e.label)))
 
 
 def _saturated(stack: tuple[Issued, ...], floor: int, story: bool, most: int) -> tuple[Issued, ...]:
