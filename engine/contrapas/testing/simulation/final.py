@@ -8,6 +8,7 @@ from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.core.fold import Fold, Verdict, fold
 from contrapas.core.lane import Record
+from contrapas.testing.simulation.checkers import Copy, copies, folded
 from contrapas.testing.simulation.universe import Wrong
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def look(play: Play) -> None:
     records = play.ended = _records(play)
     _again(play)
     _dead(play)
+    _copied(play)
     for worker in play.workers:
         for s in worker.stations.values():
             play.watch.census(s.partition.counts)
@@ -63,8 +65,32 @@ def _again(play: Play) -> None:
         mine = {k: c.value for k, c in shadow.keys.items()}
         theirs = {k: r.value for k, r in states.items() if not k.startswith((b"$part", b"$claim"))}
         if mine != theirs:
-            odd = [k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)]
-            raise Wrong("I-05", f"partition {number} folds to something else: {sorted(odd)[:3]}")
+            raise Wrong("I-05", f"partition {number}: {folded(theirs, mine)[:3]}")
+
+
+def _copied(play: Play) -> None:
+    """I-20: of every outcome that an instance came to, its topic holds one message by id, repeats alike."""
+    output: list[Copy] = []
+    wanted: dict[str, int] = {}
+    types = play.world.types.messages
+    for instance, record in play.ended.items():
+        if record.outcome and types[record.outcome].topic and record.mode == "orchestrate":
+            wanted[instance] = 1
+    for lane in sorted({types[r.outcome].topic for r in play.ended.values() if r.outcome} - {""}):
+        for shelf in play.store.lanes[lane]:
+            for sent in shelf.records:
+                headers = dict(sent.headers)
+                instance = headers.get("ce_correlationid", b"").decode()
+                mine = play.ended.get(instance)
+                if (
+                    mine is not None
+                    and headers.get("ce_type", b"").decode() == mine.outcome
+                    and instance in wanted
+                ):
+                    output.append(Copy(headers["ce_id"].decode(), instance, sent.value or b"", 0))
+    play.universe.seen["I-20"] += len(wanted)
+    for text in copies(wanted, output):
+        raise Wrong("I-20", text)
 
 
 def _level(play: Play, s: SimStation) -> None:
