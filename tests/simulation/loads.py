@@ -322,7 +322,10 @@ TALLY = Load(
     definition=apps.tallies.definition(),
     saga="sell",
     start=lambda play, number: apps.Sale(
-        id=f"s{number}", shelf=f"shelf{play.chance.below(3)}", n=1 + play.chance.below(4)
+        # a shelf hears of fewer sales than ids are remembered (64): what is older than that is no repeat to it
+        id=f"s{number}",
+        shelf=f"shelf{number // 20}",
+        n=1 + play.chance.below(4),
     ),
     final=_tallied,
 )

@@ -91,7 +91,7 @@ class Options:
         drawn: Literal["refuse", "order"] = "refuse" if draw.random() < 0.5 else "order"
         wanted: dict[str, Literal["refuse", "order"]] = {"refuse": "refuse", "order": "order"}
         named = wanted.get(fence, drawn)
-        instances = int(2 ** draw.uniform(3, 9)) if draw.random() < 0.97 else draw.randint(500, 2000)
+        instances = int(2 ** draw.uniform(4, 10)) if draw.random() < 0.97 else draw.randint(500, 2000)
         most = 16 if draw.random() < 0.1 else 4
         return cls(
             seed=seed,
@@ -102,7 +102,7 @@ class Options:
             fence=named,
             atomic=named == "refuse" and draw.random() < 0.7,
             gaps=draw.choice([0.0, 0.0, 0.02, 0.1]) if named == "refuse" else 0.0,
-            batch=draw.choice([1, 2, 5, 20, 500]),
+            batch=draw.choice([1, 5, 20, 100, 500]),
             history_ms=draw.choice([1_000, 30_000, 600_000, 7 * 86_400_000]),
             spread_ms=draw.choice([200, 2_000, 20_000]),
             skew_ms=draw.choice([0, 500, 10_000]),

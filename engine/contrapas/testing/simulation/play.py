@@ -41,6 +41,7 @@ LONG_DAYS = 45
 EVENTS_MAX = 200_000
 """Things that happen in a phase, and for each instance a thousandth of it more."""
 _worlds: dict[int, World] = {}
+_settings: dict[tuple[int, int], Setting] = {}
 
 
 def world_of(definition: Definition) -> World:
@@ -118,8 +119,14 @@ class Play:
         return replace(world, types=types, older={}, links=_link)
 
     def setting_for(self, world: World, name: str) -> Setting:
-        """What a worker of that release shares."""
-        return setting_of(_Named(self.store), self.load.definition, world, writer=name)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        """What a worker of that release shares; what routes and doors are is worked out once in a process."""
+        which = (id(self.load.definition), self.options.partitions)
+        found = _settings.get(which)
+        if found is None:
+            named: Any = _Named(self.store)
+            found = _settings[which] = setting_of(named, self.load.definition, world, writer=name)
+        doors = replace(found.doors, types=world.types)
+        return replace(found, world=world, doors=doors, caps=self.store.caps, writer=name)
 
     def _topics(self) -> None:
         names = {m.topic for m in self.world.types.messages.values() if m.topic}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from contrapas.testing.simulation.play import Play
     from contrapas.testing.simulation.worker import SimWorker
 
-EVERY_MS = 20
+EVERY_MS = 100
 PEOPLE_MS = 1_800_000
 ROUNDS = 8
 
