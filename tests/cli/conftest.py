@@ -242,7 +242,7 @@ def parked_record() -> InstanceRecord:
     return parked()
 
 
-async def _store(path: Path, records: list[InstanceRecord]) -> None:
+async def stored(path: Path, records: list[InstanceRecord]) -> None:
     log = SqliteLog(path, "shop")
     await log.create_topics({"payments.commands": 2, "payments.events": 2})
     now = time.time_ns() // 1_000_000
@@ -286,5 +286,5 @@ def shop(here: Path) -> Path:
     waiting = [replace(r, instance="place_order/o-7", key="o-7") for r in compensated()[:2]]
     stuck = replace(parked(), instance="place_order/o-5", key="o-5", version=1)
     (here / ".contrapas").mkdir(mode=0o700)
-    asyncio.run(_store(here / ".contrapas" / "shop.db", [*compensated(), *waiting, stuck]))
+    asyncio.run(stored(here / ".contrapas" / "shop.db", [*compensated(), *waiting, stuck]))
     return here

@@ -13,6 +13,9 @@ from contrapas.cli.exits import Usage
 from contrapas.errors import Refused
 
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+MS_MAX = 100 * 366 * 86_400_000
+"""Longer than any log is old."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+\Z")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 
@@ -36,20 +39,20 @@ def duration_ms(text: str) -> int:
     """`10m`, `2h30m`, `1.5s` in milliseconds; CP814 on anything else."""
     if not _DURATION.match(text):
         raise Usage("CP814", f"'{text[:40]}' is no duration", fix="10s, 5m, 2h30m, 1d")
-    return int(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+    return int(min(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), MS_MAX))
 
 
 def instant_ms(text: str, now_ms: int) -> int:
     """`-1h` (from now), `2026-11-20`, RFC 3339 or milliseconds since 1970; Usage CP807 on anything else."""
     if text.startswith("-") and _DURATION.match(text[1:]):
         return now_ms - duration_ms(text[1:])
-    if text.isdigit() and len(text) >= 11:
+    if _NUMBER.fullmatch(text) and len(text) >= 11:
         return int(text)
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise _bad(f"@{text}") from None
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def parse(text: str, now_ms: int) -> Position:
@@ -59,11 +62,11 @@ def parse(text: str, now_ms: int) -> Position:
     if text.startswith("@"):
         return Position("time", instant_ms(text[1:], now_ms))
     head, colon, tail = text.partition(":")
-    if colon and head.isdigit() and tail:
+    if colon and _NUMBER.fullmatch(head) and tail:
         return parse(tail, now_ms)._replace(partition=int(head))
-    if text.isascii() and text.isdigit():
+    if _NUMBER.fullmatch(text):
         return Position("offset", int(text))
-    if len(text) > 1 and text[0] in "+-" and text[1:].isascii() and text[1:].isdigit():
+    if text[:1] in ("+", "-") and _NUMBER.fullmatch(text[1:]):
         return Position("after" if text[0] == "+" else "before", int(text[1:]))
     raise _bad(text)
 

@@ -78,7 +78,7 @@ def head_of(record: Record) -> Head | None:
         key,
         headers.get("cp-state", b"").decode("utf-8", "backslashreplace"),
         headers.get("cp-status", b"").decode("utf-8", "backslashreplace"),
-        int(version) if version.isdigit() else 0,
+        int(version) if version.isdigit() and len(version) < 19 else 0,
     )
 
 

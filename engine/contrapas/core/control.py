@@ -128,6 +128,8 @@ class _Reader:
             self.at += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if shift == 63 and byte > 1:
+                    raise _damaged(self.place, "a number of 64 bits", f"a larger one at byte {self.at}")
                 return (number >> 1) ^ -(number & 1)
             shift += 7
 

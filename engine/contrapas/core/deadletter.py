@@ -13,7 +13,14 @@ from contrapas.core.lane import Draft, Headers, Record
 COPY_MAX = 1_000_000
 """What fits on the inbound lane fits into a dead letter: its limit is 64 kB higher, and the context is smaller."""
 ERROR_MAX = 1000
-_PREFIX = "cp-dlq-"
+_CONTEXT = frozenset(
+    f"cp-dlq-{name}"
+    for name in (
+        "topic", "partition", "offset", "timestamp", "reason", "error", "disposition", "instance", "attempts",
+        "at", "sha256", "ref",
+    )
+)  # fmt: skip
+"""Headers that are added, each once, behind the original's."""
 
 
 def dead_letter(
@@ -73,7 +80,8 @@ def dead_letter(
 def restore(record: Record, *, delivery: str) -> tuple[str, Record]:
     """(topic, the original) of a dead letter; only `cp-delivery`, the new delivery id, is added."""
     headers = dict(record.headers)
-    kept = tuple(h for h in record.headers if not h[0].startswith(_PREFIX))
+    added = {name: at for at, (name, _) in enumerate(record.headers) if name in _CONTEXT}
+    kept = tuple([h for at, h in enumerate(record.headers) if added.get(h[0]) != at])
     topic = headers.get("cp-dlq-topic", b"").decode()
     again: Headers = (*kept, ("cp-delivery", delivery.encode()))
     return topic, record._replace(headers=again)

@@ -167,7 +167,7 @@ def decode(value: bytes) -> InstanceRecord:
         )
     try:
         record, end = read_instance(value, 10)
-    except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as why:
+    except (IndexError, ValueError, UnicodeDecodeError, OverflowError, RecursionError) as why:
         raise Damaged("CP520", f"an instance record does not decode: {why}"[:500]) from why
     if end != len(value):
         raise Damaged(

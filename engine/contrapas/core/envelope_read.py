@@ -55,6 +55,8 @@ class Reader:
             shift += 7
             if shift > 63:
                 raise ValueError("a number has more than 64 bits")
+        if shift == 63 and byte > 1:
+            raise ValueError("a number has more than 64 bits")
         self.at = at
         return (value >> 1) ^ -(value & 1)
 

@@ -68,9 +68,14 @@ def decode(value: bytes) -> Rendezvous:
             "CP520", "a rendezvous record is not framed as one", expected=magic.hex(), got=value[:10].hex()
         )
     try:
-        body: Any = schemaless_reader(io.BytesIO(value[10:]), schema, None)
+        source = io.BytesIO(value[10:])
+        body: Any = schemaless_reader(source, schema, None)
     except Exception as why:
-        raise Damaged("CP520", f"a rendezvous record does not decode: {why}") from why
+        raise Damaged("CP520", f"a rendezvous record does not decode: {why}"[:500]) from why
+    if (end := source.tell() + 10) != len(value):
+        raise Damaged(
+            "CP520", "a rendezvous record has another length", expected=str(end), got=str(len(value))
+        )
     return Rendezvous(
         type=body["type"],
         value=body["value"],

@@ -14,6 +14,7 @@ rest the newest of a key is its state. Ours also checks that versions follow eac
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable
 from enum import Enum
@@ -21,6 +22,10 @@ from enum import Enum
 from contrapas.core.control import decode_control, is_control, merge_cursor
 from contrapas.core.lane import Control, Record
 from contrapas.errors import Damaged
+
+
+_TOP = 1 << 63
+_NEGATIVE = re.compile(rb"-[0-9]{1,18}")
 
 
 class Verdict(Enum):
@@ -68,10 +73,10 @@ class Fold:
     def judge(self, record: Record) -> Verdict:
         """Verdict on the next record. Damaged CP520 for a control record that does not read."""
         headers = dict(record.headers)
-        epoch = _number(headers.get("cp-epoch"))
+        epoch = number_of(headers.get("cp-epoch"))
         if is_control(record):
             return self._judge_control(record, epoch)
-        version = _number(headers.get("cp-version"))
+        version = number_of(said := headers.get("cp-version"))
         key = record.key
         if epoch < 0 or epoch < self.epoch:
             self.losers += 1
@@ -83,6 +88,10 @@ class Fold:
             self.owed.pop(key, None)
             return Verdict.REMOVED
         if version < 0:
+            if said is not None:
+                place = f"{self.name}/{record.partition}@{record.offset}"
+                self.error = no_number(record.key, "cp-version", said, place)
+                return Verdict.STOP
             self.owed.pop(key, None)
             return Verdict.APPLIED
         known = self.known.get(key, 0)
@@ -164,5 +173,32 @@ def text_of(key: bytes) -> str:
     return key[:200].decode(errors="replace")
 
 
-def _number(value: bytes | None) -> int:
-    return int(value) if value is not None and value.isdigit() else -1
+def header_number(record: Record, name: str, value: bytes | None, lane: str = "log") -> int | None:
+    """What a header of ours says, None where it is not there. Damaged CP520 for what is no number of 64 bits."""
+    if value is None:
+        return None
+    if (number := number_of(value)) >= 0:
+        return number
+    if _NEGATIVE.fullmatch(value):
+        return int(value)
+    raise no_number(record.key, name, value, f"{lane}/{record.partition}@{record.offset}")
+
+
+def no_number(key: bytes, name: str, value: bytes, place: str) -> Damaged:
+    """CP520 of a header that is no number."""
+    return Damaged(
+        "CP520",
+        f"header {name} of {text_of(key)} is no number",
+        expected="a number of 64 bits",
+        got=text_of(value[:40]),
+        fix="restore the record from a backup, or park the instance",
+        place=place,
+    )
+
+
+def number_of(value: bytes | None) -> int:
+    """A number of at most 64 bits, -1 for anything else."""
+    if value is None or len(value) > 19 or not value.isdigit():
+        return -1
+    number = int(value)
+    return number if number < _TOP else -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contrapas.core.fold import number_of
 from contrapas.core.lane import Control, Draft, Lane, Record, Topic
 from contrapas.errors import DataError, LogError, Refused
 
@@ -18,7 +19,7 @@ def epoch_of(record: Record) -> int:
     """The epoch a record claims, -1 without a readable one."""
     for name, value in record.headers:
         if name == "cp-epoch":
-            return int(value) if value.isdigit() else -1
+            return number_of(value)
     return -1
 
 

@@ -79,7 +79,7 @@ def _pack(headers: Headers) -> tuple[bytearray, int | None]:
     packed = bytearray().join((head, lengths.pack(*map(len, values)), *values))
     if due < 0:
         return packed, None
-    return packed, int(values[due]) if values[due].isdigit() else None
+    return packed, int(values[due]) if values[due].isdigit() and len(values[due]) < 19 else None
 
 
 def unpack_headers(data: bytes) -> Headers:

@@ -14,13 +14,14 @@ from contrapas.core.envelope import ENDED as ENDED_STATUSES
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.core.envelope_item import ItemRecord, decode_item
-from contrapas.core.fold import Fold, Verdict, damage, text_of
+from contrapas.core.fold import Fold, Verdict, damage, header_number, text_of
 from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.moves import unfit
 from contrapas.core.resume import reissue
 from contrapas.core.transition import awaits_release
 from contrapas.core.world import Input, StepCall
+from contrapas.errors import Damaged
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
 from contrapas.runtime import graphs, items, kin
@@ -126,23 +127,28 @@ def _items(p: Partition, keys: list[str]) -> dict[str, dict[str, list[ItemRecord
 def _restore(p: Partition, setting: Setting, record: Record, found: list[str]) -> bool:
     """Put a record into the index; says whether there is more to do about it. found: keys of items."""
     headers = dict(record.headers)
+    lane = f"{setting.namespace}.log"
     kind = headers.get("cp-kind", b"")
     if kind == b"graph" and record.value is not None and damage(record) is None:
-        p.graphs[record.key.decode()] = (int(headers.get("cp-version", b"0")), record.value)
+        version = header_number(record, "cp-version", headers.get("cp-version"), lane) or 0
+        p.graphs[text_of(record.key)] = (version, record.value)
     if record.value is None or kind not in (b"instance", b"rendezvous", b"item"):
         return False
-    if (bad := damage(record, f"{setting.namespace}.log")) is not None:
+    if (bad := damage(record, lane)) is not None:
         raise bad
-    key = record.key.decode()
+    try:
+        key = record.key.decode()
+    except UnicodeDecodeError:
+        place = f"{lane}/{record.partition}@{record.offset}"
+        raise Damaged("CP520", "a record's key is no text", got=record.key.hex()[:80], place=place) from None
     status = headers.get("cp-status", b"")
-    deadline = headers.get("cp-deadline")
     p.restore(
         key,
         Entry(
             record.value,
-            None if deadline is None else int(deadline),
+            header_number(record, "cp-deadline", headers.get("cp-deadline"), lane),
             ENDED if status in _ENDED else LIVE,
-            int(headers.get("cp-version", b"0")),
+            header_number(record, "cp-version", headers.get("cp-version"), lane) or 0,
         ),
     )
     if kind == b"item":

@@ -85,7 +85,7 @@ class Guard:
         if scope["query_string"].count(b"&") >= PARAMETERS_MAX:
             return "CP825", f"the request has more than {PARAMETERS_MAX} parameters", 400
         size = headers.get("content-length", "0")
-        if not size.isdigit():
+        if not (size.isascii() and size.isdigit()) or len(size) > 18:
             return "CP825", "the length of the body is no number", 400
         if int(size) > self.body_max:
             return "CP825", f"the body has {size} bytes, {self.body_max} are allowed", 413

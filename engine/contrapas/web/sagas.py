@@ -354,4 +354,4 @@ def _seconds(text: str) -> float:
         raise DataError(
             "CP403", "wait is no duration", path="?wait", expected="10, 30s, 500ms", got=text[:40]
         )
-    return float(found[1]) * {"ms": 0.001, "m": 60.0}.get(found[2] or "s", 1.0)
+    return min(float(found[1]) * {"ms": 0.001, "m": 60.0}.get(found[2] or "s", 1.0), WAIT_MAX_S)
