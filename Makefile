@@ -86,6 +86,11 @@ simulate: setup  ## simulated worlds with faults at every point; SEEDS=1000 or T
 	@PYTHONPATH=engine:schemas:. $(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED) --jobs $(JOBS) \
 		$(if $(filter 0,$(SEEDS)),--time $(if $(filter 36000,$(TIME)),60,$(TIME)))
 
+.PHONY: fuzz
+fuzz: setup  ## decoders, files, command line, HTTP and engine under inputs that nobody made; TIME=seconds in all
+	@n=$$($(BIN)/python -m pytest -q --collect-only tests/fuzz 2>/dev/null | grep -c ::); \
+		FUZZ_TIME=$$(( $(TIME) / (n ? n : 1) + 1 )) $(BIN)/python -m pytest -q tests/fuzz
+
 .PHONY: services
 services: setup  ## fetches the servers that tests start for themselves: PostgreSQL, oldest and newest
 	@$(BIN)/python deploy/postgres/server.py fetch

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from contrapas.author.link import Claims, sign, verify
 from contrapas.codec.strict import load_json
-from contrapas.compiler.lock import parse
+from contrapas.compiler.lock import LockFile, parse
 from contrapas.core import deadletter
 from contrapas.core import decode as door
 from contrapas.core import rendezvous as meeting
@@ -27,6 +27,7 @@ from contrapas.core.lane import Record
 from contrapas.core.partition import partition
 from contrapas.errors import ContrapasError
 from contrapas.log.sqlite_rows import pack_headers, unpack_headers
+from contrapas.machine import Machine
 from contrapas.machine.data import to_data
 from contrapas.runtime.graphs import body_of, machine_of
 from tests.catalogue.desk import built
@@ -106,12 +107,22 @@ def _messages() -> tuple[bytes, ...]:
         message({**ce, "cp-kind": "start", "cp-to": "claim/k-1"}, opened),
         message(structured, event),
         message(structured, {**event, "data_base64": "eyJpZCI6ImstMSIsImNlbnRzIjo1fQ==", "inreplyto": "r"}),
-        message({"cp-source": "legacy@t1/3@99", "cp-source-key": "k-1"}, {"meta": {"type": "Opened"}, **opened}),
+        message(
+            {"cp-source": "legacy@t1/3@99", "cp-source-key": "k-1"}, {"meta": {"type": "Opened"}, **opened}
+        ),
         message({"cp-source": "one@t1/3@99", "id": "7"}, opened),
         message({"cp-source": "desk.closed@t1/3@99"}, {"id": "k-1", "by": "x"}),
-        message({"cp-kind": "reply", "cp-in-reply-to": "claim/k-1/r/pay/1", "cp-outcome": "error"}, {"reason": "x"}),
-        message({"cp-kind": "operate", "cp-to": "claim/k-1", "ce_id": "o", "ce_source": "/op"}, {"verb": "cancel"}),
-        *(message({"cp-kind": kind, "cp-to": "claim/k-1"}, wait) for kind in ("bind", "bound", "unbind", "delivered")),
+        message(
+            {"cp-kind": "reply", "cp-in-reply-to": "claim/k-1/r/pay/1", "cp-outcome": "error"},
+            {"reason": "x"},
+        ),
+        message(
+            {"cp-kind": "operate", "cp-to": "claim/k-1", "ce_id": "o", "ce_source": "/op"}, {"verb": "cancel"}
+        ),
+        *(
+            message({"cp-kind": kind, "cp-to": "claim/k-1"}, wait)
+            for kind in ("bind", "bound", "unbind", "delivered")
+        ),
         message({"cp-kind": "query", "cp-to": "claim/k-1"}, b""),
         message({"cp-kind": "answer"}, b"{}"),
     )
@@ -164,6 +175,22 @@ def _resign(data: bytes) -> Claims:
     return verify(SECRET, f"{payload}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}", 0)
 
 
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _graph(machine: Machine) -> bytes:
+    return _json({"machine": to_data(machine)})
+
+
+def _lock(data: bytes) -> LockFile:
+    return parse(data.decode(errors="replace"))
+
+
+def _dumped(found: LockFile) -> bytes:
+    return found.dump().encode()
+
+
 _CLAIMS = Claims(instance="claim/ü", run="0a", type="Approved", body='{"id":"ü"}', until=1 << 42)
 
 
@@ -174,7 +201,16 @@ def decoders() -> dict[str, Decoder]:
     rng = random.Random(1)
     records: list[InstanceRecord] = [made(InstanceRecord, random.Random(seed)) for seed in range(12)]
     item = encode_item(
-        head_of("s/a", "s/a/r/map/1", "map", "step"), 3, 2, owner_bytes(7, "w", 9), "done", 1, 4, "[1]", "ü", 55
+        head_of("s/a", "s/a/r/map/1", "map", "step"),
+        3,
+        2,
+        owner_bytes(7, "w", 9),
+        "done",
+        1,
+        4,
+        "[1]",
+        "ü",
+        55,
     )
     sources = {("orders.events@t", 3): 5, ("in", 0): 2**62}
     control = new_control(12)._replace(cursor=sources, owner="ü", epoch=9, trying="x")
@@ -196,15 +232,15 @@ def decoders() -> dict[str, Decoder]:
             (encode_control(control), encode_control(new_control(1))), decode_control, damaged, encode_control
         ),
         "graph": Decoder(
-            (body_of(machine),), machine_of, frozenset({"CP314"}), lambda m: json.dumps({"machine": to_data(m)}).encode()
+            (body_of(machine),), machine_of, frozenset({"CP314"}), _graph
         ),
         "headers": Decoder(
             tuple(pack_headers(tuple((f"h{n}", rng.randbytes(n)) for n in range(k))) for k in (0, 1, 3, 30)),
             unpack_headers,
             frozenset(),
-            lambda h: bytes(pack_headers(h)),
+            pack_headers,
         ),
-        "json": Decoder(documents, load_json, texts, lambda v: json.dumps(v, ensure_ascii=False).encode()),
+        "json": Decoder(documents, load_json, texts, _json),
         "event": Decoder(_messages(), arrived, frozenset()),
         "lane": Decoder((lane(("1", "1"), ("2", "1"), ("3", "2"), ("4", "2")),), folded, frozenset()),
         "link": Decoder((sign(SECRET, _CLAIMS).encode(),), _link, frozenset({"CP831", "CP832"})),
@@ -213,8 +249,8 @@ def decoders() -> dict[str, Decoder]:
             _resign,
             frozenset({"CP831", "CP832"}),
         ),
-        "lock": Decoder((lock.encode(),), lambda d: parse(d.decode(errors="replace")), frozenset({"CP321"}),
-                        lambda f: f.dump().encode()),
+        "lock": Decoder((lock.encode(),), _lock, frozenset({"CP321"}),
+                        _dumped),
     }  # fmt: skip
 
 

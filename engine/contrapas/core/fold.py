@@ -23,7 +23,6 @@ from contrapas.core.control import decode_control, is_control, merge_cursor
 from contrapas.core.lane import Control, Record
 from contrapas.errors import Damaged
 
-
 _TOP = 1 << 63
 _NEGATIVE = re.compile(rb"-[0-9]{1,18}")
 

@@ -84,11 +84,14 @@ def load(
             )
     merged = {**file, **environ, **given}
     if wrong:
+        if (times := _times(merged)) is not None:
+            wrong.append(times.text)
         raise Refused(
             "CP801",
             "\n".join(["the configuration is not understood", *wrong]) if len(wrong) > 1 else wrong[0],
         )
-    _times(merged)
+    if (times := _times(merged)) is not None:
+        raise times
     return Settings(merged, topics)
 
 
@@ -207,21 +210,23 @@ def _typed(name: str, value: Any) -> Any:
     raise ValueError(name)
 
 
-def _times(values: Mapping[str, Value]) -> None:
+def _times(values: Mapping[str, Value]) -> Refused | None:
+    """CP806 for times that contradict each other."""
     session, beat = values.get("session"), values.get("heartbeat")
     if session is None and beat is None:
-        return
+        return None
     from contrapas.author.duration import duration_ms
 
     session_ms = duration_ms(session.value) if session else 10_000
     beat_ms = duration_ms(beat.value) if beat else 3_000
     if session_ms < 3 * beat_ms:
         sources = ", ".join(one.source for one in (session, beat) if one)
-        raise Refused(
+        return Refused(
             "CP806",
             f"session {session_ms} ms is shorter than three heartbeats of {beat_ms} ms ({sources})",
             fix=f"session of at least {3 * beat_ms} ms, or heartbeat of at most {session_ms // 3} ms",
         )
+    return None
 
 
 def _near(name: str, prefix: str) -> str:
