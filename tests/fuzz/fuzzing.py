@@ -37,7 +37,7 @@ def fuzz(
 
     def wrap(test: Callable[..., None]) -> Callable[..., None]:
         long = TIME_S > 0
-        held = settings(
+        held: Callable[[], None] = settings(
             max_examples=max(examples, 500) if long else examples,
             derandomize=not long,
             database=None,
