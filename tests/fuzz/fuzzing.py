@@ -37,7 +37,7 @@ def fuzz(
 
     def wrap(test: Callable[..., None]) -> Callable[..., None]:
         long = TIME_S > 0
-        held: Callable[[], None] = settings(
+        chosen: Any = settings(
             max_examples=max(examples, 500) if long else examples,
             derandomize=not long,
             database=None,
@@ -45,7 +45,9 @@ def fuzz(
             print_blob=True,
             phases=_PHASES,
             suppress_health_check=_CHECKS,
-        )(given(*strategies, **named)(test))
+        )
+        drawn: Any = given(*strategies, **named)
+        held: Callable[[], None] = chosen(drawn(test))
 
         def target() -> None:
             until = time.monotonic() + TIME_S
