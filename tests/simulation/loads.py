@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from contrapas.author.event import Event
@@ -329,6 +330,14 @@ TALLY = Load(
     ),
     final=_tallied,
 )
+
+
+def _hot(play: Play, number: int) -> Event:
+    return apps.Sale(id=f"s{number}", shelf=f"shelf{play.chance.below(3)}", n=1 + play.chance.below(4))
+
+
+HOT = replace(TALLY, name="hot", start=_hot)
+"""Three shelves for everybody: an entity hears of more in a takeover's time than the 64 ids it remembers."""
 COPIES = Load(
     name="copies",
     definition=apps.copies.definition(),

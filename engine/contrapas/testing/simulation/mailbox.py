@@ -163,9 +163,14 @@ class Mailbox:
             self._lost.append((mt, record, headers))
             return
         delay = u.chance.below(90_000) if fate == "answer late" else 0
+        if delay:
+            u.at(delay, lambda: self._late(effect))
         self.send([effect.reply], delay)
         if fate == "answer twice":
             self.send([effect.reply], u.chance.below(5_000))
+
+    def _late(self, effect: Effect) -> None:
+        self.play.universe.sometimes["late reply after undo"] += effect.undone
 
     def _reply(self, mt: MessageType, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         play = self.play

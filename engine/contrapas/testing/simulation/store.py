@@ -98,6 +98,8 @@ class SimStore(MemoryStore):
         self.caps = self.caps._replace(atomic_external=options.atomic)
         self.eyes: Eyes | None = None
         self.on_record: Callable[[Lane, Record], None] = lambda lane, record: None
+        self.torn: set[int] = set()
+        """Partitions in which a prefix of a commit stands that nobody has gone on from."""
         self.rival: Callable[[int], None] = lambda number: None
         """Somebody else takes a partition now."""
         self._newest = [dict[bytes, Record]() for _ in range(options.partitions)]
@@ -150,6 +152,7 @@ class SimStore(MemoryStore):
         """As `MemoryStore.clean`, between two looks."""
         before = super().latest(partition)
         removed = super().clean(partition, below, choose)
+        self.universe.sometimes["superseded record compacted"] += removed > 0
         self.reindex(partition)
         if self.eyes is not None:
             self.eyes.cleaned(partition, before)
@@ -171,8 +174,13 @@ class SimStore(MemoryStore):
             if topic not in ("in", f"{self.namespace}.dlq"):
                 self.universe.sometimes["memory rolled back after a refused batch"] += 1
                 raise LogError("CP505", f"topic {topic} does not exist", place=f"{topic}/0")
+        end = self.lanes["log"][hold.partition].end
         try:
             return super().commit(hold, log, out, control)
+        except Indeterminate:
+            if end < self.lanes["log"][hold.partition].end < end + len(log) + 1 and self.fence == "order":
+                self.torn.add(hold.partition)
+            raise
         finally:
             if len(self.in_flight) > waiting:
                 self._later(hold)

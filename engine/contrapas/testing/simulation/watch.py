@@ -62,6 +62,8 @@ class Watch:
         self.counts: Counter[str] = Counter()
         self.clock = 0
         """The newest timestamp that the log has given."""
+        self._computed: dict[tuple[bytes, bytes], tuple[int, bytes]] = {}
+        """(key, version) -> epoch under which it was first computed, and what came out."""
         self._attempts: set[tuple[str, int, int]] = set()
         self.first_unread: Callable[[int, int], int] = lambda number, at: 0
         """(partition, offset) -> timestamp of the first record of the inbound lane from there on, 0: none."""
@@ -105,7 +107,7 @@ class Watch:
                 )
             if before is not None and before.deadline:
                 self._overtakes(record, before.deadline)
-            if now.status == b"retrying" and before is not None and before.epoch != now.epoch:
+            if before is not None and before.epoch != now.epoch:
                 self.u.sometimes["timer fired by the second owner"] += 1
         elif judged.cause == b"heal":
             self.u.sometimes["loser healed"] += 1
@@ -157,6 +159,13 @@ class Watch:
     def offers(self, s: SimStation, batch: Batch | None) -> None:
         """A commit is about to be written."""
         self.offered[s.number] = (s, batch)
+        if self.u.options.load == "capricious" and batch is not None:
+            for draft in batch.log:
+                place = draft.key, dict(draft.headers)["cp-version"]
+                now = draft.value or b""
+                found = self._computed.setdefault(place, (s.hold.epoch, now))
+                if found[0] != s.hold.epoch and len(found[1]) != len(now):
+                    self.u.sometimes["a transition computed twice with different results"] += 1
 
     def stands(self, s: SimStation, first: int, last: int) -> None:
         """The log says that a commit counts: each of its records must."""
@@ -281,6 +290,8 @@ class Watch:
     def census(self, c: Counts) -> None:
         """Every input became something."""
         self.seen["I-38"] += 1
+        self.u.sometimes["early event parked"] += c.early > 0
+        self.u.sometimes["parked event expired"] += c.expired > 0
         became = c.applied + c.kept + c.noop + c.duplicates + c.early + c.dead + c.ignored + c.parked
         if became != c.inputs + c.more:
             raise Wrong("I-38", f"{c.inputs} inputs and {c.more} more, {became} became something: {c}")

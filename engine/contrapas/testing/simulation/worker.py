@@ -135,6 +135,9 @@ class SimWorker:
         finally:
             self.taking = False
         self.universe.note(f"{self.name} owns {number}, epoch {hold.epoch}")
+        if number in self.store.torn:
+            self.store.torn.discard(number)
+            self.universe.sometimes["prefix of a batch repaired"] += 1
         self.eyes.acquired(self, hold)
         lease = SimLease(self.store, hold)
         taken = at_once(take_over(cast(Log, self.log), cast(Lease, lease), self.setting))

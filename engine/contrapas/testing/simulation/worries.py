@@ -55,6 +55,7 @@ class Worries:
             for key, counted in sorted(shadow.keys.items()):
                 if counted.status == b"parked" or counted.status == b"paused":
                     again = True
+                    self.u.sometimes["instance redriven"] += 1
                     play.operate(key.decode(), "retry" if counted.status == b"parked" else "resume", 0)
         if again and self._rounds:
             self.u.at(PEOPLE_MS, self._people)
