@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from contrapas.testing.simulation import Chance, Options, Outcome, Play, Rates
+from contrapas.testing.simulation import CALM, Chance, Options, Outcome, Play
 from contrapas.testing.simulation.command import hunt
 from contrapas.testing.simulation.floors import figures
 from contrapas.testing.simulation.guard import Leak, guarded
@@ -131,8 +131,6 @@ def test_a_million_transitions_have_floors_and_a_run_below_them_says_so() -> Non
     reason="what a takeover sends again is older than the 64 ids that a busy entity remembers: it is applied twice",
 )
 def test_a_busy_entity_hears_each_call_once() -> None:
-    options = replace(
-        Options.drawn(4027, ["entity"]), instances=400, rates=replace(Rates(), stale=0.0, publish=0.0)
-    )
-    done = Play(HOT, options, Chance(4027)).run()
+    drawn = Options.drawn(7, ["entity"]).but({"instances": 400, "workers": 4, "partitions": 4})
+    done = Play(HOT, replace(drawn, rates=replace(CALM, crash=0.05)), Chance(7)).run()  # nothing but crashes
     assert not done.wrong, done.wrong

@@ -9,6 +9,7 @@ from contrapas.core.envelope_avro import decode
 from contrapas.core.fold import Fold, Verdict, fold
 from contrapas.core.lane import Record
 from contrapas.testing.simulation.checkers import Copy, copies, folded
+from contrapas.testing.simulation.load import nothing_more
 from contrapas.testing.simulation.universe import Wrong
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def look(play: Play) -> None:
             _level(play, s)
     for ident, instance in play.watch.acked.items():
         seen["I-01"] += 1
+        seen["I-34"] += play.chance.faults["crash"] > 0
         if instance not in records:
             raise Wrong("I-01", f"{instance} was acknowledged (start {ident}), and is not there")
     for instance, record in records.items():
@@ -42,6 +44,8 @@ def look(play: Play) -> None:
                 "I-31", f"{instance} is {record.status}{why} in {record.state}, and nothing will happen"
             )
         _undone(play, instance, record)
+    seen["I-35"] += play.chance.faults["duplicate start"]
+    seen["I-18"] += play.load.final is not nothing_more
     for text in play.load.final(play):
         raise Wrong("I-18", text)
 

@@ -12,25 +12,25 @@ from typing import Literal
 class Rates:
     """How often something goes wrong, as a share of what it can happen to."""
 
-    crash: float = 0.016
+    crash: float = 0.024
     """Per commit: a worker dies, at a place of the commit that chance chooses."""
-    unknown: float = 0.02
+    unknown: float = 0.0225
     """Per commit: it is not answered; written, not written, a prefix, or later."""
     retriable: float = 0.006
     """Per commit, publish, acquire."""
-    io: float = 0.0025
+    io: float = 0.0028
     """Per commit: disk full, or an error of the disk; a while of it."""
     claim: float = 0.03
     """Per acquire: the same as `unknown`."""
     publish: float = 0.012
     """Per publish."""
-    pause: float = 0.0105
+    pause: float = 0.0135
     """Per commit: the worker stands still past its lease, before or after it."""
-    rebalance: float = 0.012
+    rebalance: float = 0.0135
     """Per commit."""
-    jump: float = 0.0018
+    jump: float = 0.0026
     """Per commit: a worker's wall clock jumps."""
-    compact: float = 0.004
+    compact: float = 0.0046
     """Per commit."""
     duplicate: float = 0.006
     """Per delivered message."""
@@ -48,7 +48,7 @@ class Rates:
     """Per commit with messages, where they are part of it: their topic is not there."""
     inside: float = 0.003
     """Per commit under the order fence: somebody else's claim comes in the middle of it."""
-    step: float = 0.05
+    step: float = 0.075
     """Per attempt of a step or command: it fails, hangs, answers late or twice, or its answer is lost."""
 
 

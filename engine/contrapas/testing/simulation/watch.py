@@ -89,6 +89,7 @@ class Watch:
                     "I-11", f"a record under an old epoch got in at {record.partition}@{record.offset}"
                 )
             seen["I-11"] += 1
+            seen["I-07"] += 1
             self.u.sometimes["former owner's record void"] += 1
             return
         before, now = judged.before, judged.now
