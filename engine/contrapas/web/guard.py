@@ -78,7 +78,7 @@ class Guard:
         if _name(headers.get("host", "")) not in self.hosts:
             return "CP824", "this server is not called by that name", 403
         origin = headers.get("origin")
-        if origin is not None and (urlsplit(origin).hostname or "") not in {_bare(h) for h in self.hosts}:
+        if origin is not None and _origin(origin) not in {_bare(h) for h in self.hosts}:
             return "CP824", "the request comes from a foreign page", 403
         if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return "CP824", "the request comes from a foreign page", 403
@@ -115,6 +115,14 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0].lower()
+
+
+def _origin(origin: str) -> str:
+    """The name of the page that asks; empty for what is no address."""
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _bare(host: str) -> str:

@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol, cast, overload
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -69,7 +70,7 @@ class Sagas:
             raw = _without_type(await request.body())
             event = self._event(message, raw)
             if message.command:
-                where = f"{_root(request)}/sagas/{saga}/{getattr(event, message.key)}"
+                where = _place(request, f"{saga}/{getattr(event, message.key)}")
                 return await self.asked(request, saga, event, raw, where)
             return await self._started(request, saga, message, event, raw)
         except _Misfit as misfit:
@@ -82,7 +83,7 @@ class Sagas:
     ) -> Response:
         key = str(getattr(event, message.key))
         instance = f"{saga}/{key}"
-        headers = {"location": f"{_root(request)}/sagas/{instance}"}
+        headers = {"location": _place(request, instance)}
         try:
             told = await self.doors.start(
                 saga,
@@ -144,7 +145,7 @@ class Sagas:
                     expected=key[:80],
                 )
             if message.command:
-                return await self.asked(request, saga, event, raw, f"{_root(request)}/sagas/{instance}")
+                return await self.asked(request, saga, event, raw, _place(request, instance))
             told = await self.doors.signal(
                 saga,
                 key,
@@ -317,9 +318,11 @@ def shown_view(world: World, saga: str, told: Told) -> Any:
     return masked(body, sensitive_paths(cls)) if cls is not None else body
 
 
-def _root(request: Request) -> str:
-    """Where the app is mounted."""
-    return str(request.scope.get("root_path", ""))
+def _place(request: Request, instance: str) -> str:
+    """The address of an instance, from where the app is mounted: whatever its key holds, a header can carry it."""
+    return quote(
+        f"{request.scope.get('root_path', '')}/sagas/{instance}", safe="/~!$&'()*+,;=:@", errors="replace"
+    )
 
 
 def _named(raw: bytes) -> str:
