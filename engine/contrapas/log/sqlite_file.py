@@ -96,21 +96,21 @@ class FileLock:
             self.fd = -1
 
 
-def explain(error: sqlite3.Error, path: str) -> ContrapasError:
-    """What an error of SQLite means: Retriable, stop (CP516), damage (CP520)."""
+ROTTEN = (sqlite3.Error, TypeError, ValueError, LookupError, OverflowError)
+"""What reading a damaged file raises: errors of SQLite, and those of values that are not of the kind that was written."""
+
+
+def explain(error: Exception, path: str) -> ContrapasError:
+    """What an error of SQLite, or of what it gave, means: Retriable, stop (CP516), damage (CP520)."""
+    if isinstance(error, ContrapasError):
+        return error
+    if not isinstance(error, sqlite3.Error):
+        return rotten(path, f"{type(error).__name__}: {error}")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_INTERRUPT):
         return Retriable(f"{path} is busy ({error})", place=path)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        fix = "restore a backup, then contrapas log verify"
-        return Damaged(
-            "CP520",
-            f"{path} is damaged: {error}",
-            expected="a SQLite file",
-            got=str(error),
-            fix=fix,
-            place=path,
-        )
+        return rotten(path, str(error))
     if code == sqlite3.SQLITE_FULL:
         return Unreachable(
             "CP516", f"no space for {path}: {error}", again=True, fix="free some space", place=path
@@ -125,6 +125,18 @@ def explain(error: sqlite3.Error, path: str) -> ContrapasError:
     return Unreachable("CP516", f"{path} cannot be used: {error}", again=False, fix=fix, place=path)
 
 
+def rotten(path: str, why: str) -> Damaged:
+    """CP520 of a file whose pages are not what was written."""
+    return Damaged(
+        "CP520",
+        f"{path} is damaged: {why}"[:300],
+        expected="a SQLite file",
+        got=why[:200],
+        fix="restore a backup, then contrapas log verify",
+        place=path,
+    )
+
+
 def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection as every one of ours is; usable from any thread, one at a time."""
     uri = f"file:{quote(os.path.abspath(path))}?mode={'ro' if read_only else 'rw'}"
@@ -137,7 +149,7 @@ def connect(path: str, *, read_only: bool = False) -> sqlite3.Connection:
             conn.execute("pragma synchronous=full")
             conn.execute("pragma wal_autocheckpoint=0")
             conn.execute("pragma cache_size=-4000")
-    except sqlite3.Error as error:
+    except ROTTEN as error:
         raise explain(error, path) from error
     return conn
 
@@ -181,7 +193,7 @@ def create(path: str, namespace: str, partitions: int, format_: int = 1) -> None
         if conn.execute("select count(*) from sqlite_master").fetchone()[0] == 0:
             _fill(conn, namespace, partitions, format_)
         conn.execute("commit")
-    except sqlite3.Error as error:
+    except ROTTEN as error:
         raise explain(error, path) from error
     finally:
         conn.close()
@@ -224,7 +236,7 @@ def marks(conn: sqlite3.Connection, path: str) -> dict[str, str]:
                 place=path,
             )
         return dict(conn.execute("select name, value from meta"))
-    except sqlite3.Error as error:
+    except ROTTEN as error:
         raise explain(error, path) from error
 
 
@@ -277,7 +289,7 @@ def check_wal(conn: sqlite3.Connection, path: str, found: Mapping[str, str], had
     noted = noted_total(path)
     try:
         lost = noted > total(conn) if noted >= 0 else found.get("wal") == "1" and not had_wal
-    except sqlite3.Error as error:
+    except ROTTEN as error:
         raise explain(error, path) from error
     if lost:
         raise Refused(

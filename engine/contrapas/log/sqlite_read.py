@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import operator
 import os
-import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from contrapas.core.control import decode_control
 from contrapas.core.lane import Control, Lane, Record, Source, Topic
 from contrapas.errors import Damaged, LogError
 from contrapas.log.checks import check_position
-from contrapas.log.sqlite_file import check_marks, check_wal, connect, explain, has_wal, marks
+from contrapas.log.sqlite_file import ROTTEN, check_marks, check_wal, connect, explain, has_wal, marks
 from contrapas.log.sqlite_rows import LOW, SHIFT, unpack_headers
 
 Row = tuple[int, bytes, bytes | None, bytes, int]
@@ -57,9 +57,10 @@ class SqliteReader:
             self.conn.close()
             raise
         self.marks: Mapping[str, str] = found
-        self.namespace = found["namespace"]
-        self.partitions = int(found["partitions"])
-        self.id = found["id"]
+        self.namespace = found.get("namespace", "")
+        with self.errors():
+            self.partitions = int(found["partitions"])
+            self.id = found["id"]
         self._topics: dict[Lane, tuple[int, int]] = {}
 
     def close(self) -> None:
@@ -71,7 +72,7 @@ class SqliteReader:
         """Errors of SQLite as ours."""
         try:
             yield
-        except sqlite3.Error as error:
+        except ROTTEN as error:
             raise explain(error, self.path) from error
 
     @contextmanager
@@ -109,7 +110,7 @@ class SqliteReader:
         """Every topic by name."""
         with self.errors():
             rows = self.conn.execute("select name, t, partitions from topic order by name").fetchall()
-        return {name: Topic(f"{self.id}-{t}", count) for name, t, count in rows}
+            return {str(name): Topic(f"{self.id}-{t}", int(count)) for name, t, count in rows}
 
     def topic(self, lane: Lane) -> Topic | None:
         """Id and count; None when it does not exist."""
@@ -126,10 +127,10 @@ class SqliteReader:
             rows = self.conn.execute(
                 "select p, epoch, owner, log_head, in_start, in_head, horizon, relayed, ts, control from part order by p"
             ).fetchall()
-        return [
-            PartRow._make([*row[:9], decode_control(row[9], place=f"{self.namespace}.part/{row[0]}")])
-            for row in rows
-        ]
+            return [
+                PartRow._make([*row[:9], decode_control(row[9], place=f"{self.namespace}.part/{row[0]}")])
+                for row in rows
+            ]
 
     def epochs(self) -> dict[int, int]:
         """Epoch of each partition."""
@@ -175,7 +176,8 @@ class SqliteReader:
         if row is None:
             self._topics.pop(lane, None)
             raise LogError("CP505", f"topic {lane} was deleted", place=f"{lane}/{partition}")
-        return row[0], row[1]
+        with self.errors():
+            return operator.index(row[0]), operator.index(row[1])
 
     def ends(self, places: Iterable[tuple[Lane, int]]) -> dict[tuple[Lane, int], int]:
         """Stable ends of several partitions at once."""
@@ -225,11 +227,13 @@ class SqliteReader:
     def _record(self, lane: Lane, partition: int, row: Row) -> Record:
         offset, key, value, headers, ts = row
         try:
+            if key.__class__ is not bytes or (value is not None and value.__class__ is not bytes):
+                raise TypeError("key and value are no bytes")
             return Record(partition, offset, key, value, unpack_headers(headers), ts)
         except (ValueError, TypeError) as bad:
             place = self.place(lane, partition, offset)
             raise Damaged(
-                "CP520", f"a record's headers are damaged: {bad}", got=str(bad), place=place
+                "CP520", f"a record is damaged: {bad}", got=str(bad), place=place
             ) from None
 
     def latest(
@@ -241,12 +245,23 @@ class SqliteReader:
         kept = self._overtaken(partition, after, end)
         with self.errors():
             live = self.conn.execute("select count(*) from latest where p=?", (partition,)).fetchone()[0]
+            base = partition << SHIFT
+            (wanted,) = self.conn.execute(
+                "select count(*) from latest where p=? and i>=? and i<?",
+                (partition, base + after, base + end),
+            ).fetchone()
         if live * SPARSE < end - after:
             rows = self._picked(partition, after, end, kept, step)
         else:
             rows = self._swept(partition, after, end, kept, step * 10)
+        found = 0
         for batch in rows:
+            found += sum([row[0] not in kept for row in batch])
             yield [self._record("log", partition, row) for row in batch if row[2] is not None or after > 0]
+        if found < wanted and self.bounds("log", partition)[1] == end:
+            place = f"{self.namespace}.log/{partition}"
+            text = f"{found} of {wanted} newest records are there"
+            raise Damaged("CP520", f"records of {place} are lost: {text}", got=text, place=place)
 
     def _swept(self, partition: int, after: int, end: int, kept: set[int], step: int) -> Iterator[list[Row]]:
         """Walk over the lane, a window at a time, and leave out what is superseded."""
@@ -272,9 +287,13 @@ class SqliteReader:
         for at in range(0, len(wanted), step):
             some = wanted[at : at + step]
             marks = ",".join("?" * len(some))
-            sql = f"select i & {LOW}, key, value, headers, ts from lane_log where i in ({marks}) order by i"
+            sql = (
+                f"select l.i & {LOW}, l.key, l.value, l.headers, l.ts, a.i from lane_log l left join latest a "
+                f"on a.p=? and a.key=l.key where l.i in ({marks}) order by l.i"
+            )
             with self.errors():
-                yield self.conn.execute(sql, some).fetchall()
+                rows = self.conn.execute(sql, (partition, *some)).fetchall()
+            yield [row[:5] for row in rows if row[5] == base + row[0] or row[0] in kept]
 
     def _overtaken(self, partition: int, after: int, end: int) -> set[int]:
         """Offsets of records that were the newest of their key before `end`, where a later one is at or above it."""

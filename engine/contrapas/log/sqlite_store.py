@@ -31,6 +31,7 @@ from contrapas.failpoints import NAMES, Injected, failpoint
 from contrapas.log.checks import claimed
 from contrapas.log.sqlite_file import (
     BUSY_MS,
+    ROTTEN,
     FileLock,
     check_disk,
     check_marks,
@@ -127,7 +128,7 @@ class SqliteStore:
             self._lock = FileLock(f"{path}.lock")
             if first:
                 self._mark_wal("1")
-        except sqlite3.Error as error:
+        except ROTTEN as error:
             self.conn.close()
             raise explain(error, path) from error
         except BaseException:
@@ -211,7 +212,7 @@ class SqliteStore:
         """Nothing of the transaction happened; each job is told, unless it can be tried again at once (False)."""
         self._undo()
         known: Exception = error
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, ROTTEN):
             known = explain(error, self.path)
             if isinstance(known, Retriable) and not wait:
                 return False

@@ -41,13 +41,21 @@ def connect(path: str) -> sqlite3.Connection:
         con = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         con.execute(f"pragma busy_timeout={BUSY_MS}")
         con.execute("pragma synchronous=full")
-    except sqlite3.Error as why:
+    except (sqlite3.Error, UnicodeDecodeError) as why:  # a damaged schema names itself in no text
         raise explain(why, path) from why
     return con
 
 
-def explain(why: sqlite3.Error, path: str, *, commit: bool = False) -> ContrapasError:
+ROTTEN = (sqlite3.Error, TypeError, ValueError, LookupError, OverflowError)
+"""What reading a damaged file raises: errors of SQLite, and those of values that are not of the kind that was written."""
+
+
+def explain(why: Exception, path: str, *, commit: bool = False) -> ContrapasError:
     """What an error of one of our own statements means. commit: it was the commit that failed."""
+    if isinstance(why, ContrapasError):
+        return why
+    if not isinstance(why, sqlite3.Error):
+        return Refused("CP516", f"{path} is damaged: {why}"[:300], fix="restore a backup", place=path)
     code = getattr(why, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_READONLY:
         return Refused("CP514", f"{path} is read-only: {why}", fix="let the service write to it", place=path)
@@ -99,7 +107,7 @@ def create(path: str) -> None:
                     con.execute(statement)
             con.execute("insert into contrapas_store values (?)", (VERSION,))
         con.execute(COMMIT)
-    except sqlite3.Error as why:
+    except ROTTEN as why:
         raise explain(why, path) from why
     finally:
         con.close()

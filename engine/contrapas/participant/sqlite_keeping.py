@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
 from contrapas.core.finding import Finding
 from contrapas.errors import ContrapasError, Retriable
 from contrapas.participant import Claim, StoreStatus
-from contrapas.participant.sqlite_base import ROLLBACK, VERSION, connect, explain, missing, version_of
+from contrapas.participant.sqlite_base import ROLLBACK, ROTTEN, VERSION, connect, explain, missing, version_of
 
 OLD_OUTBOX: Final = (
     "delete from contrapas_outbox where seq in (select seq from contrapas_outbox where seq <= "
@@ -32,7 +31,7 @@ def examined(path: str) -> Sequence[Finding]:
         version = version_of(con)
         con.execute("begin immediate")
         con.execute(ROLLBACK)
-    except sqlite3.Error as why:
+    except ROTTEN as why:
         said = explain(why, path)
         return (Finding(not isinstance(said, Retriable), said.code, said.text, said.fix, path),)
     finally:
@@ -62,7 +61,7 @@ def counted(path: str, now: int) -> StoreStatus:
             "select count(*), min(created_at) from contrapas_outbox where seq > ?", (low,)
         ).fetchone()
         known, first = con.execute("select count(*), min(received_at) from contrapas_inbox").fetchone()
-    except sqlite3.Error as why:
+    except ROTTEN as why:
         raise explain(why, path) from why
     finally:
         con.close()

@@ -17,7 +17,7 @@ from typing import Any, Final
 from contrapas.errors import Fenced
 from contrapas.participant import Claim, Horizon
 from contrapas.participant.rows import Outgoing, Row
-from contrapas.participant.sqlite_base import COMMIT, ROLLBACK, connect, explain
+from contrapas.participant.sqlite_base import COMMIT, ROLLBACK, ROTTEN, connect, explain
 
 RELAY_MS: Final = 10_000
 BEAT_MS: Final = 3_000
@@ -44,7 +44,7 @@ class SqliteOutbox:
             if self._con is None:
                 self._con = connect(self._path)
             return self._con.execute(statement, values).fetchall()
-        except sqlite3.Error as why:
+        except ROTTEN as why:
             raise explain(why, self._path) from why
 
     async def _write(self, change: Callable[[sqlite3.Connection], Any]) -> Any:
@@ -55,7 +55,7 @@ class SqliteOutbox:
                 found = change(con)
                 con.execute(COMMIT)
                 return found
-            except sqlite3.Error as why:
+            except ROTTEN as why:
                 raise explain(why, self._path) from why
             finally:
                 if con.in_transaction:
