@@ -251,9 +251,8 @@ def test_a_damaged_store_is_refused_or_right(store: Path, place: Path) -> None:
 def test_a_newest_record_that_is_gone_from_the_lane_is_missed(good: Path, place: Path, live: str) -> None:
     path = put(place / live, good.read_bytes())
     conn = sqlite3.connect(path)
-    conn.execute(
-        "delete from lane_log where i = (select max(i) from latest where p = 0 and key like 'place%')"
-    )
+    (gone,) = conn.execute("select i from latest where p = 0 and key = ?", (b"place_order/o-3",)).fetchone()
+    conn.execute("delete from lane_log where i = ?", (gone,))
     if live == "few":
         conn.execute("update part set log_head = log_head + 100000 where p = 0")
     conn.commit()
