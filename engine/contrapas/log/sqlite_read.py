@@ -232,9 +232,7 @@ class SqliteReader:
             return Record(partition, offset, key, value, unpack_headers(headers), ts)
         except (ValueError, TypeError) as bad:
             place = self.place(lane, partition, offset)
-            raise Damaged(
-                "CP520", f"a record is damaged: {bad}", got=str(bad), place=place
-            ) from None
+            raise Damaged("CP520", f"a record is damaged: {bad}", got=str(bad), place=place) from None
 
     def latest(
         self, partition: int, after: int = 0, upto: int | None = None, step: int = 1000
