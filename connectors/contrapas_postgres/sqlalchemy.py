@@ -13,7 +13,9 @@ from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Session
 
 from contrapas.errors import Refused
 from contrapas.participant import Event, Finding
@@ -23,7 +25,7 @@ from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, Base
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.proxied import caches
-from contrapas_postgres.transaction import PostgresTx
+from contrapas_postgres.transaction import PostgresTx, ended
 
 __all__ = ["SqlStore"]
 
@@ -37,6 +39,15 @@ class SqlLink:
         raw = con.sync_connection.connection.driver_connection if con.sync_connection else None
         self._raw: Any = raw if hasattr(raw, "is_in_transaction") else None
         """A connection of asyncpg."""
+        self._begun = con.sync_connection.get_transaction() if con.sync_connection else None
+
+    def stands(self) -> bool:
+        """See `Link`."""
+        con = self.con.sync_connection
+        if con is not None and con.invalidated:
+            return True
+        ours = con is not None and not con.closed and con.get_transaction() is self._begun
+        return ours and (self._raw is None or self._raw.is_closed() or self._raw.is_in_transaction())
 
     async def rows(self, sql: str, *values: object) -> Sequence[Any]:
         """See `Link`."""
@@ -119,13 +130,20 @@ class SqlStore(Base[AsyncSession]):
             with told(self.name):
                 async with asyncio.timeout(self.deadline_s):
                     con = await session.connection()
+                if _autocommits(con):
+                    raise _not_one_commit(
+                        "deliveries were given sessions that commit each statement: their rows"
+                    )
                 link = SqlLink(con, self.deadline_s)
             tx = _FlushingTx(session, link, sql, self.name)
             token = self._current.set(session)
+            event.listen(session.sync_session, "before_commit", _refuse)
             try:
                 yield tx
+                tx.check()
                 await _flush(session)  # what the handler wrote is the handler's: its errors pass unchanged
             finally:
+                event.remove(session.sync_session, "before_commit", _refuse)
                 self._current.reset(token)
             if con.invalidated:
                 with told(self.name):
@@ -144,11 +162,7 @@ class SqlStore(Base[AsyncSession]):
         with told(self.name):
             con = await session.connection()
         if _autocommits(con):
-            raise Refused(
-                "CP850",
-                "publish was given a session that commits each statement: event and rows would not be one commit",
-                fix="an engine without isolation_level='AUTOCOMMIT'",
-            )
+            raise _not_one_commit("publish was given a session that commits each statement: event and rows")
         await self._publish(SqlLink(con, self.deadline_s), events)
 
     @asynccontextmanager
@@ -188,6 +202,17 @@ class _FlushingTx(PostgresTx[AsyncSession]):
         """See `PostgresTx`."""
         await _flush(self.session)
         await super().finish(*args, **named)
+
+
+def _refuse(session: Session) -> None:
+    """A commit of the handler's own: the inbox row would stand without its reply. Savepoints may end."""
+    if not session.in_nested_transaction():
+        raise ended()
+
+
+def _not_one_commit(what: str) -> Refused:
+    fix = "an engine without isolation_level='AUTOCOMMIT'"
+    return Refused("CP850", f"{what} would not be one commit", fix=fix)
 
 
 async def _flush(session: AsyncSession) -> None:

@@ -44,6 +44,10 @@ class AsyncpgLink:
         """See `Link`."""
         return await self._con.fetch(sql, *values, timeout=self._deadline_s)
 
+    def stands(self) -> bool:
+        """See `Link`."""
+        return _closed(self._con) or self._con.is_in_transaction()
+
     async def kept(self) -> tuple[int, bool]:
         """See `Link`."""
         return self._con.get_server_pid(), caches(self._con)
@@ -170,6 +174,7 @@ class PostgresStore(Base["Connection"]):
             token = self._current.set(con)
             try:
                 yield tx
+                tx.check()
             except BaseException:
                 await _undo(con, transaction)
                 raise

@@ -21,6 +21,10 @@ class Link(Protocol):
         """Run one statement; rows as sequences, [] for none. Ends by the store's deadline."""
         ...
 
+    def stands(self) -> bool:
+        """Whether the transaction that a delivery began is still open, as far as the driver knows; True if it is lost."""
+        ...
+
     async def kept(self) -> tuple[int, bool]:
         """The process id that the server said at connecting (0: not known); whether prepared statements are kept."""
         ...
@@ -54,6 +58,15 @@ def _text(row: Outgoing) -> str:
         ) from None
 
 
+def ended() -> DataError:
+    """Of a handler that commits or rolls back by itself."""
+    return DataError(
+        "CP850",
+        "the handler ended its transaction itself",
+        fix="leave commit and rollback to the store: returning commits, raising rolls back",
+    )
+
+
 class PostgresTx(Generic[S]):
     """What `begin` gives."""
 
@@ -69,6 +82,11 @@ class PostgresTx(Generic[S]):
     def session(self) -> S:
         """What the handler writes its rows with."""
         return self._session
+
+    def check(self) -> None:
+        """DataError CP850: the handler ended the transaction, so that nothing more can be one commit with its rows."""
+        if not self._link.stands():
+            raise ended()
 
     async def take(self, receipt: Receipt, *, undoes: str = "") -> Known | None:
         """As the seam says. Retriable also when the row waited for stays locked until the deadline."""
@@ -103,6 +121,7 @@ class PostgresTx(Generic[S]):
         self, receipt: Receipt, *, reply: bytes | None, reply_type: str, rows: Sequence[Outgoing]
     ) -> None:
         """Reply and outbox rows, in one round trip, or none when there is neither."""
+        self.check()
         answer = (*receipt[:4], reply, reply_type) if reply is not None or reply_type else ()
         with told(self._name):
             if rows:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import PendingRollbackError
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from contrapas.errors import ContrapasError, DataError, Indeterminate, Refused, Retriable
 from contrapas.participant import Receipt
@@ -316,3 +316,50 @@ async def test_a_row_that_another_delivery_holds_is_waited_for_until_the_deadlin
                 error = await failing(one, "held")
                 assert type(error) is Retriable and "no answer in time" in error.text, error
         assert await deliver(other, held) is not None
+
+
+async def test_a_handler_that_ends_its_transaction_itself_is_refused_and_its_reply_is_not_lost_in_silence(
+    postgres: Database,
+) -> None:
+    await prepared(postgres.url, "create table business(key text, value text)")
+    async with stores(postgres.url) as (plain, mapped):
+
+        async def puts(session: Any, key: str, *then: str) -> None:
+            for words in (f"insert into business values ('{key}', '')", *then):
+                await session.execute(text(words) if isinstance(session, AsyncSession) else words)
+
+        async def by_commit(tx: Any) -> None:
+            await puts(tx.session, "a")
+            await tx.session.commit()
+            await puts(tx.session, "b")
+
+        async def by_rollback(tx: Any) -> None:
+            await tx.session.rollback()
+            await puts(tx.session, "c")
+
+        async def by_words(tx: Any) -> None:
+            await puts(tx.session, "d", "rollback")
+
+        async def by_savepoint(tx: Any) -> None:
+            async with tx.session.begin_nested():
+                await puts(tx.session, "e")
+
+        for store, how in ((mapped, by_commit), (mapped, by_rollback), (mapped, by_words), (plain, by_words)):
+            for reply in (b"{}", None):
+                for _ in range(2):
+                    with pytest.raises(DataError) as caught:
+                        await deliver(store, receipt(how.__name__), how, reply=reply)
+                    assert caught.value.code == "CP850"
+        assert await deliver(mapped, receipt("e"), by_savepoint) is None
+        async with plain.lent() as link:
+            assert [r[0] for r in await link.rows("select key from business")] == ["e"]
+            assert [r[0] for r in await link.rows("select id from contrapas_inbox")] == [receipt("e").id]
+
+
+async def test_sessions_that_commit_each_statement_are_refused_for_deliveries(postgres: Database) -> None:
+    await prepared(postgres.url)
+    engine = create_async_engine(alchemy(postgres.url), isolation_level="AUTOCOMMIT")
+    with pytest.raises(Refused) as caught:
+        await deliver(SqlStore(async_sessionmaker(engine)), receipt("x"))
+    assert caught.value.code == "CP850"
+    await engine.dispose()
