@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from contrapas.errors import ContrapasError, Fenced, Retriable
-from contrapas.participant import SILENT_MS, Claim, Horizon, Outgoing, Row
+from contrapas.participant import PAGE_BYTES, SILENT_MS, Claim, Horizon, Outgoing, Row
 from contrapas_postgres.meaning import sqlstate, told
 from contrapas_postgres.proxied import refused, shared_out
 from contrapas_postgres.statements import BARRIER, HORIZON, PASSED, Statements
@@ -238,7 +238,7 @@ class PostgresOutbox:
         """Rows with after < seq <= upto, by seq."""
 
         async def read(link: Link, sql: Statements) -> list[Row]:
-            return _rows(await link.rows(sql.page, after, upto, limit))
+            return _rows(await link.rows(sql.page, after, upto, limit, PAGE_BYTES))
 
         return await self._run(read)
 

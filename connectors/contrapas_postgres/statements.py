@@ -54,10 +54,17 @@ values ({values})"""
 _ONE: Final = ("{}::text::uuid", "{}", "{}", "{}", "{value}", "{}", "{}", "nullif({}, '')", "{}::text::jsonb")
 _KINDS: Final = ("text", "text", "text", "text", "{value}", "text", "text", "text", "text")
 
+# What lies before a row in its page is summed up, so that a page of large rows ends early; the server looks at no more
+# than $3 of them for it.
 _PAGE: Final = """\
-select seq, id::text, aggregatetype, aggregateid, type, {payload}, source, content_type, coalesce(traceparent, ''),
-  headers::text, (date_part('epoch', created_at) * 1000)::bigint
-from contrapas_outbox where seq > $1 and seq <= $2 order by seq limit $3"""
+select seq, id, aggregatetype, aggregateid, type, value, source, content_type, traceparent, headers, at from (
+  select *, sum(octet_length(value)) over (order by seq rows unbounded preceding) - octet_length(value) as before from (
+    select seq, id::text, aggregatetype, aggregateid, type, {payload} as value, source, content_type,
+      coalesce(traceparent, '') as traceparent, headers::text,
+      (date_part('epoch', created_at) * 1000)::bigint as at
+    from contrapas_outbox where seq > $1 and seq <= $2 order by seq limit $3
+  ) page
+) sized where before is null or before < $4 order by seq"""
 
 # A sequence that was never used says 1 and `is_called` false; taking that for a row would lose the first one.
 _LAST: Final = "select case when is_called then last_value else 0 end from contrapas_outbox_seq_seq"

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import PendingRollbackError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from contrapas.errors import ContrapasError, DataError, Indeterminate, Refused, Retriable
 from contrapas.participant import Receipt
@@ -326,7 +326,8 @@ async def test_a_handler_that_ends_its_transaction_itself_is_refused_and_its_rep
 
         async def puts(session: Any, key: str, *then: str) -> None:
             for words in (f"insert into business values ('{key}', '')", *then):
-                await session.execute(text(words) if isinstance(session, AsyncSession) else words)
+                said: Any = text(words) if hasattr(session, "begin_nested") else words
+                await session.execute(said)
 
         async def by_commit(tx: Any) -> None:
             await puts(tx.session, "a")

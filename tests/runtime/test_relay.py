@@ -12,10 +12,11 @@ from contrapas import Event, failpoints
 from contrapas.errors import Indeterminate, LogError, Refused, Retriable
 from contrapas.log import Draft
 from contrapas.log.memory import MemoryLog
-from contrapas.participant import Horizon, Receipt, Row
+from contrapas.participant import PAGE_BYTES, Horizon, Receipt, Row
 from contrapas.participant.memory import MemoryStore
 from contrapas.participant.rows import digest
 from contrapas.runtime.relay import Relay, held
+from contrapas.testing.conformance_store import deliver, message, receipt
 from tests.runtime.outboxes import BUSY, FakeOutbox, Table
 
 
@@ -339,6 +340,30 @@ async def test_rows_are_read_while_others_are_published_but_one_publish_is_in_fl
     async with running(Relay(box.store(), log, "shop")):
         await until(lambda: table.last == 3000)
     assert pages[0] > 1
+
+
+async def test_i42_a_page_of_large_rows_after_small_ones_is_cut_by_the_store_and_nothing_is_passed_over() -> (
+    None
+):
+    log, store = await a_log(), MemoryStore("shop")
+    large = b'{"a":"' + 450_000 * b"x" + b'"}'
+    rows = [
+        message(f"m{n}", payload=large if n > 100 else b"{}")._replace(topic="events") for n in range(140)
+    ]
+    await deliver(store, receipt(), rows=rows)
+    sizes, sent, inner = list[int](), list[str](), log.publish
+
+    async def noted(drafts: list[Draft]) -> None:
+        await inner(drafts)
+        sizes.append(sum(len(d.value or b"") for d in drafts))
+        sent.extend(d.message_id for d in drafts)
+
+    log.publish = noted  # type: ignore[method-assign, assignment]
+    relay = Relay(store, log, "shop")
+    async with running(relay):
+        await until(lambda: relay.sent == 140)
+    assert max(sizes) < PAGE_BYTES + len(large)
+    assert sent == [row.id for row in rows]
 
 
 async def test_an_error_of_the_log_that_no_repetition_cures_names_the_row() -> None:

@@ -31,6 +31,7 @@ from contrapas.participant.rows import Outgoing, Row, draft_of, outgoing_of, wri
 
 __all__ = [
     "BEAT_MS",
+    "PAGE_BYTES",
     "SILENT_MS",
     "Claim",
     "Event",
@@ -62,6 +63,8 @@ BEAT_MS: Final = 2_000
 """How often a relay says that it lives."""
 SILENT_MS: Final = 10_000
 """After so long another relay may take its outbox over; the epoch fences the silent one."""
+PAGE_BYTES: Final = 8 << 20
+"""A page of an outbox ends with the row by which its payloads reach so many bytes."""
 
 
 class Receipt(NamedTuple):
@@ -160,7 +163,7 @@ class Outbox(Protocol):
         ...
 
     async def page(self, after: int, upto: int, limit: int) -> Sequence[Row]:
-        """Rows with after < seq <= upto, by seq."""
+        """Rows with after < seq <= upto, by seq: `limit` of them, or up to the one that fills `PAGE_BYTES`, or all."""
         ...
 
     async def advance(self, name: str, epoch: int, seq: int) -> None:

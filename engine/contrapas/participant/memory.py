@@ -12,7 +12,17 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from contrapas.errors import DataError, Fenced, Indeterminate
-from contrapas.participant import Claim, Event, Finding, Horizon, Known, Receipt, StoreStatus, written
+from contrapas.participant import (
+    PAGE_BYTES,
+    Claim,
+    Event,
+    Finding,
+    Horizon,
+    Known,
+    Receipt,
+    StoreStatus,
+    written,
+)
 from contrapas.participant.memory_database import (
     RELAY_MS,
     InboxRow,
@@ -20,7 +30,7 @@ from contrapas.participant.memory_database import (
     MemorySession,
     RelayRow,
 )
-from contrapas.participant.rows import Outgoing, Row
+from contrapas.participant.rows import Outgoing, Row, paged
 from contrapas.participant.session import Current
 
 __all__ = ["MemoryDatabase", "MemoryOutbox", "MemorySession", "MemoryStore", "MemoryTx"]
@@ -129,7 +139,7 @@ class MemoryOutbox:
         await asyncio.sleep(0)
         self.database.meets("page")
         found = sorted(seq for seq in self.database.outbox if after < seq <= upto)
-        return [self.database.outbox[seq] for seq in found[:limit]]
+        return paged((self.database.outbox[seq] for seq in found[:limit]), PAGE_BYTES)
 
     async def advance(self, name: str, epoch: int, seq: int) -> None:
         await asyncio.sleep(0)

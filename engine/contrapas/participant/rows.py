@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID, uuid4, uuid5
 
@@ -47,6 +47,17 @@ class Row(NamedTuple):
     seq: int
     message: Outgoing
     created_at_ms: int
+
+
+def paged(rows: Iterable[Row], most: int) -> list[Row]:
+    """Up to the row by which the payloads have `most` bytes: what comes after it is not even asked for."""
+    found: list[Row] = []
+    for row in rows:
+        found.append(row)
+        most -= len(row.message.payload)
+        if most <= 0:
+            break
+    return found
 
 
 def digest(type_name: str, content_type: str, value: bytes) -> bytes:

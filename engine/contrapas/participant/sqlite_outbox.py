@@ -12,11 +12,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import starmap
 from typing import Any, Final
 
 from contrapas.errors import Fenced
-from contrapas.participant import Claim, Horizon
-from contrapas.participant.rows import Outgoing, Row
+from contrapas.participant import PAGE_BYTES, Claim, Horizon
+from contrapas.participant.rows import Outgoing, Row, paged
 from contrapas.participant.sqlite_base import COMMIT, ROLLBACK, ROTTEN, connect, explain
 
 RELAY_MS: Final = 10_000
@@ -107,7 +108,12 @@ class SqliteOutbox:
 
     async def page(self, after: int, upto: int, limit: int) -> Sequence[Row]:
         await asyncio.sleep(0)
-        return [_row(*found) for found in self._read(_PAGE, after, upto, limit)]
+        try:
+            self._con = self._con or connect(self._path)
+            found = self._con.execute(_PAGE, (after, upto, limit))
+            return paged(starmap(_row, found), PAGE_BYTES)
+        except ROTTEN as why:
+            raise explain(why, self._path) from why
 
     async def advance(self, name: str, epoch: int, seq: int) -> None:
         now = self._clock()

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from contrapas.errors import BugError, ContrapasError, DataError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Draft, Log
-from contrapas.participant import BEAT_MS, SILENT_MS, Claim, Horizon, Outbox, Row, Store
+from contrapas.participant import BEAT_MS, PAGE_BYTES, SILENT_MS, Claim, Horizon, Outbox, Row, Store
 from contrapas.participant.rows import drafts_of
 from contrapas.runtime.clock import Clock, RealClock, pause
 
@@ -36,8 +36,8 @@ ASK_MS: Final = 250
 PAGES: Final = 2
 """Read ahead of the one that is being published."""
 PAGE_ROWS: Final = 1000
-PAGE_BYTES: Final = 4 << 20
-"""Aimed at: the number of rows of the next page follows from the size of this one's."""
+AIM_BYTES: Final = 4 << 20
+"""The number of rows of the next page follows from the size of this one's, so that the store need not cut it."""
 CLAIM_MS: Final = 1_000
 AGAIN_MS: Final = 20
 AGAIN_MS_MAX: Final = 5_000
@@ -305,13 +305,14 @@ class _Tenure:
             top = await relay.outbox.upto(self.read, wait_ms=0 if last else ASK_MS)
             while self.read < top:
                 rows = await relay.outbox.page(self.read, top, limit)
-                at = rows[-1].seq if len(rows) >= limit else top
+                size = sum([len(r.message.payload) for r in rows])
+                at = rows[-1].seq if len(rows) >= limit or size >= PAGE_BYTES else top
                 drafts, bad = self._encoded(rows)
                 failpoint("outbox.read")
                 await self.pages.put(_Page(rows, drafts, at, bad))
                 self.read = at
-                size = sum([len(r.message.payload) for r in rows]) // max(1, len(rows))
-                limit = max(1, min(PAGE_ROWS, 2 * limit, PAGE_BYTES // max(1, size)))
+                each = max(1, size // max(1, len(rows)))
+                limit = max(1, min(PAGE_ROWS, 2 * limit, AIM_BYTES // each))
             if last:
                 await self.pages.put(None)
                 return

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Any
 
+from contrapas.core.messages import VALUE_MAX
 from contrapas.errors import Fenced
-from contrapas.participant import Outgoing, Row, Store
+from contrapas.participant import PAGE_BYTES, Outgoing, Row, Store
 from contrapas.testing.conformance_store import (
     Broke,
     Noted,
@@ -75,6 +76,13 @@ async def a_page_ends_at_its_limit_and_goes_on_behind_it(bench: StoreBench) -> N
     assert (len(first), len(rest)) == (10, 15)
     assert [r.message.id for r in [*first, *rest]] == [message(f"m{n}").id for n in range(25)]
     assert await store.outbox.page(first[3].seq, first[5].seq, 100) == first[4:6]
+    large = b'{"a":"' + VALUE_MAX // 2 * b"x" + b'"}'
+    await deliver(store, receipt("large"), rows=[message(f"l{n}", payload=large) for n in range(25)])
+    upto = await store.outbox.upto(upto, wait_ms=500)
+    full = await store.outbox.page(rest[-1].seq, upto, 100)
+    size = [len(row.message.payload) for row in full]
+    assert sum(size[:-1]) < PAGE_BYTES <= sum(size), "as much as fits into memory, whatever the limit"
+    assert len(full) + len(await store.outbox.page(full[-1].seq, upto, 100)) == 25
 
 
 @case(GROUP)
