@@ -374,6 +374,25 @@ async def test_while_the_database_is_down_nothing_more_is_read(memory: Any) -> N
         await until(rig, lambda: len(heads(rig, "pay.events")) == 201, ms=20)
 
 
+async def test_what_still_waits_for_its_database_when_its_worker_ends_is_given_up_to_the_next(
+    memory: Any,
+) -> None:
+    effects = Effects(memory)
+    async with running(bank(effects)) as rig:
+        memory.database.down = True
+        await rig.log.publish([command("pay/c1")])
+        await until(rig, lambda: bool(rig.workers[-1].services[0].troubles))
+        stop = asyncio.create_task(rig.workers[-1].stop(500))
+        await until(rig, lambda: stop.done() and rig.tasks[-1].done())
+        memory.database.down = False
+        await quiet(rig, ms=30_000)
+        assert effects.tried == [], "a worker that has ended handles no more"
+        assert set(rig.log.store.saved.get("t.service.bank", {}).values()) <= {0}
+        await started(rig)
+        await until(rig, lambda: len(heads(rig, "pay.events")) == 1)
+        assert effects.tried == ["a"] and letters(rig) == []
+
+
 async def test_a_database_that_dies_under_the_last_attempt_is_no_fault_of_the_delivery(memory: Any) -> None:
     effects = Effects(memory)
     count = 0

@@ -30,6 +30,7 @@ NAMES["service.handled"] = "a reaction has run, nothing it emits is published"
 NAMES["service.published"] = "what a reaction emits is published, its position is not saved"
 CONCURRENT = 128
 SAVE_MS = 200
+LET_GO_S = 2
 
 
 class Runner:
@@ -91,13 +92,18 @@ class Runner:
             await membership.leave()
 
     async def drain(self, drain_ms: float) -> None:
-        """Read nothing more, let what is in work end, and save how far that was."""
+        """Read nothing more, let what is in work end for a while, and save how far that was. What has not ended by then is
+        given up as by a crash: it comes again to whoever reads next."""
         self.closing = True
         for task in self.tasks.values():
             task.cancel()
         until = self.worker.clock.ms() + drain_ms
         while any(r.open for r in self.readers) and self.worker.clock.ms() < until:
             await pause(self.worker.clock, 10)
+        if late := [task for reader in self.readers for task in reader.tasks]:
+            for task in late:
+                task.cancel()
+            await asyncio.wait(late, timeout=LET_GO_S)
         await self._save_now()
 
     def emit(self, drafts: list[Draft], then: Callable[[], None]) -> None:
