@@ -185,3 +185,13 @@ def test_b51_no_answer_in_time_is_504_over_http(tmp_path: Path) -> None:
         await client.close()
 
     using(path, work)
+
+
+def test_b46_nothing_that_looks_can_be_told_to_act(cli: Cli) -> None:
+    """`replay` is to come; what looks at a log today takes no flag that acts."""
+    made(cli.here)
+    for words in (["topic", "read", "desk.in"], ["instance", "describe", "claim/x"], ["log", "verify"]):
+        for flag in ("--apply", "--yes", "--redrive"):
+            ran = cli(*words, flag)
+            assert ran.code == 2 and "CP814" in ran.err, (words, flag, ran)
+    assert cli("replay", "desk").code == 2

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.catalogue.elsewhere import COMES, SHOWN
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
@@ -29,6 +31,7 @@ ROWS: dict[int, str] = {
     22: "integers beyond 64 bits",
     23: "text that is no Unicode, NUL",
     24: "payloads and records that are too large",
+    26: "compressed bytes that would grow",
     27: "empty values",
     28: "keys that are none, disagree, or lie on the wrong partition",
     29: "same id, same bytes",
@@ -47,6 +50,7 @@ ROWS: dict[int, str] = {
     43: "a transition computed again that differs",
     44: "unknown words on the command line",
     45: "positions that are none, or where nothing is",
+    46: "a replay that should act",
     47: "binary junk in a topic",
     48: "output closed by the reader",
     51: "no answer in time",
@@ -56,6 +60,7 @@ ROWS: dict[int, str] = {
     62: "a log recreated or truncated, a position beyond the end",
     63: "input removed unread",
     72: "a SQLite file that cannot be used",
+    78: "starts that are older than the retention of their saga",
 }
 
 BESIDES: dict[int, tuple[str, ...]] = {
@@ -133,13 +138,18 @@ def test_every_row_has_a_test(row: int) -> None:
     assert held().get(row), f"B-{row}, {ROWS[row]}: no test in {HERE.name} is named test_b{row:02}_…"
 
 
+@pytest.mark.parametrize("row", range(1, 80))
+def test_every_row_of_the_catalogue_stands_in_one_place(row: int) -> None:
+    assert [row in table for table in (ROWS, SHOWN, COMES)].count(True) == 1, f"B-{row}"
+
+
 def test_no_test_is_named_after_a_row_that_the_table_does_not_have() -> None:
     assert not held().keys() - ROWS.keys()
 
 
 def test_the_tests_that_hold_rows_from_closer_by_exist() -> None:
     missing: list[str] = []
-    for named in (n for names in BESIDES.values() for n in names):
+    for named in (n for names in (*BESIDES.values(), *SHOWN.values()) for n in names):
         file, _, function = named.partition("::")
         path = ROOT / file
         if not path.exists() or (function and function not in functions_of(path)):

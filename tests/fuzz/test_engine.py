@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.core.fold import fold
-from contrapas.errors import ContrapasError, Refused, Unreachable
+from contrapas.errors import ContrapasError, Unreachable
 from contrapas.log.memory import MemoryLog
 from contrapas.runtime import sweep, worker
+from contrapas.runtime.client import Client, Told
 from contrapas.runtime.clock import JumpClock
 from contrapas.runtime.sweep import sweep as swept
 from tests.catalogue.desk import Approved, Opened, built, definition_of
@@ -84,7 +85,7 @@ class Engine(RuleBasedStateMachine):
         """Workers that run."""
         return [n for n, task in enumerate(self.rig.tasks) if not task.done()]
 
-    def asked(self, work: Any) -> str:
+    def asked(self, work: Callable[[Client], Coroutine[Any, Any, Told]]) -> str:
         """The verdict of a door, or the code of its refusal."""
 
         async def ask() -> str:
@@ -251,6 +252,10 @@ def test_any_order_of_things_keeps_the_log_and_the_model_together(monkeypatch: p
             deadline=None,
             print_blob=True,
             phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large),
+            suppress_health_check=(
+                HealthCheck.too_slow,
+                HealthCheck.filter_too_much,
+                HealthCheck.data_too_large,
+            ),
         ),
     )
