@@ -388,6 +388,7 @@ async def test_what_still_waits_for_its_database_when_its_worker_ends_is_given_u
         await quiet(rig, ms=30_000)
         assert effects.tried == [], "a worker that has ended handles no more"
         assert set(rig.log.store.saved.get("t.service.bank", {}).values()) <= {0}
+        await memory.depose(STORE.inner)  # its relay could not give the outbox up
         await started(rig)
         await until(rig, lambda: len(heads(rig, "pay.events")) == 1)
         assert effects.tried == ["a"] and letters(rig) == []
