@@ -101,7 +101,9 @@ def _server(url: str) -> tuple[Server, bool]:
     """The server of an address, and whether it may lose what it confirmed."""
     parts = urlsplit(url)
     options = parse_qsl(parts.query, keep_blank_values=True)
-    relaxed = dict(options).get(RELAXED) == "none"
+    if RELAXED not in dict(options):
+        return Server(url), False
+    relaxed = dict(options)[RELAXED] == "none"
     rest = urlencode([(name, value) for name, value in options if name != RELAXED], safe="/")
     return Server(urlunsplit(parts._replace(query=rest))), relaxed
 

@@ -51,6 +51,11 @@ FAILURES: Final = (
 """What a call of the client may raise."""
 
 
+ADDRESS_FIX: Final = (
+    "write postgresql://user:password@host:5432/database, signs like / # ? @ of a password as %2F %23 %3F %40"
+)
+
+
 def lost(error: BaseException) -> bool:
     """Whether the connection is gone, or its answer did not come in time."""
     if isinstance(error, asyncpg.PostgresError):
@@ -102,6 +107,9 @@ def explain_connecting(error: Exception, place: str) -> ContrapasError:
     """Why there is no connection."""
     if isinstance(error, ContrapasError):
         return error
+    if isinstance(error, ValueError):  # its words may quote a piece of the password
+        text = "the address cannot be read: a port or an option in it is none"
+        return Refused("CP501", text, fix=ADDRESS_FIX, place=place)
     words, state = _words(error), getattr(error, "sqlstate", "") or ""
     if state == "3D000":
         return Refused(
@@ -139,7 +147,9 @@ def pooled(place: str, words: str) -> Refused:
 
 def shown(url: str) -> str:
     """An address without the password that may stand in it."""
-    hidden = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    hidden = re.sub(
+        r"(//[^:/@?]*):.*@", r"\1:***@", url
+    )  # to the last @: a password may have been left unescaped
     return re.sub(r"(password=)[^&]*", r"\1***", hidden)[:200]
 
 

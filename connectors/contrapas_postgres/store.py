@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
@@ -19,6 +19,7 @@ from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, Base
+from contrapas_postgres.explain import ADDRESS_FIX
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx
@@ -279,5 +280,18 @@ def _database(pool: AnyPool | str) -> str:
     known: Any = getattr(pool, "_connect_kwargs", None) or {}
     args: Any = getattr(pool, "_connect_args", None) or ()
     address = pool if isinstance(pool, str) else str((args[0] if args else known.get("dsn")) or "")
-    found = known.get("database") or urlsplit(address).path.strip("/")
+    found = known.get("database") or _path(address).strip("/")
     return str(found or "postgres")
+
+
+def _path(address: str) -> str:
+    """Refused CP501 where a piece of the password stands in what should be the database's name."""
+    try:
+        parts = urlsplit(address)
+        if parts.query:
+            parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
+        if "@" in parts.netloc or "@" not in parts.path + parts.fragment:
+            return parts.path
+    except ValueError:
+        pass
+    raise Refused("CP501", "the address of the store cannot be read", fix=ADDRESS_FIX)

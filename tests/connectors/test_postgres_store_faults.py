@@ -17,7 +17,10 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from contrapas.errors import ContrapasError, DataError, Indeterminate, Refused, Retriable
 from contrapas.participant import Receipt
+from contrapas.runtime.open import shown as shown_anywhere
 from contrapas.testing.conformance_store import Noted, deliver, message, receipt
+from contrapas_postgres import connector
+from contrapas_postgres.explain import shown
 from contrapas_postgres.meaning import meaning
 from contrapas_postgres.sqlalchemy import SqlStore
 from contrapas_postgres.store import PostgresStore
@@ -364,3 +367,26 @@ async def test_sessions_that_commit_each_statement_are_refused_for_deliveries(po
         await deliver(SqlStore(async_sessionmaker(engine)), receipt("x"))
     assert caught.value.code == "CP850"
     await engine.dispose()
+
+
+@pytest.mark.parametrize("password", ["s3c/ret", "s3c#ret", "s3c?ret", "s3c@ret", "s3c:ret"])
+async def test_i48_a_password_that_was_not_escaped_is_shown_by_nobody(password: str) -> None:
+    address = f"postgresql://shop:{password}@127.0.0.1:1/shop"
+    for found in (shown(address), shown_anywhere(address), repr(await _told(address))):
+        assert "s3c" not in found and "ret" not in found, found
+
+
+async def _told(address: str) -> list[str]:
+    said: list[str] = []
+    try:
+        store = PostgresStore(address, deadline_s=1)
+        said.append(store.name)
+        await store.examine()
+    except ContrapasError as why:
+        said.append(str(why))
+    try:
+        await connector.open(address, "shop")
+    except ContrapasError as why:
+        said += [str(why), why.place]
+    assert len(said) >= 3
+    return said

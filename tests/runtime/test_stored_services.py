@@ -45,7 +45,7 @@ def effects(bench: Any) -> Effects:
     return Effects(bench)
 
 
-def bank(effects: Effects, fails: list[Exception] | None = None, **more: Any) -> Definition:
+def bank(effects: Effects, fails: list[Any] | None = None, **more: Any) -> Definition:
     """Pays, unless told to fail."""
     service = Service("bank", store=STORE)
 
@@ -143,6 +143,16 @@ async def test_a_failure_is_rolled_back_and_tried_again(effects: Effects) -> Non
         await rig.log.publish([command("pay/c1")])
         await until(rig, lambda: len(heads(rig, "pay.events")) == 1)
         assert (len(effects.tried), await effects.count("a")) == (3, 1)
+
+
+async def test_a_cancellation_out_of_the_reaction_itself_is_a_failure_and_holds_nothing_up(
+    effects: Effects,
+) -> None:
+    fails = [asyncio.CancelledError()]
+    async with running(bank(effects, fails)) as rig:
+        await rig.log.publish([command("pay/c1"), command("pay/c2")])
+        await until(rig, lambda: len(heads(rig, "pay.events")) == 2)
+        assert effects.tried == ["a", "a", "a"] and letters(rig) == []
 
 
 async def test_what_keeps_failing_is_a_dead_letter_and_an_unknown_outcome_and_may_be_tried_again(

@@ -95,5 +95,7 @@ def sqlite_path(url: str) -> str:
 
 def shown(url: str) -> str:
     """An address without the password that may stand in it."""
-    hidden = re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+    hidden = re.sub(
+        r"(//[^:/@?]*):.*@", r"\1:***@", url
+    )  # to the last @: a password may have been left unescaped
     return re.sub(r"(password=)[^&]*", r"\1***", hidden)[:200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class Handler:
         """Run it; what it emits, in order. Unfit for what it may not emit. happened: of an undo, whether its step did."""
         more = {name: self._supply(kind, d, attempt, happened) for name, kind in self._more}
         if self._is_async:
-            result = await self.reaction.fn(d.body, **more)
+            result = await _own(self.reaction.fn(d.body, **more))
         else:
             loop = asyncio.get_running_loop()
             context = copy_context()
@@ -223,6 +223,18 @@ def _check(reaction: str, name: str, mark: Depends[Any], store: Any) -> None:
             f"{reaction}: {name} depends on {getattr(fn, '__name__', fn)}, which waits or yields: a dependency returns its value",
             fix="a plain function; what must be closed belongs into the reaction",
         )
+
+
+async def _own(work: Awaitable[Any]) -> Any:
+    """What it gives. A cancellation that nobody asked of this delivery is a failure like any other: as one of its own it
+    would end the delivery unfinished, and the position would wait behind it for ever."""
+    try:
+        return await work
+    except asyncio.CancelledError as why:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError(f"something it waited for was cancelled{f': {why}' if str(why) else ''}") from None
 
 
 async def _ended(work: asyncio.Future[Any]) -> Any:
