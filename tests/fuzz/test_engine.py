@@ -114,6 +114,10 @@ class Engine(RuleBasedStateMachine):
         known = self.model.get(key)
         if said == "unknown":
             self.settled()
+        gone = known is not None and "ended" in known and self.rig.clock() - known["since"] > 30 * DAY_MS
+        if gone and said in ("applied", "accepted", "kept", "unknown"):  # its record was let go: another run
+            del self.model[key]
+            known = None
         if known is None:
             assert said in ("applied", "accepted", "unknown", "kept"), said
             self.model[key] = {"cents": cents, "since": self.rig.clock(), "by": None, "told": set()}

@@ -312,6 +312,13 @@ async def siege(
     return verdict
 
 
+def pairs(count: int, seed: int) -> list[tuple[str, str]]:
+    """Pairs of places that a worker in its usual work comes by."""
+    places = [p for chain, some in CHAINS.items() if chain not in ("leaving", "room") for p in some]
+    chance = random.Random(seed)
+    return [(chance.choice(places), chance.choice(places)) for _ in range(count)]
+
+
 def main() -> int:
     """The long form."""
     parser = argparse.ArgumentParser(
@@ -321,11 +328,19 @@ def main() -> int:
         "--long", action="store_true", help="a log of its own for each place, 1,000 in flight"
     )
     parser.add_argument("--at", default="", metavar="FAILPOINT")
+    parser.add_argument(
+        "--pairs", type=int, default=0, help="so many pairs of places, one worker after the other"
+    )
     parser.add_argument("--instances", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     bad = False
-    for chain, places in CHAINS.items():
+    for pair in pairs(args.pairs, args.seed):
+        with tempfile.TemporaryDirectory() as folder:
+            verdict = asyncio.run(siege(Path(folder), pair, instances=60, more=16, seed=args.seed))
+        print(f"{'exact' if verdict.exact else 'WRONG'} {' then '.join(pair)}: {verdict}", flush=True)
+        bad = bad or not verdict.exact
+    for chain, places in CHAINS.items() if not args.pairs else ():
         chosen = [p for p in places if args.at in ("", p)]
         for some in ([p] for p in chosen) if args.long else [chosen]:
             if not some:

@@ -1,0 +1,92 @@
+"""The table of real-process tests: every row is there; and short forms of rows that no other file holds."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from contrapas.core.fold import fold
+from contrapas.log.sqlite import SqliteLog
+from contrapas.log.sqlite_admin import verify
+from contrapas.log.sqlite_read import SqliteReader
+from tests.scenarios import bank, busy, rows
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_row_is_there_and_says_what_shows_it_or_what_it_waits_for() -> None:
+    assert list(rows.ROWS) == [f"R-{n}" for n in range(1, 23)]
+    for name, row in rows.ROWS.items():
+        assert bool(row.tests) != bool(row.waits), name
+        for test in row.tests:
+            file, _, function = test.partition("::")
+            path = ROOT / file
+            assert path.exists(), test
+            if function:
+                nodes = ast.walk(ast.parse(path.read_text()))
+                assert any(getattr(n, "name", "") == function for n in nodes), test
+        for command in row.long:
+            where = command[1].replace(".", "/") + ".py" if command[0] == "-m" else command[0]
+            assert (ROOT / where).exists(), command
+
+
+@pytest.mark.slow
+async def test_r02_a_worker_dies_at_one_place_and_the_next_at_another(tmp_path: Path) -> None:
+    verdict = await busy.siege(
+        tmp_path, ("commit.undispatched", "takeover.read"), instances=40, more=10, seed=3
+    )
+    assert verdict.exact, verdict
+
+
+async def test_r21_a_hundred_takeovers_leave_no_descriptor_or_thread_behind(tmp_path: Path) -> None:
+    async def round_() -> None:
+        log = SqliteLog(tmp_path / "log.db", "shop", 2)
+        lease = await log.acquire(0, "w")
+        await lease.commit([], [], lease.control)
+        await lease.release()
+        await log.close()
+
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("this system does not say which files are open")
+    for _ in range(3):
+        await round_()
+    before = held()
+    for _ in range(100):
+        await round_()
+    assert held() == before
+
+
+async def test_r22_whoever_looks_while_workers_die_changes_nothing(tmp_path: Path) -> None:
+    looked: list[int] = []
+
+    async def look(number: int) -> None:
+        path = str(tmp_path / "scenario.db")
+
+        def see() -> int:
+            reader = SqliteReader(path)
+            try:
+                seen = 0
+                for p in range(reader.partitions):
+                    with reader.moment():
+                        records = [r for batch in reader.latest(p) for r in batch]
+                    fold(records, floor=1 << 47)
+                    seen += len(records)
+                reader.parts()
+                return seen
+            finally:
+                reader.close()
+
+        looked.append(await asyncio.to_thread(see))
+        assert list(await asyncio.to_thread(lambda: list(verify(path)))) == []
+
+    verdict = await bank.kill_loop(tmp_path, kills=3, seed=5, pause=(0.2, 0.5), strike=look)
+    assert verdict.exact, verdict
+    assert len(looked) == 3 and looked[-1] > 0
