@@ -44,8 +44,8 @@ test: setup
 endif
 
 .PHONY: smoke
-smoke: setup  ## the tests that are not marked slow
-	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/repo --ignore=tests/typing
+smoke: setup  ## the tests that are not marked slow and need no server
+	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/repo --ignore=tests/typing --ignore=tests/connectors
 
 .PHONY: check
 check: setup  ## format, lint, exports, import contracts, types, wheel; the first failure ends it
