@@ -1,14 +1,19 @@
 """Three services with three databases under fire: transfers keep coming while workers, services with their relays, and
 PostgreSQL itself are killed at random. In the end the money is all there, and every transfer done once or fully undone.
 
-python tests/scenarios/clearing.py --seconds 600        # the long form
+Beside the relay in each service runs one as a process of its own, and is killed as well.
+
+python tests/scenarios/clearing.py --seconds 600                    # the long form
+python tests/scenarios/clearing.py --seconds 600 --log postgres     # the same server holds the log, too
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,17 +26,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import asyncpg
 
+from contrapas.errors import Indeterminate, Retriable
 from contrapas.runtime.engine import Engine
-from contrapas_postgres import PostgresStore
+from contrapas_postgres import PostgresStore, connector
 from deploy.postgres.server import Server
 from sagas.clearing.saga import TransferAsked
-from tests.scenarios.supervisor import ROOT, Supervisor, Worker, newest, unfinished
+from tests.scenarios.supervisor import ROOT, Supervisor, newest, unfinished
 
 SAGA = "sagas/clearing/saga.py:app"
+RELAY = "relay"
 PLACES = ("north", "south", "office")
 TABLES = ROOT / "sagas/clearing/tables.sql"
 ACCOUNTS, CENTS = 30, 20_000
 QUIET_S = 180.0
+ROUNDS = 6
+"""At least, however slow the machine is."""
 DATABASE = "postgresql"
 """What is killed when PostgreSQL's turn comes."""
 
@@ -54,19 +63,28 @@ class Verdict:
 
 
 class Clearing:
-    """A server with the three databases, a worker or two for the saga, a process for each service."""
+    """A server with the three databases, two workers for the saga, for each service a process and a relay besides."""
 
-    def __init__(self, folder: Path, server: Server) -> None:
+    def __init__(self, folder: Path, server: Server, log: str = "sqlite") -> None:
+        """log: `sqlite`, a file in the folder; `postgres`, the server itself."""
         self.server = server
+        self.folder = folder
         self.url = {place: server.url(place) for place in PLACES}
-        env = {f"{place.upper()}_DB": url for place, url in self.url.items()}
-        self.workers = Supervisor(SAGA, folder, env)
+        self.env = {f"{place.upper()}_DB": url for place, url in self.url.items()}
+        self.workers = Supervisor(SAGA, folder, self.env)
         self.services = {
-            place: Supervisor(f"sagas/clearing/services.py:{place}_app", folder, env) for place in PLACES
+            place: Supervisor(f"sagas/clearing/services.py:{place}_app", folder, self.env) for place in PLACES
         }
+        self.relays: dict[str, subprocess.Popen[bytes]] = {}
+        self.on_server = log == "postgres"
+        if self.on_server:
+            for under in (self.workers, *self.services.values()):
+                under.url = server.url()
 
     async def prepare(self) -> None:
         """Databases, tables, accounts; every tenth of the south is closed."""
+        if self.on_server:
+            await (await connector.open(self.server.url(), "giro", partitions=8, make=True)).close()
         root = await asyncpg.connect(self.server.url())
         for place in PLACES:
             await root.execute(f"create database {place}")
@@ -84,40 +102,87 @@ class Clearing:
             await store.close()
 
     def begin(self) -> None:
-        """Two workers for the sagas, one process for each service; returns once the saga's are ready."""
-        for _ in range(2):
-            self.workers.start()
-        for service in self.services.values():
-            service.start()
+        """Start all of them; returns once workers and services are ready."""
+        started = [self.workers.start(wait=False) for _ in range(2)]
+        started += [service.start(wait=False) for service in self.services.values()]
+        for worker in started:
+            worker.ready()
+        for place in PLACES:
+            self.relay(place)
+
+    def relay(self, place: str) -> None:
+        """Start a place's relay by the command; one that runs is killed first."""
+        if (old := self.relays.get(place)) is not None:
+            old.kill()
+            old.wait()
+        words = ("relay", f"sagas/clearing/services.py:{place}_store", "--log", self.workers.url)
+        with open(self.folder / "relays.log", "ab") as said:
+            self.relays[place] = subprocess.Popen(
+                [sys.executable, "-m", "contrapas", *words, "--namespace", "giro"],
+                cwd=ROOT,
+                env={**os.environ, **self.env},
+                stdout=said,
+                stderr=said,
+            )
 
     def close(self) -> None:
         """End them all."""
+        for process in self.relays.values():
+            process.kill()
+            process.wait()
         for under in (self.workers, *self.services.values()):
             under.close()
 
-    def strike(self, chance: random.Random) -> str:
-        """Kill one of them, and start it again; what it was."""
-        victim = chance.choice([SAGA, SAGA, *PLACES, DATABASE])
-        if victim == DATABASE:
-            self.server.kill()
-            time.sleep(chance.uniform(0, 0.5))
-            self.server.start()
-            return DATABASE
-        under = self.workers if victim == SAGA else self.services[victim]
-        _replace(under, chance)
-        return "worker" if victim == SAGA else victim
+    def strike(self, chance: random.Random) -> list[str]:
+        """Kill up to three of them at the same time, and start them again; what they were."""
+        said: list[str] = []
+        for victim in chance.sample([SAGA, SAGA, *PLACES, RELAY, DATABASE], chance.choice((1, 1, 2, 3))):
+            if victim == DATABASE:
+                self.server.kill()
+                time.sleep(chance.uniform(0, 0.5))
+                self.server.start()
+            elif victim == RELAY:
+                self.relay(chance.choice(PLACES))
+            else:
+                _replace(self.workers if victim == SAGA else self.services[victim], chance)
+            said.append("worker" if victim == SAGA else victim)
+        self.revive()
+        return said
+
+    def revive(self) -> None:
+        """Start again what found no database at its start, and has ended."""
+        for place, process in self.relays.items():
+            if process.poll() is not None:
+                self.relay(place)
+        for under, count in ((self.workers, 2), *((service, 1) for service in self.services.values())):
+            _bury(under)
+            for _ in range(count - len(under.workers)):
+                under.start(wait=False)
 
 
-def _replace(under: Supervisor, chance: random.Random) -> Worker:
-    alive = [w for w in under.workers if w.process.poll() is None]
-    if alive:
-        victim = chance.choice(alive)
-        victim.kill()
+def _replace(under: Supervisor, chance: random.Random) -> None:
+    _bury(under)
+    if under.workers:
+        chance.choice(under.workers).kill()
+        _bury(under)
+    under.start(wait=False)
+
+
+def _bury(under: Supervisor) -> None:
     for worker in [w for w in under.workers if w.process.poll() is not None]:
         under.workers.remove(worker)
         if worker.process.stdout is not None and not worker.process.stdout.closed:
             worker.wait()
-    return under.start(wait=False)
+
+
+async def start_all(engine: Engine, fresh: list[TransferAsked]) -> None:
+    """Until the log has acknowledged them: what is asked for again is the same transfer."""
+    while True:
+        try:
+            await engine.client.start_many("transfer", fresh)
+            return
+        except (Retriable, Indeterminate):
+            await asyncio.sleep(0.1)
 
 
 def transfers(chance: random.Random, count: int, prefix: str) -> list[TransferAsked]:
@@ -133,10 +198,12 @@ def transfers(chance: random.Random, count: int, prefix: str) -> list[TransferAs
     ]
 
 
-async def under_fire(folder: Path, server: Server, *, seconds: float, seed: int) -> Verdict:
+async def under_fire(
+    folder: Path, server: Server, *, seconds: float, seed: int, log: str = "sqlite"
+) -> Verdict:
     """Transfers for so long, one kill after the other meanwhile; then quiet, then the audit."""
     chance = random.Random(seed)
-    here = Clearing(folder, server)
+    here = Clearing(folder, server, log)
     began = time.monotonic()
     asked: list[TransferAsked] = []
     kills: Counter[str] = Counter()
@@ -145,13 +212,13 @@ async def under_fire(folder: Path, server: Server, *, seconds: float, seed: int)
         here.begin()
         async with here.workers.outside() as engine:
             number = 0
-            while time.monotonic() < began + seconds:
+            while time.monotonic() < began + seconds or number < ROUNDS:
                 fresh = transfers(chance, 8, f"t{number}-")
-                await engine.client.start_many("transfer", fresh)
+                await start_all(engine, fresh)
                 asked += fresh
                 number += 1
                 await asyncio.sleep(chance.uniform(0.1, 1.0))
-                kills[await asyncio.to_thread(here.strike, chance)] += 1
+                kills.update(await asyncio.to_thread(here.strike, chance))
             verdict = await judge(here, engine, asked)
     finally:
         here.close()
@@ -165,6 +232,7 @@ async def judge(here: Clearing, engine: Engine, asked: list[TransferAsked]) -> V
     until = time.monotonic() + QUIET_S
     left = expected
     while left and time.monotonic() < until:
+        await asyncio.to_thread(here.revive)
         left = await unfinished(engine.log, left)
         await asyncio.sleep(0.3 if left else 0)
     records = await newest(engine.log)
@@ -240,10 +308,13 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", choices=("sqlite", "postgres"), default="sqlite")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Server() as server:
-        verdict = asyncio.run(under_fire(Path(folder), server.start(), seconds=args.seconds, seed=args.seed))
-    print(f"three databases under fire, seed {args.seed}: {verdict}")
+        verdict = asyncio.run(
+            under_fire(Path(folder), server.start(), seconds=args.seconds, seed=args.seed, log=args.log)
+        )
+    print(f"three databases under fire, log {args.log}, seed {args.seed}: {verdict}")
     return int(not verdict.exact)
 
 
