@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from contrapas.errors import Refused
 from contrapas.participant import Event, Finding
@@ -179,12 +180,24 @@ class SqlStore(Base[AsyncSession]):
 
     async def hold(self) -> SqlHeld:
         """A connection of the outbox's own."""
+        pool = self._engine.pool
+        if isinstance(pool, QueuePool) and (pool.size(), getattr(pool, "_max_overflow", -1)) == (1, 0):
+            raise Refused(
+                "CP850",
+                "the engine has one connection; the relay keeps one, deliveries need another",
+                fix="create_async_engine(…, pool_size=2) or more",
+            )
         return SqlHeld(await self._connect(), self.deadline_s)
 
     async def _connect(self) -> AsyncConnection:
         async with asyncio.timeout(self.deadline_s):
             con = await self._engine.connect()
-            return await con.execution_options(isolation_level="AUTOCOMMIT")
+            try:
+                return await con.execution_options(isolation_level="AUTOCOMMIT")
+            except BaseException:
+                with suppress(Exception):
+                    await con.close()
+                raise
 
     async def examine(self) -> Sequence[Finding]:
         """What `doctor` says of the database and its tables."""

@@ -260,6 +260,12 @@ async def test_a_pool_of_one_connection_is_refused_to_a_relay(postgres: Database
     await deliver(store, receipt())
     await store.close()
     await pool.close()
+    engine = create_async_engine(alchemy(postgres.url), pool_size=1, max_overflow=0)
+    mapped = SqlStore(async_sessionmaker(engine), deadline_s=2)
+    with pytest.raises(Refused, match="one connection"):
+        await mapped.outbox.claim("shop", "one")
+    await deliver(mapped, receipt("c-2"))
+    await engine.dispose()
 
 
 async def test_a_relay_that_is_stopped_in_the_middle_of_a_wait_gives_its_outbox_up(
