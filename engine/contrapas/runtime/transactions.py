@@ -133,7 +133,8 @@ class StoredAttempts(Attempts):
         return unpacked(known.reply) if known.reply else None
 
     def _late(self, d: Delivered) -> DataError | None:
-        """What was made longer before it was sent than the inbox remembers may have been handled and forgotten (CP805)."""
+        """What was made longer before it was sent than the inbox remembers may have been handled and forgotten (CP805). A time
+        that is none must not hide that (CP415)."""
         text = d.headers.get("ce_time", b"").decode(errors="replace")
         if not text:
             return None
@@ -142,8 +143,8 @@ class StoredAttempts(Attempts):
             return None
         try:
             made = time_of(text, d.record.timestamp_ms)
-        except DataError:
-            return None
+        except DataError as why:
+            return why
         if made is None or (age := d.record.timestamp_ms - made) <= self.store.inbox_ms:
             return None
         return DataError(
