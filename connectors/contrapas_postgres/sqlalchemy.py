@@ -41,6 +41,8 @@ class SqlLink:
         self._raw: Any = raw if hasattr(raw, "is_in_transaction") else None
         """A connection of asyncpg."""
         self._begun = con.sync_connection.get_transaction() if con.sync_connection else None
+        self._used = False
+        """SQLAlchemy's asyncpg sends its BEGIN with the first statement."""
 
     def stands(self) -> bool:
         """See `Link`."""
@@ -48,10 +50,12 @@ class SqlLink:
         if con is not None and con.invalidated:
             return True
         ours = con is not None and not con.closed and con.get_transaction() is self._begun
-        return ours and (self._raw is None or self._raw.is_closed() or self._raw.is_in_transaction())
+        raw = self._raw if self._used else None
+        return ours and (raw is None or raw.is_closed() or raw.is_in_transaction())
 
     async def rows(self, sql: str, *values: object) -> Sequence[Any]:
         """See `Link`."""
+        self._used = True
         if self._raw is not None and self._raw.is_in_transaction():
             # SQLAlchemy has begun on this very connection: its cursors would add nothing but their time.
             found: Sequence[Any] = await self._raw.fetch(sql, *values, timeout=self._deadline_s)

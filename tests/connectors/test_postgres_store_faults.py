@@ -355,6 +355,9 @@ async def test_a_handler_that_ends_its_transaction_itself_is_refused_and_its_rep
                         await deliver(store, receipt(how.__name__), how, reply=reply)
                     assert caught.value.code == "CP850"
         assert await deliver(mapped, receipt("e"), by_savepoint) is None
+        for store in (plain, mapped):
+            async with store.begin():
+                pass  # whether it answers: nothing was done, nothing was ended
         async with plain.lent() as link:
             assert [r[0] for r in await link.rows("select key from business")] == ["e"]
             assert [r[0] for r in await link.rows("select id from contrapas_inbox")] == [receipt("e").id]
