@@ -85,19 +85,28 @@ class Session:
     async def _call(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do something on the connection, made anew when it is gone. Every failure is Retriable or says why not."""
         async with self._turn:
-            conn = await self._alive()
-            healthy = False
+            idle = self._conn is not None and not self._conn.is_closed()
             try:
-                async with asyncio.timeout(CALL_S):
-                    result = await work(conn)
-                healthy = True
-                return result
-            except FAILURES as why:
-                healthy = not lost(why)
-                raise explain(why, self.server.place, sent=False) from why
-            finally:
-                if not healthy:
-                    conn.terminate()
+                return await self._once(work)
+            except Retriable as why:
+                if not idle or isinstance(why.__cause__, TimeoutError):
+                    raise
+            return await self._once(work)  # the server may have ended the session while it was idle
+
+    async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        conn = await self._alive()
+        healthy = False
+        try:
+            async with asyncio.timeout(CALL_S):
+                result = await work(conn)
+            healthy = True
+            return result
+        except FAILURES as why:
+            healthy = not lost(why)
+            raise explain(why, self.server.place, sent=False) from why
+        finally:
+            if not healthy:
+                conn.terminate()
 
     async def _alive(self) -> Connection:
         if self._closed:

@@ -11,7 +11,7 @@ import pytest
 
 from contrapas import failpoints
 from contrapas.core.envelope_avro import decode
-from contrapas.core.kin import home_of
+from contrapas.core.partition import home_of
 from contrapas.errors import ContrapasError, StepFailed
 from contrapas.runtime.build import build
 from contrapas.runtime.client import Client

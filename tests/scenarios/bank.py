@@ -128,10 +128,17 @@ async def kill_loop(
                     await strike(number)
                 await asyncio.sleep(chance.uniform(*pause))
                 alive = [w for w in under.workers if w.process.poll() is None]
-                victim = chance.choice(alive)
-                victim.kill()
-                under.workers.remove(victim)
-                under.start(wait=False)
+                for worker in [w for w in under.workers if w not in alive]:
+                    worker.wait()  # it found no server when it started, and said so
+                    under.workers.remove(worker)
+                if alive:
+                    victim = chance.choice(alive)
+                    victim.kill()
+                    under.workers.remove(victim)
+                while len(under.workers) < 2:
+                    under.start(wait=False)
+            if not [w for w in under.workers if w.process.poll() is None]:
+                under.start()
             verdict = await judge(engine, books, asked)
     finally:
         under.close()

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contrapas.cli import avro, text
 from contrapas.cli.lanes import LogFile
-from contrapas.core.kin import home_of
 from contrapas.core.lane import Record
-from contrapas.core.partition import ITEM
+from contrapas.core.partition import ITEM, home_of
 from contrapas.errors import ContrapasError, Refused
 
 if TYPE_CHECKING:

@@ -87,7 +87,12 @@ def read(fn: Any, name: str) -> Source | Refusal:
 
 @functools.lru_cache(maxsize=64)
 def _parse(text: str, file: str) -> ast.Module:
-    return ast.parse(text, file)
+    try:
+        return ast.parse(text, file)
+    except SystemError:
+        # CPython 3.11 counts the depth of all parses of an interpreter in one place. One that runs inside of another (a
+        # finaliser that logs a traceback reads source for its carets) or beside it in a thread makes the count wrong.
+        return ast.parse(text, file)
 
 
 @functools.lru_cache(maxsize=64)

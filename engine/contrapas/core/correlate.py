@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from contrapas.core.decode import Arrival
-from contrapas.core.kin import home_of
-from contrapas.core.partition import ITEM
+from contrapas.core.partition import ITEM, home_of
 from contrapas.core.world import Types, World
 from contrapas.machine import Machine
 

@@ -28,12 +28,6 @@ def of_saga(pending: Pending) -> bool:
     return pending.kind == "map" and pending.target == NESTED
 
 
-def home_of(instance: str) -> str:
-    """The instance whose item this one is; empty: it is none."""
-    key, sign, item = instance.partition("/")[2].rpartition(ITEM)
-    return f"{item.partition('/')[0]}/{key}" if sign else ""
-
-
 def name_of(record: InstanceRecord, pending: Pending, position: int) -> str:
     """The instance that runs one item."""
     head, _, visit = pending.key.rpartition("/")

@@ -46,3 +46,9 @@ def partition(key: bytes, count: int) -> int:
     when the lane was created, at least 1. Gives 0 … count - 1. Raises nothing.
     """
     return (murmur2(key.partition(_ITEM)[0]) & 0x7FFFFFFF) % count
+
+
+def home_of(instance: str) -> str:
+    """The instance whose item this one is; empty: it is none."""
+    key, sign, item = instance.partition("/")[2].rpartition(ITEM)
+    return f"{item.partition('/')[0]}/{key}" if sign else ""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from contrapas.core import items
-from contrapas.core import kin as core_kin
 from contrapas.core.correlate import LIVE
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_item import PREFIX, ItemRecord, encode_item, head_of, owner_bytes
 from contrapas.core.items import Progress
 from contrapas.core.lane import Draft
 from contrapas.core.parking import held
+from contrapas.core.partition import home_of
 from contrapas.core.timers import next_deadline
 from contrapas.core.world import Input
 from contrapas.runtime import kin
@@ -80,7 +80,7 @@ def result(p: Partition, batch: Batch, event: Input) -> bool:
 
 def moved(p: Partition, batch: Batch, record: InstanceRecord) -> None:
     """An item that runs a saga has moved: if it has ended, its map goes on."""
-    home = core_kin.home_of(record.instance)
+    home = home_of(record.instance)
     parent = p.load(home)
     if record.ended_at is None or parent is None or record.map not in p.maps.get(home, {}):
         return
@@ -275,7 +275,7 @@ def abort(p: Partition, batch: Batch) -> None:
 
 def restored(p: Partition, found: dict[str, dict[str, list[ItemRecord]]]) -> None:
     """At a takeover, when all records are there: what has become of each map, and what is left of others."""
-    homes = {core_kin.home_of(name): None for name in p.kin}
+    homes = {home_of(name): None for name in p.kin}
     for instance in {**found, **dict.fromkeys(p.mapping), **homes}:
         record = p.load(instance) if instance in p.entries else None
         wanted = {} if record is None else {m.key: m for m in items.maps_of(record)}

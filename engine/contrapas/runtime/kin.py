@@ -13,7 +13,7 @@ from typing import Any
 from contrapas.core import kin
 from contrapas.core.envelope import InstanceRecord, Pending
 from contrapas.core.items import Progress, progress_of
-from contrapas.core.partition import ITEM
+from contrapas.core.partition import ITEM, home_of
 from contrapas.core.world import Input
 from contrapas.runtime.partition import Partition
 
@@ -46,7 +46,7 @@ def births(p: Partition, progress: Progress, record: InstanceRecord, at: int) ->
 
 def unwanted(p: Partition, event: Input) -> bool:
     """A birth that was told before, or whose map is no more."""
-    maps = p.maps.get(kin.home_of(event.instance), {})
+    maps = p.maps.get(home_of(event.instance), {})
     return event.map not in maps or (event.instance in p.entries and event.instance not in p.litter)
 
 
@@ -64,7 +64,7 @@ def addressed(p: Partition, event: Input) -> None:
     """Find who an input is for: what comes for an item that is no more is its parent's; an answer that names nothing
     it answers is for the first item that waits for one."""
     while event.instance not in p.entries or event.instance in p.litter:
-        home = kin.home_of(event.instance)
+        home = home_of(event.instance)
         if not home or event.cause.kind != "result":
             return
         event.instance = home

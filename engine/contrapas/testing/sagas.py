@@ -21,8 +21,8 @@ from contrapas.author.step import StepDef
 from contrapas.codec.strict import load_model
 from contrapas.compiler.entities import handlers_of
 from contrapas.core.envelope import InstanceRecord
-from contrapas.core.kin import home_of
 from contrapas.core.lane import Draft, Headers, Record
+from contrapas.core.partition import home_of
 from contrapas.core.world import World
 from contrapas.errors import DataError, Refused
 from contrapas.runtime.build import build
