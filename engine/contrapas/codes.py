@@ -257,7 +257,8 @@ CP414 error An event waited for an instance that never came
   It was kept for the time its topic allows and is now a dead letter.
   > Start the instance, then send the event again.
 CP415 error A time that cannot be one
-  Year 1, year 9999 or more than a day ahead, where a timer depends on it. Nothing is corrected silently.
+  Year 1, year 9999 or more than a day ahead, where a timer depends on it or a service's inbox judges
+  a delivery's age by it. Nothing is corrected silently.
   > Correct the clock or the field of the sender.
 CP416 error Headers with control characters, or too many of them
   > At most 100 headers and 64 kB, without line breaks and control characters in names.
@@ -331,6 +332,7 @@ CP601 error An event that nobody emits, or that nobody takes
   Annotations of services and the machines of sagas say who emits and who takes what; here one side is missing.
   > Declare who emits it, or remove it from the command or wait. Topics that no Service uses are external and not judged.
 CP602 error The consumer cannot read what the producer writes
+  Within one app it cannot happen, for two classes of one name are refused (CP208); between apps each keeps its own class.
   > Make the new field optional, or deploy the consumer first.
 CP603 error A participant acts on a branch that no event tells it of
   > Let the deciding service emit an event for it.
@@ -387,8 +389,9 @@ CP717 info The outcome depends on which of two events comes first
   They come from different topics, between which there is no order.
 CP718 warning A cancelled instance may not end
   > Bound what runs in except and finally.
-CP719 error A correlation value is unbound, or topics with one key differ in partitions
-  > Bind the value before the wait; give co-keyed topics the same count.
+CP719 error A correlation value is unbound, or an awaited event travels under another key
+  How many partitions its topic has does not matter: every event is brought into the partition of its instance.
+  > Bind the value before the wait, or say correlate=.
 CP720 info The state grows in a loop
   The whole state is written with every transition.
   The record limit is 900 kB.
