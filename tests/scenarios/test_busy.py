@@ -10,6 +10,7 @@ import pytest
 
 import contrapas.log
 import contrapas.runtime
+import contrapas_postgres
 from contrapas.failpoints import NAMES
 from tests.scenarios import busy
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_named_place_is_a_place_where_a_worker_is_killed() -> None:
-    for package in (contrapas.log, contrapas.runtime):  # each module names its own places
+    for package in (contrapas.log, contrapas.runtime, contrapas_postgres):  # each module names its own places
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)
     killed = [place for places in busy.CHAINS.values() for place in places]
