@@ -173,6 +173,7 @@ async def test_what_a_killed_worker_held_the_other_one_ends(postgres: Database) 
         "postgres.commit.accepted=kill@9",
         "postgres.commit.before=kill@9",
         "postgres.acquire.fenced=kill@3",
+        "postgres.acquire.locked=kill@3",
         "service.published=kill@2",
     ],
 )
