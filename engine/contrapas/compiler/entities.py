@@ -188,7 +188,7 @@ def check(cls: type[Entity], registry: Registry) -> list[Refusal]:
 
 def _place(cls: type[Any]) -> tuple[str, int]:
     try:
-        return inspect.getsourcefile(cls) or "", inspect.getsourcelines(cls)[1]
+        return inspect.getsourcefile(cls) or "", _lines(cls)[1]
     except (OSError, TypeError):
         return "", 1
 
@@ -326,3 +326,11 @@ def _function(spec: EntitySpec, index: dict[type[Any], int], unwind: int) -> Cal
         raise thrown
 
     return cast("Callable[..., tuple[Any, ...]]", function)
+
+
+def _lines(cls: type) -> tuple[list[str], int]:
+    """The source of a class; again where CPython 3.11 lost count of the depth of its parses (see `source`)."""
+    try:
+        return inspect.getsourcelines(cls)
+    except SystemError:
+        return inspect.getsourcelines(cls)
