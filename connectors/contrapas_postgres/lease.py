@@ -12,7 +12,7 @@ import asyncpg
 
 from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
-from contrapas.log import Capabilities, Commit, Control, Draft
+from contrapas.log import Capabilities, Commit, Control, Draft, Record
 from contrapas.log.control import merge_cursor
 from contrapas_postgres.commits import Cells, Wanted, send
 from contrapas_postgres.connections import Connection
@@ -244,6 +244,9 @@ class PostgresLease:
             raise Retriable(why.text, place=why.place) from why
 
     # ---- the end
+
+    async def look(self) -> Sequence[Record]:
+        return ()
 
     async def lost(self) -> None:
         await self._lost.wait()

@@ -20,7 +20,7 @@ from contrapas.errors import (
     Retriable,
 )
 from contrapas.failpoints import failpoint
-from contrapas.log import Control, Draft, Lane, Record, Source, Topic
+from contrapas.log import Control, Draft, Known, Lane, Record, Source, Topic
 from contrapas.log import partition as partition_of
 from contrapas.log.checks import check_position, check_source, claimed
 from contrapas.log.control import decode_control, encode_control
@@ -433,7 +433,7 @@ class PostgresLog:
 
     # ---- owning
 
-    async def acquire(self, partition: int, owner: str) -> PostgresLease:
+    async def acquire(self, partition: int, owner: str, *, known: Known | None = None) -> PostgresLease:
         """As the seam says; a holder that is on its way out is waited for, at most `acquire_s`."""
         await self._spot("log", partition)
         loop = asyncio.get_running_loop()

@@ -63,6 +63,15 @@ class Control(NamedTuple):
     """Compaction by us has passed this offset."""
 
 
+class Known(NamedTuple):
+    """What a checkpoint says of a partition of the log lane: the fold of everything below an offset."""
+
+    upto: int
+    epoch: int
+    """Highest epoch seen."""
+    control: Control | None
+
+
 class Topic(NamedTuple):
     """A topic by its own account."""
 
@@ -78,6 +87,8 @@ class Commit(NamedTuple):
     last: int
     timestamp_ms: int
     durable: bool
+    losers: tuple[Record, ...] = ()
+    """Records of former owners or strangers found before or between ours: they do not count, each key is owed a heal."""
 
 
 class Capabilities(NamedTuple):

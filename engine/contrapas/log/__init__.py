@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from contrapas.core.finding import Finding
-from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Lane, Record, Source, Topic
+from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Known, Lane, Record, Source, Topic
 from contrapas.core.partition import partition
 from contrapas.errors import Fenced, Indeterminate, LogError, Retriable
 
@@ -24,6 +24,7 @@ __all__ = [
     "Finding",
     "Headers",
     "Indeterminate",
+    "Known",
     "Lane",
     "Lease",
     "Log",
@@ -56,6 +57,14 @@ class Lease(Protocol):
         """Remove superseded records below `horizon`; gives the new horizon reached. Never at or above `relayed`."""
         ...
 
+    async def look(self) -> Sequence[Record]:
+        """What others wrote behind our last commit, by offset: records that do not count, each key owed a heal.
+
+        Asked about once a second while nothing is committed. Raises Fenced (a higher epoch is among them), Indeterminate
+        (offsets are missing), Retriable. Empty where the log refuses a stale write.
+        """
+        ...
+
     async def lost(self) -> None:
         """Return when ownership is known to be gone."""
         ...
@@ -83,8 +92,12 @@ class Log(Protocol):
     partitions: int
     caps: Capabilities
 
-    async def acquire(self, partition: int, owner: str) -> Lease:
-        """Fence every earlier lease of the partition, then give a new one. Fenced if another holds it and lives."""
+    async def acquire(self, partition: int, owner: str, *, known: Known | None = None) -> Lease:
+        """Fence every earlier lease of the partition, then give a new one. Fenced if another holds it and lives.
+
+        known: what a checkpoint says of the lane below an offset, so that a log without a row for its owner need not read
+        that part again.
+        """
         ...
 
     async def bounds(self, lane: Lane, partition: int) -> tuple[int, int]:

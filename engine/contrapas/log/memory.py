@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from contrapas.core.lane import Commit, Control, Draft, Lane, Record, Source, Topic
+from contrapas.core.lane import Commit, Control, Draft, Known, Lane, Record, Source, Topic
 from contrapas.log.checks import check_source
 from contrapas.log.faults import Faults
 from contrapas.log.memory_store import Fence, Hold, MemoryStore, VirtualClock
@@ -39,7 +39,7 @@ class MemoryLog:
         """Another client of the same store, as another process would be."""
         return MemoryLog(store=self.store)
 
-    async def acquire(self, partition: int, owner: str) -> MemoryLease:
+    async def acquire(self, partition: int, owner: str, *, known: Known | None = None) -> MemoryLease:
         await asyncio.sleep(0)
         lease = MemoryLease(self.store, self.store.acquire(partition, owner))
         self._leases.append(lease)
@@ -143,6 +143,9 @@ class MemoryLease:
         reached = self.store.compact(self.hold, horizon)
         self.control = self.hold.control
         return reached
+
+    async def look(self) -> Sequence[Record]:
+        return self.store.look(self.hold)
 
     async def lost(self) -> None:
         if self.hold.gone:

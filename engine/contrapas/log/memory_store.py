@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from contrapas.core.control import (
@@ -456,17 +456,34 @@ class MemoryStore:
         shelf = self.shelf("log", hold.partition)
         first, last = offsets[0], offsets[-1]
         mine = set(offsets)
+        losers: tuple[Record, ...] = ()
         if first != hold.expected or last - first + 1 != len(offsets):
-            strangers = [r for r in shelf.span(hold.expected, last) if r.offset not in mine]
-            theirs = max(map(epoch_of, strangers), default=-1)
-            if theirs > hold.epoch:
-                hold.lose()
-                raise Fenced("another owner claimed the partition", mine=hold.epoch, theirs=theirs)
-            if len(strangers) + len(mine) != last + 1 - hold.expected:
-                raise Indeterminate(f"offsets are missing between {hold.expected} and {last}")
+            losers = self._judge_gap(hold, last, mine)
         hold.expected = last + 1
         hold.control = control
-        return Commit(first, last, shelf.records[shelf.index(last)].timestamp_ms, True)
+        return Commit(first, last, shelf.records[shelf.index(last)].timestamp_ms, True, losers)
+
+    def look(self, hold: Hold) -> Sequence[Record]:
+        """As `Lease.look`."""
+        if self.fence == "refuse":
+            return ()
+        self.faults.call("look", hold.partition)
+        end = self.shelf("log", hold.partition).end
+        losers = self._judge_gap(hold, end, frozenset())
+        hold.expected = end
+        return losers
+
+    def _judge_gap(self, hold: Hold, upto: int, mine: Collection[int]) -> tuple[Record, ...]:
+        """What others wrote from where we left off: Fenced under a higher epoch, Indeterminate when offsets are missing."""
+        shelf = self.shelf("log", hold.partition)
+        strangers = tuple(r for r in shelf.span(hold.expected, upto) if r.offset not in mine)
+        theirs = max(map(epoch_of, strangers), default=-1)
+        if theirs > hold.epoch:
+            hold.lose()
+            raise Fenced("another owner claimed the partition", mine=hold.epoch, theirs=theirs)
+        if hold.expected + len(strangers) + len([o for o in mine if o < upto]) != upto:
+            raise Indeterminate(f"offsets are missing between {hold.expected} and {upto}")
+        return tuple(r for r in strangers if epoch_of(r) < hold.epoch)
 
     def _write_rows(self, partition: int, rows: Sequence[tuple[bytes, bytes | None, Headers]]) -> list[int]:
         offsets: list[int] = []

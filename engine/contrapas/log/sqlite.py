@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from contrapas.core.lane import Commit, Control, Draft, Lane, Record, Source, Topic
+from contrapas.core.lane import Commit, Control, Draft, Known, Lane, Record, Source, Topic
 from contrapas.errors import Fenced, LogError
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log.checks import check_source
@@ -271,7 +271,7 @@ class SqliteLog:
 
     # ---- owning
 
-    async def acquire(self, partition: int, owner: str) -> SqliteLease:
+    async def acquire(self, partition: int, owner: str, *, known: Known | None = None) -> SqliteLease:
         """As the seam says; a holder that is on its way out is waited for, at most `acquire_s`."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self.acquire_s
@@ -410,6 +410,9 @@ class SqliteLease:
             await asyncio.sleep(0)
         self.control = self.control._replace(horizon=max(self.control.horizon, self._sweep.reached))
         return self.control.horizon
+
+    async def look(self) -> Sequence[Record]:
+        return ()  # a stale write is refused
 
     async def lost(self) -> None:
         if self.gone:

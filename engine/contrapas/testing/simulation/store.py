@@ -315,6 +315,10 @@ class SimLease:
         self.control = self.hold.control
         return reached
 
+    async def look(self) -> Sequence[Record]:
+        """As `Lease.look`."""
+        return self.store.look(self.hold)
+
     async def lost(self) -> None:
         """Nobody waits for it here: a holder is told by `Hold.on_lost`."""
 
