@@ -24,4 +24,6 @@ def __getattr__(name: str) -> Any:
             raise
         from contrapas.errors import Refused
 
-        raise Refused("CP510", f"{name} needs confluent-kafka", fix="pip install 'contrapas[kafka]'") from None
+        raise Refused(
+            "CP510", f"{name} needs confluent-kafka", fix="pip install 'contrapas[kafka]'"
+        ) from None

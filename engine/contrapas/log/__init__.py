@@ -11,7 +11,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from contrapas.core.finding import Finding
-from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Known, Lane, Record, Source, Topic
+from contrapas.core.lane import (
+    Capabilities,
+    Commit,
+    Control,
+    Draft,
+    Headers,
+    Known,
+    Lane,
+    Record,
+    Source,
+    Topic,
+)
 from contrapas.core.partition import partition
 from contrapas.errors import Fenced, Indeterminate, LogError, Retriable
 
