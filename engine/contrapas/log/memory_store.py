@@ -12,19 +12,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
-from contrapas.core.control import (
-    CLAIM_PREFIX,
-    PART_KEY,
-    decode_control,
-    encode_control,
-    is_control,
-    merge_cursor,
-    new_control,
-    record_headers,
-)
+from contrapas.core.control import new_control
 from contrapas.core.lane import Capabilities, Commit, Control, Draft, Headers, Lane, Record, Source, Topic
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import DataError, Fenced, Indeterminate, LogError, Refused, Retriable
+from contrapas.log import order
 from contrapas.log.checks import check_position, check_size, claimed, epoch_of
 from contrapas.log.faults import Faults
 from contrapas.log.sharing import Slot, share
@@ -74,14 +66,13 @@ class Shelf:
 class Part:
     """One partition's ownership: the row of a refusing backend, or what the records say so far."""
 
-    __slots__ = ("control", "epoch", "high", "hold", "scanned")
+    __slots__ = ("control", "epoch", "hold", "seen")
 
     def __init__(self, partitions: int) -> None:
         self.epoch = 0
         self.control = new_control(partitions)
-        self.high = 0
-        """Order: highest epoch among the records below `scanned`."""
-        self.scanned = 0
+        self.seen = order.Seen()
+        """Order: what the records say that were read so far."""
         self.hold: Hold | None = None
 
 
@@ -333,12 +324,11 @@ class MemoryStore:
         )
 
     def begin_claim(self, partition: int, owner: str) -> Claim:
-        """Order, step 1: read the lane to its end and choose the epoch: max(end, highest seen + 1)."""
+        """Order, step 1: read the lane to its end and choose the epoch."""
         part, shelf = self.parts[partition], self.shelf("log", partition)
-        self.fold_to(part, shelf, shelf.end)
-        epoch = max(shelf.end, part.high + 1)
-        control = claimed(part.control, owner, epoch, self.partitions)
-        return Claim(partition, owner, shelf.end, epoch, control)
+        self.scan(part, shelf, shelf.end)
+        control = order.claim_of(part.seen, owner, end=shelf.end, partitions=self.partitions)
+        return Claim(partition, owner, shelf.end, control.epoch, control)
 
     def place_claim(self, claim: Claim) -> None:
         """Order, step 2: append it under a key of its own."""
@@ -346,12 +336,11 @@ class MemoryStore:
         if fault == "retriable":
             raise Retriable("the log is busy")
         self._nonce += 1
-        key = CLAIM_PREFIX + b"%016x" % self._nonce
-        value = encode_control(claim.control)
-        headers = record_headers("claim", claim.epoch, value)
+        draft = order.claim_draft(claim.partition, claim.control, b"%016x" % self._nonce)
 
         def write() -> None:
-            claim.offset = self.append("log", claim.partition, key, value, headers).offset
+            record = self.append("log", claim.partition, draft.key, draft.value, draft.headers)
+            claim.offset = record.offset
 
         if fault == "late":
             self.in_flight.append(write)
@@ -363,26 +352,18 @@ class MemoryStore:
     def check_claim(self, claim: Claim) -> Hold:
         """Order, step 3: read from the end that was seen to the claim. A higher epoch, or an equal one: Fenced."""
         part, shelf = self.parts[claim.partition], self.shelf("log", claim.partition)
-        between = shelf.span(claim.end, claim.offset)
-        if len(between) != claim.offset - claim.end:
-            raise Indeterminate(f"offsets are missing between {claim.end} and the claim at {claim.offset}")
-        if (theirs := max(map(epoch_of, between), default=-1)) >= claim.epoch:
-            raise Fenced("another claim came first", mine=claim.epoch, theirs=theirs)
-        self.fold_to(part, shelf, claim.offset + 1)
-        control = merge_cursor(part.control, claim.control)
+        order.read_back(claim.epoch, claim.end, claim.offset, shelf.span(claim.end, claim.offset))
+        self.scan(part, shelf, claim.offset)
+        control = order.owned(part.seen, claim.control)
+        self.scan(part, shelf, claim.offset + 1)
         hold = Hold(claim.partition, claim.owner, claim.epoch, control, claim.offset + 1)
         return self._own(part, hold)
 
-    def fold_to(self, part: Part, shelf: Shelf, upto: int) -> None:
-        """Order: bring `part.high` and `part.control` up to the records below `upto`."""
-        for record in shelf.span(part.scanned, upto):
-            epoch = epoch_of(record)
-            if epoch < part.high:
-                continue
-            part.high = epoch
-            if is_control(record) and record.value is not None:
-                part.control = merge_cursor(part.control, decode_control(record.value))
-        part.scanned = max(part.scanned, upto)
+    def scan(self, part: Part, shelf: Shelf, upto: int) -> None:
+        """Order: bring what the records say up to those below `upto`."""
+        for record in shelf.span(part.seen.upto, upto):
+            part.seen.take(record)
+        part.seen.upto = max(part.seen.upto, upto)
 
     def _own(self, part: Part, hold: Hold) -> Hold:
         former, part.hold = part.hold, hold
@@ -396,16 +377,7 @@ class MemoryStore:
         """As `Lease.commit`."""
         self._check_commit(hold, log, out)
         places = [self._place(d) for d in out]
-        control = merge_cursor(
-            hold.control,
-            control._replace(
-                epoch=hold.epoch,
-                owner=hold.owner,
-                partitions=self.partitions,
-                serial=hold.control.serial + 1,
-                horizon=max(control.horizon, hold.control.horizon),
-            ),
-        )
+        control = order.committing(hold.control, control)
         fault = self.faults.take("commit", hold.partition)
         if fault == "retriable":
             raise Retriable("the log is busy")
@@ -442,9 +414,8 @@ class MemoryStore:
         return done
 
     def _commit_in_order(self, hold: Hold, log: Sequence[Draft], control: Control, fault: str) -> Commit:
-        value = encode_control(control)
-        rows = [(d.key, d.value, d.headers) for d in log]
-        rows.append((PART_KEY, value, record_headers("part", hold.epoch, value)))
+        drafts = (*log, order.control_draft(hold.partition, control))
+        rows = [(d.key, d.value, d.headers) for d in drafts]
         if fault in ("late", "lost-before"):
             if fault == "late":
                 self.in_flight.append(lambda: _ignore(self._write_rows(hold.partition, rows)))
@@ -455,10 +426,9 @@ class MemoryStore:
             raise Indeterminate("the commit was not answered in time")
         shelf = self.shelf("log", hold.partition)
         first, last = offsets[0], offsets[-1]
-        mine = set(offsets)
         losers: tuple[Record, ...] = ()
-        if first != hold.expected or last - first + 1 != len(offsets):
-            losers = self._judge_gap(hold, last, mine)
+        if not order.follows(hold.expected, offsets):
+            losers = self._judge_gap(hold, last + 1, set(offsets))
         hold.expected = last + 1
         hold.control = control
         return Commit(first, last, shelf.records[shelf.index(last)].timestamp_ms, True, losers)
@@ -476,14 +446,11 @@ class MemoryStore:
     def _judge_gap(self, hold: Hold, upto: int, mine: Collection[int]) -> tuple[Record, ...]:
         """What others wrote from where we left off: Fenced under a higher epoch, Indeterminate when offsets are missing."""
         shelf = self.shelf("log", hold.partition)
-        strangers = tuple(r for r in shelf.span(hold.expected, upto) if r.offset not in mine)
-        theirs = max(map(epoch_of, strangers), default=-1)
-        if theirs > hold.epoch:
+        try:
+            return order.strangers(hold.epoch, hold.expected, upto, mine, shelf.span(hold.expected, upto))
+        except Fenced:
             hold.lose()
-            raise Fenced("another owner claimed the partition", mine=hold.epoch, theirs=theirs)
-        if hold.expected + len(strangers) + len([o for o in mine if o < upto]) != upto:
-            raise Indeterminate(f"offsets are missing between {hold.expected} and {upto}")
-        return tuple(r for r in strangers if epoch_of(r) < hold.epoch)
+            raise
 
     def _write_rows(self, partition: int, rows: Sequence[tuple[bytes, bytes | None, Headers]]) -> list[int]:
         offsets: list[int] = []
@@ -509,9 +476,8 @@ class MemoryStore:
             hold.lose()
             return
         if self.fence == "order":
-            control = hold.control._replace(owner="", serial=hold.control.serial + 1)
-            value = encode_control(control)
-            self.append("log", hold.partition, PART_KEY, value, record_headers("part", hold.epoch, value))
+            draft = order.control_draft(hold.partition, order.released(hold.control))
+            self.append("log", hold.partition, draft.key, draft.value, draft.headers)
         else:
             part.control = part.control._replace(owner="")
         part.hold = None
