@@ -92,12 +92,20 @@ fuzz: setup  ## decoders, files, command line, HTTP and engine under inputs that
 		FUZZ_TIME=$$(( $(TIME) / (n ? n : 1) + 1 )) $(BIN)/python -m pytest -q tests/fuzz
 
 .PHONY: services
-services: setup  ## fetches the servers that tests start for themselves: PostgreSQL, oldest and newest
+services: setup  ## fetches the servers that tests start for themselves: PostgreSQL, oldest and newest, Kafka, Debezium
 	@$(BIN)/python deploy/postgres/server.py fetch
+	@$(BIN)/python deploy/kafka/server.py fetch
+	@$(BIN)/python deploy/debezium/engine.py fetch
 
 .PHONY: postgres
 postgres: setup  ## a private PostgreSQL until Ctrl-C; prints its address
 	@$(BIN)/python deploy/postgres/server.py run
+
+NODES ?= 1
+
+.PHONY: kafka
+kafka: setup  ## a private Kafka until Ctrl-C, NODES=3 for three brokers; prints its address
+	@$(BIN)/python deploy/kafka/server.py run --nodes $(NODES)
 
 .PHONY: clean
 clean:  ## removes what the other targets made, .venv excepted

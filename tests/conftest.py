@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kafka import kafka, kafka_servers, own_kafka
 from tests.postgres import own_postgres, postgres, postgres_oldest, postgres_servers
 
-__all__ = ["own_postgres", "postgres", "postgres_oldest", "postgres_servers"]
+__all__ = [
+    "kafka",
+    "kafka_servers",
+    "own_kafka",
+    "own_postgres",
+    "postgres",
+    "postgres_oldest",
+    "postgres_servers",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -68,9 +68,10 @@ class Link:
 class Proxy:
     """Between clients on a loopback port of its own and one server."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, at: int = 0) -> None:
+        """at: the port to listen on; 0: a free one."""
         self.target = (host, port)
-        self.port = 0
+        self.port = at
         self.delay_s = 0.0
         self.cut: set[Way] = set()
         """Of all connections: what goes there is lost."""
@@ -82,7 +83,7 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,9 +128,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(port: int, host: str = "127.0.0.1") -> AsyncGenerator[Proxy]:
-    """A proxy before a server."""
-    proxy = Proxy(host, port)
+async def proxied(port: int, host: str = "127.0.0.1", *, at: int = 0) -> AsyncGenerator[Proxy]:
+    """A proxy before a server; at: where it listens."""
+    proxy = Proxy(host, port, at)
     await proxy.start()
     try:
         yield proxy

@@ -3,8 +3,7 @@
     python deploy/debezium/engine.py fetch            the jars, into the cache
     python deploy/debezium/engine.py run URL FILE     what it sends, as JSON lines into FILE, until Ctrl-C
 
-For tests, and to see what the settings do. The jars are those of `artefacts.lock`, from Maven Central (`CONTRAPAS_MAVEN`
-names another repository of the same form), checked against their SHA-256.
+For tests, and to see what the settings do. The jars are those of `artefacts.lock`, as `deploy/maven.py` fetches them.
 """
 
 from __future__ import annotations
@@ -12,19 +11,14 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
@@ -32,16 +26,13 @@ from urllib.parse import unquote, urlsplit
 if __package__ in (None, ""):  # run as a file, not as a module
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from deploy.postgres.binaries import BASE, cache
+from deploy.maven import Missing, jars, java
 
 __all__ = ["Engine", "Missing", "Sent"]
 
 HERE: Final = Path(__file__).resolve().parent
 JAVA_MIN: Final = 17
-
-
-class Missing(Exception):
-    """No Debezium can be had on this machine; the text says why."""
+LOCK: Final = HERE / "artefacts.lock"
 
 
 class Sent(NamedTuple):
@@ -62,8 +53,8 @@ class Engine:
         self._words = folder / "words"
         self._properties = folder / "connector.properties"
         self._process: subprocess.Popen[bytes] | None = None
-        self._java = java()
-        self._jars = jars()
+        self._java = java(JAVA_MIN, "Debezium")[0]
+        self._jars = jars(LOCK)
         parts = urlsplit(url)
         whole = {
             **read(HERE / "outbox.properties"),
@@ -171,57 +162,6 @@ def read(path: Path) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def java() -> str:
-    """The `java` to use, of `JAVA_HOME` or the path. Missing below the version that the jars need."""
-    home = os.environ.get("JAVA_HOME", "")
-    program = os.path.join(home, "bin", "java") if home else shutil.which("java") or ""
-    if not program or not os.path.exists(program):
-        raise Missing("there is no java on this machine")
-    said = subprocess.run(
-        [program, "-version"], capture_output=True, text=True, timeout=60, check=False
-    ).stderr
-    version = said.partition('"')[2].partition('"')[0].split(".")[0]
-    if not version.isdigit() or int(version) < JAVA_MIN:
-        raise Missing(f"java {version or '?'} is too old, Debezium needs {JAVA_MIN}")
-    return program
-
-
-def jars() -> list[Path]:
-    """The jars of the lock file, from the cache or fetched. Missing when one does not come, or is not the pinned one."""
-    wanted: list[tuple[str, str]] = []
-    for line in (HERE / "artefacts.lock").read_text().splitlines():
-        if line and not line.startswith("#"):
-            digest, _, path = line.partition("  ")
-            wanted.append((path, digest))
-    home = cache() / "maven"
-    home.mkdir(exist_ok=True)
-    with open(home / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with ThreadPoolExecutor(8) as pool:
-            coming = [pool.submit(_jar, home, path, digest) for path, digest in wanted]
-            return [one.result() for one in coming]
-
-
-def _jar(home: Path, path: str, digest: str) -> Path:
-    kept = home / f"{digest[:16]}-{path.rpartition('/')[2]}"
-    if kept.exists():
-        return kept
-    url = f"{os.environ.get('CONTRAPAS_MAVEN', BASE).rstrip('/')}/{path}"
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            data: bytes = answer.read()
-    except OSError as why:
-        raise Missing(f"{url} cannot be fetched: {why}") from why
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise Missing(f"{url} has the SHA-256 {found}, pinned is {digest}")
-    handle, name = tempfile.mkstemp(dir=home)
-    with open(handle, "wb") as file:
-        file.write(data)
-    os.replace(name, kept)
-    return kept
-
-
 def main() -> int:
     """`fetch`, or `run URL FILE`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -233,7 +173,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.verb == "fetch":
-            print(f"{len(jars())} jars, {java()}")
+            print(f"Debezium: {len(jars(LOCK))} jars, {java(JAVA_MIN, 'Debezium')[0]}")
             return 0
         with (
             tempfile.TemporaryDirectory(prefix="cp-debezium-") as folder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import glob
-import hashlib
 import io
 import os
 import platform
@@ -12,16 +11,18 @@ import shutil
 import sys
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Final
+
+from deploy.maven import Missing, cache, fetched
+
+__all__ = ["NEWEST", "OLDEST", "Missing", "programs"]
 
 NEWEST: Final = 18
 """The newest major version there is."""
 OLDEST: Final = 13
 """The oldest major version that contrapas works with (13 brought `xid8`)."""
-BASE: Final = "https://repo1.maven.org/maven2"
 GROUP: Final = "io/zonky/test/postgres"
 
 # platform -> major version -> (version, SHA-256 of the jar). Where 13 was never published, the oldest is 14.
@@ -43,10 +44,6 @@ PINNED: Final = {
         18: ("18.4.0", "ab698c4486a795d2aa8a158b3a41e1201a77e7ff72a6255094cd5900080853c2"),
     },
 }
-
-
-class Missing(Exception):
-    """No PostgreSQL can be had on this machine; the text says why."""
 
 
 def programs(major: int = NEWEST) -> Path:
@@ -78,33 +75,10 @@ def _pinned(major: int) -> Path:
     return home / "bin"
 
 
-def cache() -> Path:
-    """Where archives are kept: `CONTRAPAS_CACHE`, else the user's cache. Root's lies where the server's user, who is
-    another, can read it."""
-    named = os.environ.get("CONTRAPAS_CACHE", "")
-    if named:
-        folder = Path(named)
-    elif os.geteuid() == 0:
-        folder = Path("/var/cache/contrapas")
-    else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "contrapas"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _fetched(name: str, version: str, digest: str) -> bytes:
     """The archive inside the jar. Missing when it does not come, or is not the one that was pinned."""
-    base = os.environ.get("CONTRAPAS_MAVEN", BASE).rstrip("/")
     item = f"embedded-postgres-binaries-{name}"
-    url = f"{base}/{GROUP}/{item}/{version}/{item}-{version}.jar"
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            data: bytes = answer.read()
-    except OSError as why:
-        raise Missing(f"{url} cannot be fetched: {why}") from why
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
-        raise Missing(f"{url} has the SHA-256 {found}, pinned is {digest}")
+    data = fetched(f"{GROUP}/{item}/{version}/{item}-{version}.jar", digest)
     with zipfile.ZipFile(io.BytesIO(data)) as jar:
         archive = next(n for n in jar.namelist() if n.endswith(".txz"))
         return jar.read(archive)
