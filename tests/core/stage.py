@@ -44,6 +44,8 @@ class Stage:
         self.now = 1_000_000
         self.offset = 0
         self.value: bytes | None = None
+        self.warm: InstanceRecord | None = None
+        """The same record as a worker holds it: never read from bytes, with what it keeps of earlier ones."""
         self.last = Transition(record=None)
         self.sent: list[Message] = []
         self.calls: list[StepCall] = []
@@ -68,6 +70,7 @@ class Stage:
         assert change.verdict == again.verdict and change.steps == again.steps
         assert (change.code, change.reason) == (again.code, again.reason)
         self.last = change
+        self._warmed(event, change)
         if change.record is not None:
             assert again.record is not None
             value = encode(change.record)
@@ -88,6 +91,20 @@ class Stage:
         if change.tombstone:
             self.value = None
         return change
+
+    def _warmed(self, event: Input, cold: Transition) -> None:
+        """The same from the record that a worker has in memory, whose branches it may share with the next one."""
+        before = self.warm
+        change = transition(before, event, self.world)
+        if before is not None:
+            assert written_in_general(before) == self.value, "transition changed the record it was given"
+        assert (change.verdict, change.steps, change.code) == (cold.verdict, cold.steps, cold.code)
+        assert (change.record is None) == (cold.record is None)
+        if change.record is not None and cold.record is not None:
+            assert encode(change.record) == written_in_general(cold.record), "kept bytes are out of date"
+            self.warm = change.record
+        if change.tombstone:
+            self.warm = None
 
     def _input(self, kind: str, *, type: str = "", body: Any = None, data: bytes = b"", **more: Any) -> Input:
         self.offset += 1

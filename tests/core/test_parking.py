@@ -73,7 +73,7 @@ def test_a_bug_is_not_committed_and_parks_the_instance_with_its_event() -> None:
     stage.start()
     fault.runs = 0
     stage.reply(CHARGED)
-    assert fault.runs == 4  # two tries, and the stage computes everything twice
+    assert fault.runs == 6  # two tries, and the stage computes everything three times
     record = stage.record
     assert record.status == "parked" and record.parked is not None
     assert (record.parked.code, record.parked.error) == ("CP847", "KeyError: 'sku'")

@@ -182,4 +182,4 @@ def test_the_straight_path_is_the_one_that_is_walked() -> None:
     with patch("contrapas.core.transition.straight", watch):
         for _ in range(4):
             stage.result(5)
-    assert taken == [True, True, True, False], "the last one ends the saga"
+    assert taken[::2] == taken[1::2] == [True, True, True, False], "the last one ends the saga"

@@ -130,13 +130,13 @@ def copy_undo(old: UndoEntry) -> UndoEntry:
 
 
 def copy_join(old: Join) -> Join:
-    """A join and the nodes below it."""
+    """A join and the nodes below it. Branches that a record holds as bytes are shared until somebody looks into them."""
     new: Join = _new(Join)
     new.kind = old.kind
     new.label = old.label
     new.visit = old.visit
     new.fail_fast = old.fail_fast
-    new.children = [copy_node(child) for child in old.children]
+    new.children = [child if child.raw else copy_node(child) for child in old.children]
     new.done_order = list(old.done_order)
     new.winner = old.winner
     new.thrown = old.thrown
@@ -196,6 +196,7 @@ def copy_node(old: Node) -> Node:
     new.result = old.result
     new.error = old.error
     new.cancel = old.cancel
+    new.raw = b""
     return new
 
 

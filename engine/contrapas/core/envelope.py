@@ -224,6 +224,9 @@ class Node:
     """Reason of the `Cancelled` to throw once the unwinding, or the end of what is in flight, in hand is through."""
     limit: Limit | None = None
     """Of a branch: `within=` of the called saga or join that it is."""
+    raw: bytes = field(default=b"", compare=False, repr=False)
+    """Avro bytes of a branch that only waits for one operation or has ended, once written: from then on records share
+    the node, and `Line.child` copies it for who may change it. So a join costs what moves in it, not what it holds."""
 
     @property
     def ended(self) -> bool:
@@ -443,7 +446,7 @@ class InstanceRecord:
                 yield from frame.limits
                 nodes += [begun.node for begun in frame.begun]
             if node.join is not None:
-                nodes += node.join.children
+                nodes += [child for child in node.join.children if not child.raw]
 
     @property
     def state(self) -> str:
@@ -459,7 +462,7 @@ def _operations(node: Node, found: list[Pending]) -> None:
         found.append(node.pending)
     if node.join is not None:
         for child in node.join.children:
-            if child.join is None and not child.frames and not child.undo:
+            if child.raw or (child.join is None and not child.frames and not child.undo):
                 if child.pending is not None:
                     found.append(child.pending)
             else:

@@ -271,8 +271,9 @@ def _words(words: Sequence[str], parts: Parts) -> None:
 
 def _longs(numbers: Sequence[int], parts: Parts) -> None:
     if numbers:
-        parts.append(_LONG[len(numbers)])
-        parts += [_long(n) for n in numbers]
+        parts.append(_long(len(numbers)))
+        known = _LONG.get
+        parts += [known(n) or _varint(n) for n in numbers]
     parts.append(_EMPTY)
 
 
@@ -416,14 +417,6 @@ def _pending(p: Pending, parts: Parts) -> None:
         )
 
 
-def _kept_pending(p: Pending) -> bytes:
-    """An operation of a join, with the byte that says that there is one, for the records that follow."""
-    parts: Parts = [_SOME]
-    _pending(p, parts)
-    p.raw = b"".join(parts)
-    return p.raw
-
-
 def _entries(entries: Sequence[UndoEntry], parts: Parts) -> None:
     if entries:
         parts.append(_LONG[len(entries)])
@@ -470,15 +463,21 @@ def _join(j: Join | None, parts: Parts) -> None:
     parts += (_SOME, _WORD[j.kind], _WORD[j.label], _LONG[j.visit], _BOOL[j.fail_fast])
     if j.children:
         parts.append(_LONG[len(j.children)])
-        for child in j.children:
-            p = child.pending
-            if p is None or child.frames or child.undo or _more_of_node(child):
-                _node(child, parts)
-            else:  # one of many operations that wait side by side, each written once
-                parts += (_EMPTY, p.raw or _kept_pending(p), _EMPTY, _NO_MORE_OF_NODE)
+        parts += [child.raw or _branch(child) for child in j.children]
     parts.append(_EMPTY)
     _longs(j.done_order, parts)
     parts += (_LONG[j.winner], _text(j.thrown), _BOOL[j.listed], _long(j.need), _BOOL[j.ignore])
+
+
+def _branch(n: Node) -> bytes:
+    """A branch of a join; one of many that only wait or have ended is kept for the records that follow."""
+    parts: Parts = []
+    _node(n, parts)
+    value = b"".join(parts)
+    held = n.frames or n.undo or n.cancel
+    if not held and n.join is None and n.unwinding is None and n.limit is None:
+        n.raw = value
+    return value
 
 
 def _unwinding(u: Unwinding | None, parts: Parts) -> None:

@@ -26,7 +26,7 @@ def progress(work: Work, line: Line) -> None:
         join = line.node.join
         if join is None:
             return
-    if not all(child.ended for child in join.children):
+    if len(join.done_order) < len(join.children) or not all(child.ended for child in join.children):
         return
     if join.kind in ("first", "some") and join.winner >= 0 and not _losers_undone(work, line, join):
         return

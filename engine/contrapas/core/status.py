@@ -26,10 +26,12 @@ def status_of(record: InstanceRecord) -> str:
             if pending.kind in ("local", "map")
             else "waiting"
         )
-    operations = list(record.operations())
-    if any(p.retry_at is not None for p in operations):
-        return "retrying"
-    return "running" if any(p.kind in ("local", "map") for p in operations) else "waiting"
+    running = False
+    for p in record.operations():  # of a join there may be a thousand
+        if p.retry_at is not None:
+            return "retrying"
+        running = running or p.kind in ("local", "map")
+    return "running" if running else "waiting"
 
 
 def _end(record: InstanceRecord) -> str:
@@ -46,4 +48,5 @@ def _unwinding(node: Node) -> bool:
     return any(
         child.unwinding is not None or (child.join is not None and _unwinding(child))
         for child in node.join.children
+        if not child.raw
     )

@@ -55,7 +55,8 @@ def _times(record: InstanceRecord) -> Times:
         _operation(root.pending, found)
     else:
         for pending in record.operations():
-            _operation(pending, found)
+            if pending.deadline is not None or pending.retry_at is not None or pending.each_at is not None:
+                _operation(pending, found)
         for limit in record.limits():
             if limit.deadline is not None and not limit.expired:
                 found.append((limit.deadline, "limit", limit.key))

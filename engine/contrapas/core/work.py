@@ -11,7 +11,7 @@ from contrapas.author.link import Link, Linker
 from contrapas.author.op import Op, copied
 from contrapas.author.saga import Activation, Saga
 from contrapas.core import messages
-from contrapas.core.copies import copy_cause, copy_frame, copy_record
+from contrapas.core.copies import copy_cause, copy_frame, copy_node, copy_record
 from contrapas.core.envelope import (
     Answered,
     Asked,
@@ -81,12 +81,13 @@ class Line:
         return self.up
 
     def child(self, position: int) -> Line:
-        """A branch of this line's join."""
+        """A branch of this line's join; one that other records share becomes this record's own."""
         join = self.nodes[-1].join
         assert join is not None
-        return Line(
-            (*self.nodes, join.children[position]), f"{self.suffix}[{position}]", up=self, place=position
-        )
+        node = join.children[position]
+        if node.raw:
+            node = join.children[position] = copy_node(node)
+        return Line((*self.nodes, node), f"{self.suffix}[{position}]", up=self, place=position)
 
     def flight(self, begun: Begun) -> Line:
         """A branch that one of this line's frames began."""
