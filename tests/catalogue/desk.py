@@ -15,6 +15,7 @@ from contrapas.app import App
 from contrapas.author.event import Event
 from contrapas.author.saga import Saga, saga
 from contrapas.author.timeout import Timeout
+from contrapas.core.cloudevents import binary, is_structured, present
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.core.lane import Draft, Headers, Record
@@ -111,7 +112,9 @@ class Desk:
     ) -> None:
         """A message as another program would publish it: a CloudEvent with these bytes. type="": no CloudEvent."""
         ce: Headers = (
-            (("ce_id", id.encode()), ("ce_source", b"/elsewhere"), ("ce_type", type.encode())) if type else ()
+            (("ce_id", id.encode()), ("ce_source", b"/elsewhere"), ("ce_specversion", b"1.0"), ("ce_type", type.encode()))
+            if type
+            else ()
         )
         if to == "in" and at < 0:
             at = partition(key, self.rig.log.partitions)
@@ -213,6 +216,8 @@ def turned_away(rig: Rig) -> int:
 def _is_kept(record: Record, stored: bytes, letters: set[tuple[bytes, bytes]]) -> bool:
     key = dict(record.headers).get("cp-source-key", record.key)
     value = record.value or b""
+    if (key, value) not in letters and is_structured(present(record.headers)):
+        _, value = binary(present(record.headers), value)
     return (key, value) in letters or (key, b"") in letters or (value != b"" and value in stored)
 
 

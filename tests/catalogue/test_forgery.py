@@ -24,6 +24,7 @@ INSTANCES = [
 WORDS: dict[str, list[bytes]] = {
     "ce_id": [b"e-1", b"e-2", b"e-3"],
     "ce_source": [b"/a", b"/contrapas/desk/door"],
+    "ce_specversion": [b"1.0", b"1.0", b"1.0", b"0.3"],
     "ce_type": [b"Opened", b"Approved", b"Closed", b"Paid", b"Pay", b"Nothing"],
     "ce_time": [b"2023-11-14T22:00:00Z", b"2023-01-01", b"0001-01-01T00:00:00Z"],
     "ce_correlationid": INSTANCES,
@@ -55,7 +56,7 @@ BODIES = [
     b'{"type":"Approved","wait_id":"w-1","instance":"claim/k-1","outcome":"ok","value":"k-1","reason":1}',
     b'{"type":"Approved","wait_id":"w-1","instance":"nowhere","outcome":"refused"}',
     b'{"type":"a/b","wait_id":"","instance":"","outcome":""}',
-    b'{"id":"e-9","source":"/s","type":"Opened","data":{"id":"k-1","cents":1}}',
+    b'{"id":"e-9","source":"/s","specversion":"1.0","type":"Opened","data":{"id":"k-1","cents":1}}',
     b'{"id":"e-8","source":"/s","type":"Opened","data_base64":"!"}',
     b'{"id":"e-7","source":"/s","type":"Opened","data":[1],"time":"no"}',
     b"[]",
@@ -70,7 +71,7 @@ def forged(rnd: random.Random, number: int) -> Draft:
     """A message that somebody could write: real parts, junk parts, in any mixture."""
     names = rnd.sample(sorted(WORDS), rnd.randint(0, 9))
     if rnd.random() < 0.6:
-        names = [*{*names, "ce_id", "ce_source", "ce_type"}]
+        names = [*{*names, "ce_id", "ce_source", "ce_specversion", "ce_type"}]
     headers: Headers = tuple((n, rnd.choice(JUNK if rnd.random() < 0.1 else WORDS[n])) for n in names)
     key = rnd.choice([b"k-1", b"k-1", b"k-2", b"nobody", b"", b"\xff", b"k" * 300])
     value = rnd.choice(BODIES)

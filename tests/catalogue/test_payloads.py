@@ -26,7 +26,7 @@ async def refused(value: bytes, code: str, *, key: bytes = b"k-1", headers: Head
         await d.put(value, key=key, headers=headers)
         letter = await d.one_dead()
         assert (letter.code, letter.key, letter.value, letter.reference) == (code, key, value, False)
-        assert letter.headers[3:] == headers
+        assert letter.headers[4:] == headers
         assert letter.context["cp-dlq-sha256"] == hashlib.sha256(value).hexdigest()
         assert (letter.context["cp-dlq-topic"], letter.context["cp-dlq-offset"]) == (TOPIC, "0")
         assert d.record("claim/k-1") is None
@@ -519,7 +519,7 @@ async def test_b36_headers_with_control_characters_or_too_many_of_them_are_refus
         small = sum(len(n) + len(v) for n, v in headers) < 900_000
         assert (letter.code, letter.key) == ("CP416" if small else "CP409", b"k-1")
         if small:
-            assert (letter.value, letter.headers[3:]) == (text(), headers)
+            assert (letter.value, letter.headers[4:]) == (text(), headers)
         else:
             assert (letter.reference, letter.value) == (True, b"")
 
@@ -572,7 +572,7 @@ async def test_an_import_of_many_bad_and_good_messages_adds_up() -> None:
         drafts: list[Draft] = []
         for n in range(200):
             key, value = good[n % 40] if n % 3 else (b"b", bad[n % len(bad)])
-            ce: Headers = (("ce_id", b"m-%d" % n), ("ce_source", b"/x"), ("ce_type", b"Opened"))
+            ce: Headers = (("ce_id", b"m-%d" % n), ("ce_source", b"/x"), ("ce_specversion", b"1.0"), ("ce_type", b"Opened"))
             drafts.append(Draft(TOPIC, -1, key, value, ce, f"m-{n}"))
         await d.rig.log.publish(drafts)
         await d.settle()

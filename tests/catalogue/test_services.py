@@ -49,6 +49,7 @@ class Office:
         headers = {
             "ce_id": ident,
             "ce_source": "/elsewhere",
+            "ce_specversion": "1.0",
             "ce_type": "Stamp" if command else "Filed",
             "ce_time": time,
         }

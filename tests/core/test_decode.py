@@ -19,7 +19,7 @@ DOORS = Doors(
     mappings={"plain.csv": TopicMapping(topic="plain.csv", type="kind", id="nr", time="when", key="case")},
     by_topic={"seq.events": ("Began", "Ended", "Go"), "go.only": ("Go",)},
 )
-CE: Headers = (("ce_id", b"1"), ("ce_source", b"/x"), ("ce_type", b"Began"), ("ce_specversion", b"1.0"))
+CE: Headers = (("ce_id", b"1"), ("ce_specversion", b"1.0"), ("ce_source", b"/x"), ("ce_type", b"Began"))
 BODY = b'{"id":"a","n":1}'
 
 
@@ -115,7 +115,7 @@ def test_a_value_that_is_no_such_event_is_refused_with_its_code(value: bytes | N
     [
         ((), "CP419"),
         ((("cp-kind", b"nonsense"),), "CP419"),
-        ((*CE[:2], ("ce_type", b"Unknown")), "CP402"),
+        ((*CE[:3], ("ce_type", b"Unknown")), "CP402"),
         ((*CE, ("ce_time", b"0001-01-01T00:00:00Z")), "CP415"),
         ((*CE, ("ce_time", b"9999-01-01T00:00:00Z")), "CP415"),
         ((*CE, ("ce_time", b"2023-11-17T00:00:00Z")), "CP415"),

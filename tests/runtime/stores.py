@@ -102,6 +102,7 @@ def command(
     known = {
         "ce_id": ident,
         "ce_source": "/contrapas/t/pay",
+        "ce_specversion": "1.0",
         "ce_type": type_name,
         "cp-kind": "command",
         "cp-run": "r1",

@@ -83,5 +83,5 @@ async def test_junk_that_calls_itself_an_answer_is_none() -> None:
 
 
 def _paid() -> Draft:
-    headers = (("ce_id", b"p1"), ("ce_source", b"/x"), ("ce_type", b"Paid"))
+    headers = (("ce_id", b"p1"), ("ce_source", b"/x"), ("ce_specversion", b"1.0"), ("ce_type", b"Paid"))
     return Draft("twice.events", -1, b"a", b'{"id":"a"}', headers)

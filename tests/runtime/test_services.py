@@ -34,6 +34,7 @@ def _command(ident: str, key: str = "a", value: bytes = b'{"id":"a"}', topic: st
     headers = (
         ("ce_id", ident.encode()),
         ("ce_source", b"/x"),
+        ("ce_specversion", b"1.0"),
         ("ce_type", b"Pay"),
         ("cp-kind", b"command"),
         ("cp-run", b"r1"),

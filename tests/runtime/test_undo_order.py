@@ -58,6 +58,7 @@ async def _answer(rig: Rig, kind: str, event: bytes) -> None:
     headers = (
         ("ce_id", b"r-" + asked["ce_id"]),
         ("ce_source", b"/participant"),
+        ("ce_specversion", b"1.0"),
         ("ce_type", event),
         ("cp-kind", b"reply"),
         ("cp-to", b"trip/k"),

@@ -7,8 +7,6 @@ and counts are bounded before anything is parsed.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +14,9 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from contrapas.codec.strict import load_json, load_model
+from contrapas.core.cloudevents import binary, is_event, is_structured, missing, present
 from contrapas.core.empty import empty
-from contrapas.core.lane import Headers, Record
+from contrapas.core.lane import NULL, Headers, Record
 from contrapas.core.partition import ITEM, partition
 from contrapas.core.world import Types
 from contrapas.errors import DataError
@@ -151,7 +150,7 @@ class Doors:
 
 def decode(record: Record, doors: Doors) -> Arrival | Rejected:
     """One record of the inbound lane. Total: what is wrong with it is in the answer."""
-    headers = dict(record.headers)
+    headers = present(record.headers)
     try:
         return _decode(record, headers, doors)
     except DataError as why:
@@ -206,27 +205,36 @@ def _own_body(kind: str, value: bytes, doors: Doors) -> dict[str, Any]:
 def _event(a: Arrival, doors: Doors) -> None:
     if not a.record.value:
         raise DataError("CP411", "an event has no value", expected="JSON", got="nothing")
-    structured = a.headers.get("content-type", b"").lower().startswith(b"application/cloudevents")
     topic = a.source.partition("@")[0]
     mapping = doors.mappings.get(topic)
-    if structured:
-        _structured(a)
-    elif "ce_id" in a.headers and "ce_type" in a.headers and "ce_source" in a.headers:
+    a.value = a.record.value
+    if is_structured(a.headers):
+        a.headers, a.value = binary(a.headers, a.value)
+        if not a.in_reply_to:
+            a.in_reply_to = _text(a.headers, "ce_inreplyto")
+    if is_event(a.headers):
         a.id, a.type, a.event_source = (_text(a.headers, n) for n in ("ce_id", "ce_type", "ce_source"))
-        a.value = a.record.value
         a.time_ms = time_of(_text(a.headers, "ce_time"), a.record.timestamp_ms)
+        if a.headers.get("ce_dataref"):
+            raise DataError(
+                "CP419",
+                "the event's data lies elsewhere (dataref), and nothing here fetches it",
+                path="/dataref",
+                expected="data",
+                got=_text(a.headers, "ce_dataref")[:80],
+            )
     elif (mapping is not None or topic in doors.by_topic) and not _gave_up(a):
         _mapped(a, topic, mapping, doors)
     elif a.kind in ("reply",) and a.in_reply_to:
-        a.value, a.id, a.event_source = a.record.value, f"{a.source}/{a.partition}@{a.offset}", a.source
+        a.id, a.event_source = f"{a.source}/{a.partition}@{a.offset}", a.source
         if "ce_id" in a.headers and "ce_source" in a.headers:  # sent again, it is known by its id
             a.id, a.event_source = _text(a.headers, "ce_id"), _text(a.headers, "ce_source")
     else:
         raise DataError(
             "CP419",
-            "neither a CloudEvent nor one of our own messages",
-            expected="ce_id, ce_type, ce_source",
-            got="none",
+            f"neither a CloudEvent (it lacks {missing(a.headers)}) nor one of our own messages",
+            expected="ce_id, ce_source, ce_type, ce_specversion",
+            got="less",
         )
     a.stale = mapping is not None and mapping.stale == "accept"
     if a.in_reply_to and a.kind == "event":
@@ -342,28 +350,6 @@ def position_of(text: str) -> tuple[str, int, int] | None:
     return None if found is None else (found[1], int(found[2]), int(found[3]))
 
 
-def _structured(a: Arrival) -> None:
-    event = object_of(load_json(a.record.value or b""))
-    if not all(isinstance(event.get(n), str) for n in ("id", "source", "type")):
-        raise DataError(
-            "CP401",
-            "a structured CloudEvent needs id, source and type",
-            expected="id, source, type",
-            got="less",
-        )
-    a.id, a.event_source, a.type = event["id"], event["source"], event["type"]
-    a.time_ms = time_of(str(event.get("time", "")), a.record.timestamp_ms)
-    if isinstance(event.get("data_base64"), str):
-        try:
-            a.value = base64.b64decode(event["data_base64"], validate=True)
-        except ValueError:
-            raise DataError("CP401", "data_base64 is no base64", path="/data_base64") from None
-    else:
-        a.value = json.dumps(event.get("data", {}), ensure_ascii=False, separators=(",", ":")).encode()
-    if not a.in_reply_to and isinstance(event.get("inreplyto"), str):
-        a.in_reply_to = event["inreplyto"]
-
-
 def object_of(value: object) -> dict[str, Any]:
     """A JSON object. DataError CP403 for any other value."""
     if not isinstance(value, dict):
@@ -372,7 +358,6 @@ def object_of(value: object) -> dict[str, Any]:
 
 
 def _mapped(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) -> None:
-    a.value = a.record.value or b""
     a.event_source = f"/topics/{topic}"
     fields = object_of(load_json(a.value))
     a.type = mapped_type(a.headers, fields, topic, mapping, doors)
@@ -450,6 +435,14 @@ def _text(headers: Mapping[str, bytes], name: str) -> str:
         raise DataError(
             "CP408", f"header {name!r} is not UTF-8", path=f"/{name}", expected="UTF-8", got=raw[:20].hex()
         ) from None
+
+
+def told_headers(a: Arrival) -> Headers:
+    """The headers of an arrival as its record keeps them: no null ones; of a value that was brought into another form
+    those that describe that form."""
+    if a.value is a.record.value:
+        return tuple([h for h in a.record.headers if h[1] is not NULL])
+    return tuple(a.headers.items())
 
 
 def original_headers(headers: Headers) -> Headers:

@@ -13,6 +13,14 @@ Headers = tuple[tuple[str, bytes], ...]
 """Order is kept, names may repeat."""
 
 
+class Null(bytes):
+    """The null that Kafka has for a key or a header's value: empty to who reads, itself to who hands it on."""
+
+
+NULL = Null()
+"""A connector that meets a null gives this, and writes a null where it meets this."""
+
+
 class Record(NamedTuple):
     """One stored record."""
 

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from contrapas.core.finding import Finding
 from contrapas.core.lane import (
+    NULL,
     Capabilities,
     Commit,
     Control,
@@ -27,6 +28,7 @@ from contrapas.core.partition import partition
 from contrapas.errors import Fenced, Indeterminate, LogError, Retriable
 
 __all__ = [
+    "NULL",
     "Capabilities",
     "Commit",
     "Control",

@@ -16,7 +16,7 @@ from contrapas.core.commands import ABSENT as ABSENT_
 from contrapas.core.commands import BUSY, CLOSED, EXISTS, asked_of, is_door
 from contrapas.core.correlate import ABSENT, Targets
 from contrapas.core.deadletter import dead_letter
-from contrapas.core.decode import VERBS, Arrival, Rejected, fits
+from contrapas.core.decode import VERBS, Arrival, Rejected, fits, told_headers
 from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord, Message
 from contrapas.core.lane import Draft, Record
 from contrapas.core.load import CONFLICT, DUPLICATE, FRESH, conflict, judge, judge_start
@@ -505,7 +505,7 @@ def cause_of(a: Arrival, kind: str) -> Cause:
         id=a.id,
         partition=a.partition,
         offset=a.offset,
-        headers=tuple(h for h in a.record.headers if not h[0].startswith("cp-")),
+        headers=tuple(h for h in told_headers(a) if not h[0].startswith("cp-")),
         value=a.value,
     )
 

@@ -11,11 +11,12 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from contrapas.core.cloudevents import binary, is_event, is_structured, present
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import mapped, mapped_type
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition as partition_of
-from contrapas.errors import Retriable
+from contrapas.errors import DataError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log.checks import size_of
 from contrapas.runtime.batch import Setting
@@ -106,13 +107,13 @@ def inbound(p: Partition, source: Source, record: Record) -> Draft | None:
     setting = p.setting
     if not record.value:
         return None
-    headers = dict(record.headers)
-    type_name, key = _type_and_key(setting, source.topic, record, headers)
+    headers = present(record.headers)
+    type_name, key, headers = _type_and_key(setting, source.topic, record, headers)
     mapping = setting.doors.mappings.get(source.topic)
     keep = mapping is not None and mapping.unknown == "dead"
     if type_name and not keep and not setting.routes.mentions(type_name):
         return None
-    if "cp-in-reply-to" in headers and (to := headers.get("ce_correlationid")):
+    if ("cp-in-reply-to" in headers or "ce_inreplyto" in headers) and (to := headers.get("ce_correlationid")):
         key = to.partition(b"/")[2]
     own: Headers = (("cp-source", f"{source.name}/{source.number}@{record.offset}".encode()),)
     if key != record.key or "cp-source-key" in headers:
@@ -150,28 +151,34 @@ def _unfit(draft: Draft, headers: dict[str, bytes], most: int) -> tuple[str, str
 
 def _type_and_key(
     setting: Setting, topic: str, record: Record, headers: dict[str, bytes]
-) -> tuple[str, bytes]:
-    """Type and key as far as they can be told cheaply; an empty type leaves the judgement to the decoder."""
-    if "ce_type" in headers:
-        return headers["ce_type"].decode(errors="replace"), record.key
+) -> tuple[str, bytes, dict[str, bytes]]:
+    """Type, key and headers (of a structured event its attributes too) as far as they can be told cheaply; an empty type
+    leaves the judgement to the decoder."""
     mapping = setting.doors.mappings.get(topic)
-    structured = headers.get("content-type", b"").lower().startswith(b"application/cloudevents")
-    if not structured and mapping is None:
+    value = record.value or b""
+    try:
+        if is_structured(headers):
+            headers, value = binary(headers, value)
+        event = is_event(headers)
+    except (DataError, ValueError, RecursionError):
+        return "", record.key, headers
+    type_name = headers["ce_type"].decode(errors="replace") if event else ""
+    if event and (mapping is None or not mapping.key):
+        return type_name, record.key, headers
+    if mapping is None:
         own = setting.doors.by_topic.get(topic, ())
-        return (own[0] if len(own) == 1 else ""), record.key
+        return (own[0] if len(own) == 1 else ""), record.key, headers
     try:
-        fields: object = json.loads(record.value or b"")
+        fields: object = json.loads(value)
     except (ValueError, RecursionError):
-        return "", record.key
+        return type_name, record.key, headers
     if not isinstance(fields, dict):
-        return "", record.key
+        return type_name, record.key, headers
     body = cast("dict[str, Any]", fields)
-    if structured:
-        return str(body.get("type", "")), record.key
-    type_name = mapped_type(headers, body, topic, mapping, setting.doors)
-    if mapping is None or not mapping.key:
-        return type_name, record.key
+    type_name = type_name or mapped_type(headers, body, topic, mapping, setting.doors)
+    if not mapping.key:
+        return type_name, record.key, headers
     try:
-        return type_name, mapped(mapping.key, headers, body).encode()
+        return type_name, mapped(mapping.key, headers, body).encode(), headers
     except UnicodeEncodeError:  # the decoder says what is wrong with its text
-        return type_name, record.key
+        return type_name, record.key, headers

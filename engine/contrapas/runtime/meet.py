@@ -6,7 +6,7 @@ import json
 
 from contrapas.core import rendezvous as rv
 from contrapas.core.deadletter import dead_letter
-from contrapas.core.decode import Arrival, Rejected, decode
+from contrapas.core.decode import Arrival, Rejected, decode, told_headers
 from contrapas.core.envelope import Cause
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition as partition_of
@@ -111,7 +111,7 @@ def early(p: Partition, instance: str) -> EarlyEvents:
                 partition=again.partition,
                 offset=again.offset,
                 headers=tuple(
-                    h for h in again.record.headers if not h[0].startswith("cp-") or h[0] in _WAY_BACK
+                    h for h in told_headers(again) if not h[0].startswith("cp-") or h[0] in _WAY_BACK
                 ),
                 value=again.value,
             )
