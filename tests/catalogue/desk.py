@@ -112,7 +112,12 @@ class Desk:
     ) -> None:
         """A message as another program would publish it: a CloudEvent with these bytes. type="": no CloudEvent."""
         ce: Headers = (
-            (("ce_id", id.encode()), ("ce_source", b"/elsewhere"), ("ce_specversion", b"1.0"), ("ce_type", type.encode()))
+            (
+                ("ce_id", id.encode()),
+                ("ce_source", b"/elsewhere"),
+                ("ce_specversion", b"1.0"),
+                ("ce_type", type.encode()),
+            )
             if type
             else ()
         )

@@ -94,7 +94,12 @@ def put(path: Path, *drafts: Draft) -> None:
 
 def opened(id: str, cents: int = 1) -> Draft:
     """A claim is opened."""
-    headers = (("ce_id", f"e-{id}".encode()), ("ce_source", b"/x"), ("ce_specversion", b"1.0"), ("ce_type", b"Opened"))
+    headers = (
+        ("ce_id", f"e-{id}".encode()),
+        ("ce_source", b"/x"),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"Opened"),
+    )
     value = b'{"id":"%s","cents":%d}' % (id.encode(), cents)
     return Draft("desk.events", -1, id.encode(), value, headers, id)
 

@@ -572,7 +572,12 @@ async def test_an_import_of_many_bad_and_good_messages_adds_up() -> None:
         drafts: list[Draft] = []
         for n in range(200):
             key, value = good[n % 40] if n % 3 else (b"b", bad[n % len(bad)])
-            ce: Headers = (("ce_id", b"m-%d" % n), ("ce_source", b"/x"), ("ce_specversion", b"1.0"), ("ce_type", b"Opened"))
+            ce: Headers = (
+                ("ce_id", b"m-%d" % n),
+                ("ce_source", b"/x"),
+                ("ce_specversion", b"1.0"),
+                ("ce_type", b"Opened"),
+            )
             drafts.append(Draft(TOPIC, -1, key, value, ce, f"m-{n}"))
         await d.rig.log.publish(drafts)
         await d.settle()

@@ -17,7 +17,13 @@ DOORS = Doors(types=WORLD.types, partitions=4)
 
 def _arrival(type_name: str, key: str = "a", *more: tuple[str, bytes]) -> Arrival:
     n = {"Began": ',"n":1', "Ended": ',"sum":1'}.get(type_name, "")
-    headers: Headers = (("ce_id", b"1"), ("ce_source", b"/x"), ("ce_specversion", b"1.0"), ("ce_type", type_name.encode()), *more)
+    headers: Headers = (
+        ("ce_id", b"1"),
+        ("ce_source", b"/x"),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", type_name.encode()),
+        *more,
+    )
     raw = key.encode()
     found = decode(Record(partition(raw, 4), 0, raw, f'{{"id":"{key}"{n}}}'.encode(), headers, 0), DOORS)
     assert isinstance(found, Arrival), found
