@@ -36,6 +36,11 @@ _KNOWN: Final = """\
 select outcome, digest, reply, reply_type from contrapas_inbox
 where ns = $1 and consumer = $2 and source = $3 and id = $4"""
 
+# Whoever waits for this row looks at it anew, and finds another reply or none.
+_RETAKE: Final = """\
+update contrapas_inbox set reply = null, reply_type = null
+where ns = $1 and consumer = $2 and source = $3 and id = $4 and reply = $5 and reply_type = $6 returning 1"""
+
 _ANSWER: Final = """\
 update contrapas_inbox set reply = $5, reply_type = $6
 where ns = $1 and consumer = $2 and source = $3 and id = $4"""
@@ -119,6 +124,7 @@ class Statements(NamedTuple):
     take: str
     take_undo: str
     known: str
+    retake: str
     answer: str
     add: str
     """$1 … $9: arrays of the columns."""
@@ -158,6 +164,7 @@ def statements(payload: str, schema: str) -> Statements:
         _TAKE,
         _TAKE_UNDO,
         _KNOWN,
+        _RETAKE,
         _ANSWER,
         add(1),
         one(1),

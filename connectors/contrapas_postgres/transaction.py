@@ -102,6 +102,13 @@ class PostgresTx(Generic[S]):
             raise Retriable(f"PostgreSQL {self._name}: the inbox row of {receipt.id} went away; ask again")
         return found
 
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        """As the seam says."""
+        with told(self._name):
+            if await self._link.rows(self._sql.retake, *receipt[:4], known.reply, known.reply_type):
+                return None
+        return await self.take(receipt)
+
     async def _find(self, receipt: Receipt, id: str) -> Known | None:
         rows = await self._link.rows(self._sql.known, *receipt[:3], id)
         if not rows:

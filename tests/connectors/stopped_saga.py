@@ -9,7 +9,7 @@ from typing import Annotated
 
 from asyncpg import Connection
 
-from contrapas import SUPPLIED, App, Delivery, Depends, Event, Retry, Saga, saga, step
+from contrapas import SUPPLIED, App, Delivery, Depends, Event, Retry, Saga, StepFailed, saga, step
 from contrapas_postgres import PostgresStore
 
 store = PostgresStore(os.environ.get("LEDGER_DB", "postgresql:///ledger"), name="ledger")
@@ -32,6 +32,8 @@ async def book(name: str, d: Delivery = Delivery(), db: Db = SUPPLIED) -> int:  
     (folder / f"begun-{os.getpid()}").touch()
     while not (folder / "go").exists():
         await asyncio.sleep(0.01)
+    if (folder / f"refuse-{os.getpid()}").exists():
+        raise StepFailed("refused")
     return os.getpid()
 
 

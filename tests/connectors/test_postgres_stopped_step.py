@@ -72,11 +72,12 @@ async def waits_for_the_row(con: asyncpg.Connection[asyncpg.Record]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("session", ["kept", "ended"])
+@pytest.mark.parametrize("session", ["kept", "ended", "refused"])
 async def test_i_18_i_11_a_worker_stopped_in_a_step_past_its_lease_and_the_next_owner_have_one_effect(
     postgres: Database, tmp_path: Path, session: str
 ) -> None:
-    """kept: the stopped one's transaction is still open when it goes on, and commits first; ended: the server has ended it."""
+    """kept: the stopped one's transaction is still open when it goes on, and commits first; ended: the server has ended it;
+    refused: and the next owner's step has failed for good before it goes on."""
     execute(postgres.url, "create table business (key text, pid int)")
     store = PostgresStore(postgres.url, name="ledger")
     await store.prepare()
@@ -92,19 +93,26 @@ async def test_i_18_i_11_a_worker_stopped_in_a_step_past_its_lease_and_the_next_
             stopped.send_signal(signal.SIGSTOP)
             with process(postgres.url, tmp_path) as heir:
                 await waits_for_the_row(con)
-                if session == "ended":
+                ends = "done" if session != "refused" else "failed"
+                if session == "refused":
+                    (tmp_path / f"refuse-{heir.pid}").touch()
+                if session != "kept":
                     await con.execute(
                         "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'"
                     )
                     await appears(tmp_path / f"begun-{heir.pid}")
                 (tmp_path / "go").touch()
-                if session == "ended":
-                    assert (await client.wait("entry/e", timeout_ms=30_000)).status == "done"
+                if session != "kept":
+                    assert (await client.wait("entry/e", timeout_ms=30_000)).status == ends
                 stopped.send_signal(signal.SIGCONT)
-                assert (await client.wait("entry/e", timeout_ms=30_000)).status == "done"
+                assert (await client.wait("entry/e", timeout_ms=30_000)).status == ends
                 await asyncio.sleep(1)  # what the one that was stopped still wants to do
                 assert heir.poll() is None and stopped.poll() is None
                 rows = await con.fetch("select key, pid from business")
+                if session == "refused":
+                    kept = await con.fetch("select outcome, reply_type from contrapas_inbox")
+                    assert rows == [] and [tuple(r) for r in kept] == [("done", "!failed")]
+                    return
                 assert [r["pid"] for r in rows] == [stopped.pid if session == "kept" else heir.pid]
                 inbox = await con.fetch("select id, outcome from contrapas_inbox")
                 assert [(r["id"], r["outcome"]) for r in inbox] == [(rows[0]["key"], "done")]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from contrapas.errors import Indeterminate, Retriable
-from contrapas.participant import Claim, Event, Finding, Known, Receipt, StoreStatus, written
+from contrapas.participant import FAILED, Claim, Event, Finding, Known, Receipt, StoreStatus, written
 from contrapas.participant.memory import MemoryOutbox, MemorySession, MemoryStore, MemoryTx
 from contrapas.participant.memory_database import InboxRow, RelayRow
 from contrapas.participant.rows import Outgoing, Row
@@ -97,6 +97,31 @@ class OverwritesTx(MemoryTx):
             key = receipt._replace(id=undoes)[:4]
             self.session.inbox[key] = InboxRow("undone", b"", None, "", 0)
         return known
+
+
+class NeverAgainTx(MemoryTx):
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        return known
+
+
+class RetakesBlindlyTx(MemoryTx):
+    async def take(self, receipt: Receipt, *, undoes: str = "") -> Known | None:
+        found = self.database.inbox.get(receipt[:4])
+        if found is not None and found.reply_type == FAILED:  # seen without a lock, as a database reads
+            return Known(found.outcome, found.digest, found.reply, found.reply_type)
+        return await super().take(receipt, undoes=undoes)
+
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        key = receipt[:4]
+        self.session.inbox[key] = self.database.inbox[key]._replace(reply=None, reply_type="")
+        return None
+
+
+class RetakesAtOnceTx(MemoryTx):
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        found = await super().retake(receipt, known)
+        self.database.inbox.update(self.session.inbox)
+        return found
 
 
 class AlwaysHappenedTx(MemoryTx):
@@ -294,6 +319,9 @@ PLANTS: dict[type[MemoryStore], tuple[str, ...]] = {
         "a step in its transaction makes the undo wait",
         "a step waits for the undo that is in its transaction",
     ),
+    with_tx(NeverAgainTx): ("a failure is found by who comes later and gives way to a later attempt",),
+    with_tx(RetakesBlindlyTx): ("of two attempts at once one takes a failed key and the other waits",),
+    with_tx(RetakesAtOnceTx): ("an attempt that breaks off leaves the failure as it was",),
     with_tx(UndoesNothingTx): ("an undo that overtakes its step wins",),
     with_tx(OverwritesTx): ("an undo after its step is told that it happened",),
     with_tx(AlwaysHappenedTx): ("an undo that overtakes its step wins",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from contrapas import SUPPLIED, App, Delivery, Depends, Event, Retry, Saga, StepFailed, saga, step
+from contrapas import FOREVER, SUPPLIED, App, Delivery, Depends, Event, Retry, Saga, StepFailed, saga, step
 from tests.runtime.stores import Effects, Held
 
 STORE = Held()
@@ -72,6 +72,11 @@ async def two_entries(s: Saga, e: Moved) -> Booked:
 
 
 @saga
+async def stubborn(s: Saga, e: Moved) -> Booked:
+    return Booked(id=e.id, entries=(await s.step(book("from", e.cents), retry=FOREVER),))
+
+
+@saga
 async def plain_entry(s: Saga, e: Moved) -> Booked:
     return Booked(id=e.id, entries=(await s.step(book_plainly("plain")),))
 
@@ -89,5 +94,5 @@ async def taken_back(s: Saga, e: Moved) -> Booked:
 
 def app() -> App:
     made = App("t")
-    made.orchestrate(two_entries, plain_entry, taken_back)
+    made.orchestrate(two_entries, stubborn, plain_entry, taken_back)
     return made

@@ -11,6 +11,7 @@ import pytest
 
 from contrapas import failpoints
 from contrapas.core.world import StepCall
+from contrapas.errors import StepFailed
 from contrapas.participant import Receipt
 from contrapas.runtime.build import build
 from contrapas.runtime.steps import StepRunner
@@ -135,6 +136,88 @@ async def test_i_15_a_stopped_worker_s_copy_and_the_next_owner_s_have_one_effect
         assert (told[0].outcome, told[0].body) == ("ok", '"from:1:1"') and step.store is STORE
         await done(rig)
         assert await EFFECTS[0].count("from") == 1
+
+
+async def resumed(rig: Rig, call: StepCall) -> Any:
+    """What a former owner's copy of a call comes to, that was stopped before it took the key."""
+    told: list[Any] = []
+    other = StepRunner(rig.world.types, lambda p, e, r: told.append(r), rig.clock, namespace="t")
+    other.start(0, 9, call)
+    await until(rig, lambda: bool(told))
+    return told[0]
+
+
+async def test_i_18_a_copy_that_was_stopped_does_not_succeed_after_the_failure_was_recorded(
+    bench: Any,
+) -> None:
+    """A definite failure is skipped when the saga unwinds: nobody would take back what the copy did."""
+    FAILS[:] = [StepFailed("no room")]
+    async with running() as rig:
+        kill_at("step.begun")
+        await rig.client().start("two_entries", Moved(id="a"))
+        partition = rig.workers[0].stations[0].partition
+        await dead(rig)
+        record = partition.load("two_entries/a")
+        assert record is not None
+        (pending,) = record.operations()
+        await started(rig)
+        await done(rig)
+        assert rig.status("two_entries/a") == "failed" and len(KEYS) == 1
+        call = StepCall("two_entries/a", pending.key, "book", 1, pending.body, 30_000, pending.label, 9)
+        late = await resumed(rig, call)
+        assert (late.outcome, late.reason) == ("declined", "no room") and len(KEYS) == 1
+        assert await EFFECTS[0].count("from") == 0
+        again = await resumed(rig, call._replace(attempt=2))
+        assert again.outcome == "ok", "the next attempt, which somebody asked for, takes the key again"
+        assert (await resumed(rig, call)).body == again.body == '"from:1:2"'
+        assert await EFFECTS[0].count("from") == 1
+
+
+async def test_a_failure_yields_to_the_copy_that_succeeded_before_it_was_written(bench: Any) -> None:
+    """Between the rollback and the failure's row the key is free."""
+    FAILS[:] = [StepFailed("no room")]
+    async with running() as rig:
+        first: list[Any] = []
+        types = rig.world.types
+        mine = StepRunner(types, lambda p, e, r: first.append(r), rig.clock, namespace="t")
+        call = StepCall("two_entries/a", "k-1", "book", 1, '{"args":["from",1]}', 30_000, "book", 1)
+        theirs: list[Any] = []
+
+        def between() -> None:
+            runner = StepRunner(types, lambda p, e, r: theirs.append(r), rig.clock, namespace="t")
+            runner.start(0, 2, call)
+
+        failpoints.arm("step.refused", between)
+        mine.start(0, 1, call)
+        await until(rig, lambda: bool(first and theirs))
+        assert (first[0].outcome, first[0].body) == (theirs[0].outcome, theirs[0].body)
+        assert await EFFECTS[0].count("from") == (1 if first[0].outcome == "ok" else 0)
+
+
+async def test_a_retry_after_a_definite_failure_runs_and_succeeds(bench: Any) -> None:
+    """`retry=FOREVER`: every attempt may fail for good and the next one runs all the same."""
+    FAILS[:] = [StepFailed("not yet"), StepFailed("not yet")]
+    async with running() as rig:
+        await rig.client().start("stubborn", Moved(id="a"))
+        await done(rig, "stubborn")
+        assert rig.status("stubborn/a") == "done" and len(KEYS) == 3
+        assert await EFFECTS[0].count("from") == 1
+
+
+@pytest.mark.parametrize("place", ["step.refused", "step.finished", "step.committed"])
+async def test_i_18_killed_around_its_failure_a_step_fails_once_and_leaves_nothing(
+    bench: Any, place: str
+) -> None:
+    FAILS[:] = [StepFailed("no"), StepFailed("no")]
+    async with running() as rig:
+        kill_at(place)
+        await rig.client().start("two_entries", Moved(id="a"))
+        await dead(rig)
+        await started(rig)
+        await done(rig)
+        assert rig.status("two_entries/a") == "failed"
+        assert [await EFFECTS[0].count(n) for n in ("from", "to")] == [0, 0]
+        assert len(KEYS) == (1 if place == "step.committed" else 2), "a failure that was written is taken"
 
 
 async def test_a_plain_function_runs_in_the_transaction_too(bench: Any) -> None:

@@ -7,6 +7,7 @@ A `Store` begins transactions for deliveries (`Tx`) and shows its outbox to the 
    not at all.
 2. **Once.** `take` inserts the inbox row first; a second delivery of the same (ns, consumer, source, id) waits for the
    first to end, then finds its row.
+   A row that holds a failure is taken again by a later attempt (`retake`), by one at a time.
 3. **Undo wins.** `take(undoes=…)` marks a step that never came as `undone`; a late step finds that and does nothing.
 4. **Order.** The outbox gives rows by `seq`, and never one above a row that could still appear below it.
 5. **Truth.** `advance` moves only under the epoch of the newest `claim`.
@@ -31,6 +32,7 @@ from contrapas.participant.rows import Outgoing, Row, draft_of, outgoing_of, wri
 
 __all__ = [
     "BEAT_MS",
+    "FAILED",
     "PAGE_BYTES",
     "SILENT_MS",
     "Claim",
@@ -65,6 +67,10 @@ SILENT_MS: Final = 10_000
 """After so long another relay may take its outbox over; the epoch fences the silent one."""
 PAGE_BYTES: Final = 8 << 20
 """A page of an outbox ends with the row by which its payloads reach so many bytes."""
+
+
+FAILED: Final = "!failed"
+"""`reply_type` of an inbox row whose reply says how a local step failed: its effects were rolled back."""
 
 
 class Receipt(NamedTuple):
@@ -105,6 +111,12 @@ class Tx(Protocol[S_co]):
 
         Waits while another transaction holds the same row. undoes: the idempotency key of a step that this delivery
         takes back; its row (same ns, consumer, source) is marked `undone` unless it is there, waiting likewise.
+        """
+        ...
+
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        """Take a row again that holds a failure (`FAILED`); `known` is what `take` gave. None: it is ours now, without a
+        reply, and waits for `finish`. Else what it says meanwhile: another transaction took it first, and was waited for.
         """
         ...
 

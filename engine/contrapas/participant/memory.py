@@ -66,6 +66,19 @@ class MemoryTx:
         self.session.inbox[key] = InboxRow(outcome, digest, None, "", self.database.clock())
         return None
 
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        await asyncio.sleep(0)
+        self.database.meets("take")
+        key = receipt[:4]
+        await self.database.lock(("inbox", key), self.session)
+        found = self.database.inbox.get(key)
+        if found is None:  # pruned in between
+            return await self._insert(receipt, "done", receipt.digest)
+        if (found.reply, found.reply_type) != (known.reply, known.reply_type):
+            return Known(found.outcome, found.digest, found.reply, found.reply_type)
+        self.session.inbox[key] = found._replace(reply=None, reply_type="")
+        return None
+
     async def happened(self, receipt: Receipt, undoes: str) -> bool:
         found = self.database.inbox.get((*receipt[:3], undoes))
         return found is not None and found.outcome == "done"

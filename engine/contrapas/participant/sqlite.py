@@ -42,6 +42,10 @@ _KNOWN = (
     "where ns = ? and consumer = ? and source = ? and id = ?"
 )
 _REPLY = "update contrapas_inbox set reply = ?, reply_type = ? where ns = ? and consumer = ? and source = ? and id = ?"
+_RETAKE = (
+    "update contrapas_inbox set reply = null, reply_type = null "
+    "where ns = ? and consumer = ? and source = ? and id = ? and reply = ? and reply_type = ?"
+)
 _ROW = (
     "insert into contrapas_outbox(id, aggregatetype, aggregateid, type, payload, source, content_type, traceparent, "
     "headers, created_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -71,6 +75,14 @@ class SqliteTx:
             return None
         row = self.session.execute(_KNOWN, key).fetchone()
         return Known(row[0], row[1], row[2], row[3] or "")
+
+    async def retake(self, receipt: Receipt, known: Known) -> Known | None:
+        try:
+            if self.session.execute(_RETAKE, (*receipt[:4], known.reply, known.reply_type)).rowcount:
+                return None
+            return self._insert(receipt, receipt.id, receipt.digest, "done")
+        except sqlite3.Error as why:
+            raise explain(why, self._store.path) from why
 
     async def happened(self, receipt: Receipt, undoes: str) -> bool:
         try:

@@ -19,18 +19,15 @@ from contrapas.author.service import Delivery
 from contrapas.codec.quick import Dump, dump_of, exact_codec
 from contrapas.core.envelope import Cause
 from contrapas.core.fresh import fresh_result
-from contrapas.core.outcomes import words_of
 from contrapas.core.world import UNREAD, Input, StepCall, StepType, Types
-from contrapas.errors import Cancelled, ContrapasError, DataError, OpaqueError, StepFailed
+from contrapas.errors import Cancelled, ContrapasError, DataError, StepFailed
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.clock import Clock, Handle
-from contrapas.runtime.stored_steps import Stored, in_store
+from contrapas.runtime.stored_steps import Stored, error_text, in_store, reason_of
 
 NAMES["step.done"] = "a local step has ended, its result is not queued yet"
 NAMES["step.started"] = "a local step was issued by a commit and is about to run"
 RESULT_MAX: Final = 900_000
-ERROR_MAX: Final = 64_000
-"""Characters of an exception, beyond which only its words are kept."""
 _GOES_ON: Final = object()
 _FAILURES: Final = (Exception, asyncio.CancelledError, Cancelled)
 """What a step raises is its outcome; anything else ends the process."""
@@ -113,7 +110,16 @@ class StepRunner:
             kwargs = {**kwargs, step.delivery: delivery_to(call, partition)}
         if step.store is not None:
             own = partial(
-                in_store, step, call, self.namespace, kwargs, args, self._dump, self._plain, self._clock
+                in_store,
+                step,
+                call,
+                self.namespace,
+                kwargs,
+                args,
+                self._dump,
+                self._plain,
+                self._clock,
+                self._types,
             )
             self._drive(partition, epoch, call, replace(step, fn=own, is_async=True), (), {})
             return
@@ -306,12 +312,8 @@ class StepRunner:
     def _failed(self, call: StepCall, why: BaseException) -> Input:
         failpoint("step.done")
         definite = isinstance(why, StepFailed)
-        reason = _reason(why)
-        error = self._types.dump_exception(why)
-        if len(error) > ERROR_MAX:
-            name = type(why).__name__
-            short = StepFailed(reason) if definite else OpaqueError(name, reason.removeprefix(f"{name}: "))
-            error = self._types.dump_exception(short)
+        reason = reason_of(why)
+        error = error_text(self._types, why)
         cause = Cause(kind="result", type=call.step, source="local", id=call.key, note=reason)
         return Input(
             cause=cause,
@@ -326,13 +328,6 @@ class StepRunner:
             map=call.map,
             item=call.item,
         )
-
-
-def _reason(why: BaseException) -> str:
-    """What a step raised, in one line of at most 1000 characters."""
-    if isinstance(why, StepFailed) and why.reason:
-        return words_of(Exception(why.reason)).removeprefix("Exception: ")
-    return f"{why.code} {why.text}"[:1000] if isinstance(why, DataError) else words_of(why)
 
 
 def _unfit(name: str, why: Exception) -> DataError:

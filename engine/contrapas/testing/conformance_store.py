@@ -109,7 +109,7 @@ def case(group: str, *needs: StoreFeature) -> Callable[[Body], Body]:
 
 def exercise_store(make: MakeStoreBench, *features: StoreFeature) -> list[StoreCase]:
     """The cases that a bench with these features runs, in the order of the groups."""
-    for part in ("handler", "undo", "outbox", "keeping"):
+    for part in ("handler", "failure", "undo", "outbox", "keeping"):
         import_module(f"contrapas.testing.conformance_store_{part}")
     have = frozenset(features)
     return [StoreCase(c.group, c.name, c.needs, c.body, make) for c in CASES if c.needs <= have]
