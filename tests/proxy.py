@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -35,12 +35,17 @@ class Link:
                     call(self, way, data)
                 if way in self.cut or way in self.proxy.cut:
                     continue
-                if way in self.held:
-                    self.held[way].append(data)
+                if way in self.held or self.proxy.holds(self, way):
+                    self.held.setdefault(way, []).append(data)
                     continue
-                self.writers[way].write(data)
-                await self.writers[way].drain()
+                for wait_s, piece in self.proxy.pace(data):
+                    if wait_s:
+                        await asyncio.sleep(wait_s)
+                    self.writers[way].write(piece)
+                    await self.writers[way].drain()
         if not self.cut and not self.held and not self.proxy.cut:
+            if self in self.proxy.links:
+                self.proxy.links.remove(self)
             for writer in self.writers.values():
                 writer.close()
 
@@ -76,6 +81,10 @@ class Proxy:
         self.cut: set[Way] = set()
         """Of all connections: what goes there is lost."""
         self.refusing = False
+        self.holds: Callable[[Link, Way], bool] = lambda _, __: False
+        """Whether what goes there on a connection waits, until its `release`."""
+        self.pace: Callable[[bytes], Iterable[tuple[float, bytes]]] = lambda data: ((0.0, data),)
+        """In which pieces bytes are passed on, and how long before each, in seconds."""
         self.links: list[Link] = []
         self.watchers: list[Callable[[Link, Way, bytes], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
