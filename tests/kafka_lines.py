@@ -18,10 +18,11 @@ from typing import Final, Literal, Self, TypeVar
 from deploy.kafka.server import Server
 from tests.proxy import Link, Proxy, Way
 
-__all__ = ["PRODUCE", "Lines"]
+__all__ = ["PRODUCE", "Ambush", "How", "Lines"]
 
 PRODUCE: Final = 0
 """Kafka's number of a request that appends."""
+How = Literal["lost answer", "late answer", "lost request"]
 _T = TypeVar("_T")
 
 
@@ -53,7 +54,7 @@ class Ambush:
 
     marker: bytes
     """Bytes in the request: a topic's name, say; what is compressed is not seen."""
-    how: Literal["lost answer", "late answer", "lost request"]
+    how: How
     who: str = ""
     """Beginning of the client's name."""
     seconds: float = 0.5

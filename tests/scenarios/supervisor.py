@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from contrapas.core.envelope import ENDED, InstanceRecord
@@ -16,6 +17,7 @@ from contrapas.core.envelope_avro import decode
 from contrapas.log import Log
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
+from tests.scenarios.proof import counting
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("worker_main.py")
@@ -25,6 +27,7 @@ class Worker:
     """One worker process."""
 
     def __init__(self, target: str, url: str, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        self.url = url
         self.log = open(folder / "workers.log", "ab")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), str(ROOT / target), url],
@@ -46,6 +49,14 @@ class Worker:
         """SIGKILL."""
         self.process.send_signal(signal.SIGKILL)
         self.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
 
     def wait(self, timeout: float = 60) -> int:
         """Wait for its end; gives its exit code."""
@@ -77,14 +88,20 @@ class Supervisor:
         self.env = dict(env or {})
         self.workers: list[Worker] = []
 
-    def start(self, *, failpoint: str = "", wait: bool = True) -> Worker:
+    def start(
+        self, *, failpoint: str = "", wait: bool = True, env: Mapping[str, str] | None = None
+    ) -> Worker:
         """One more worker; `failpoint` as in `CONTRAPAS_FAILPOINTS`."""
-        env = {**self.env, **({"CONTRAPAS_FAILPOINTS": failpoint} if failpoint else {})}
-        worker = Worker(self.target, self.url, self.folder, env)
+        whole = {**self.env, **({"CONTRAPAS_FAILPOINTS": failpoint} if failpoint else {}), **(env or {})}
+        worker = Worker(self.target, self.address(), self.folder, whole)
         self.workers.append(worker)
         if wait:
             worker.ready()
         return worker
+
+    def address(self) -> str:
+        """The log's address for the next worker."""
+        return self.url
 
     def close(self) -> None:
         """End all workers."""
@@ -94,20 +111,22 @@ class Supervisor:
     @contextlib.asynccontextmanager
     async def outside(self) -> AsyncGenerator[Engine]:
         """A client's view from this process, which owns nothing."""
-        app = find(str(ROOT / self.target))
-        async with Engine.opened(app.definition(), self.url) as engine:
+        definition = find(str(ROOT / self.target)).definition()
+        if name := self.env.get("SCENARIO_NAMESPACE"):
+            definition = replace(definition, namespace=name)
+        async with Engine.opened(definition, self.url) as engine:
             yield engine
 
 
 async def newest(log: Log) -> dict[str, InstanceRecord]:
-    """The newest record of every instance, read from the log alone."""
+    """The newest record that counts of every instance, read from the log alone."""
     found: dict[str, InstanceRecord] = {}
     for number in range(log.partitions):
-        async for records in log.latest(number):
-            for record in records:
-                if record.value is not None and dict(record.headers).get("cp-kind") == b"instance":
-                    instance = decode(record.value)
-                    found[instance.instance] = instance
+        there = [record async for records in log.latest(number) for record in records]
+        for record in counting(there):
+            if record.value is not None and dict(record.headers).get("cp-kind") == b"instance":
+                instance = decode(record.value)
+                found[instance.instance] = instance
     return found
 
 

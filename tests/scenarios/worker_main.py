@@ -1,6 +1,8 @@
 """A worker process of the scenario tests: runs one app on one log until SIGTERM; prints `ready` once it owns its share.
 
 With `SCENARIO_HASTE` in the environment, what a worker does every minute or every few thousand pages it does all the time.
+`SCENARIO_BREAK`: a rule of the product is taken out, by its name (`broken.py`), for tests that must then fail.
+`SCENARIO_NAMESPACE`: another namespace than the app's. `SCENARIO_TELLS`: the file for what its leases see (`telling.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import functools
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -18,6 +21,7 @@ from contrapas.log import sqlite_store
 from contrapas.runtime import sweep, worker
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
+from tests.scenarios.telling import tell_census, tell_leases, tell_steps
 
 
 def hasten() -> None:
@@ -31,9 +35,19 @@ async def main(target: str, url: str) -> None:
     """Work until told to stop."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Engine.opened(find(target).definition(), url) as engine, engine.working(5_000):
-        print("ready", flush=True)
-        await stop.wait()
+    definition = find(target).definition()
+    if name := os.environ.get("SCENARIO_NAMESPACE"):
+        definition = replace(definition, namespace=name)
+    tells = Path(os.environ.get("SCENARIO_TELLS", ""))
+    async with Engine.opened(definition, url) as engine:
+        if tells.name:
+            tell_leases(engine.log, tells)
+            tell_steps(engine.worker.runner, tells)
+        async with engine.working(5_000):
+            print("ready", flush=True)
+            await stop.wait()
+        if tells.name:
+            tell_census(tells, engine.worker.counts())
 
 
 if __name__ == "__main__":
