@@ -256,7 +256,8 @@ def explain_connecting(
         return explain(why, cluster, sent=False)
     if last is not None and last.code() not in _AWAY:
         return explain(last, cluster, sent=False)
-    reason = "no answer" if last is None else reason_of(cluster.scrub(_words(last)))
+    words = _words(last) if last is not None else str(why) if isinstance(why, OSError) else ""
+    reason = reason_of(cluster.scrub(words)) if words else "no answer"
     more = f", {tries}" if tries else ""
     servers = cluster.servers if len(cluster.servers) < 100 else cluster.servers[:97] + "…"
     return Unreachable(
@@ -273,6 +274,9 @@ def reason_of(words: str) -> str:
         ("connection refused", "connection refused"),
         ("failed to resolve", "no such host"),
         ("host resolution", "no such host"),
+        ("name or service not known", "no such host"),
+        ("name resolution", "no such host"),
+        ("nodename nor servname", "no such host"),
         ("no route to host", "no route to the host"),
         ("network is unreachable", "the network is unreachable"),
         ("timed out", "no answer"),

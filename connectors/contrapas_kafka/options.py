@@ -29,10 +29,9 @@ DEV: Final = "contrapas.dev"
 """`?contrapas.dev=true` in an address: as `--dev`, one replica, no TLS are warned of instead of refused."""
 FORM: Final = "write kafka://host:9092,host2:9092?option=value&…"
 
-_client_log = logging.getLogger("contrapas.kafka")
-if not _client_log.handlers:  # the client must not write to a terminal by itself
-    _client_log.addHandler(logging.NullHandler())
-    _client_log.propagate = False
+_client_log = logging.getLogger("contrapas.client")
+if _client_log.level == logging.NOTSET:  # the client would tell every attempt to connect; `-v` lets it
+    _client_log.setLevel(logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True, slots=True)

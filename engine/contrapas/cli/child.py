@@ -276,6 +276,8 @@ def logs(verbose: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     for name in ("asyncio", "uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if verbose:  # what a broker's client has to say
+        logging.getLogger("contrapas.client").setLevel(logging.DEBUG)
 
 
 if __name__ == "__main__":

@@ -179,11 +179,27 @@ class Plan(NamedTuple):
     topics: Mapping[str, int]
     """Missing topics and their partition counts."""
 
+    settings: Mapping[str, Mapping[str, str]] = {}
+    """Of missing topics, those that they are made with; of others, those that are changed."""
+    copies: int = 0
+    """Replicas of missing topics, 0 where the log has none."""
+    dev: bool = False
+    """Made for development: what is not durable is allowed."""
+
     def words(self) -> list[str]:
-        """One line per thing that would be made."""
+        """One line per thing that would be made or changed, its settings below it."""
         made = (
             [f"{self.url}: log of namespace {self.namespace}, {self.partitions} partitions"]
             if self.make
             else []
         )
-        return made + [f"topic {name}, {count} partitions" for name, count in self.topics.items()]
+        copies = f", {self.copies} replicas" if self.copies > 1 else ", 1 replica" if self.copies else ""
+        for name, count in self.topics.items():
+            made += [f"topic {name}, {count} partitions{copies}", *self._settings(name)]
+        for name in self.settings:
+            if name not in self.topics:
+                made += [f"topic {name}, other settings", *self._settings(name)]
+        return made
+
+    def _settings(self, name: str) -> list[str]:
+        return [f"   {setting}={value}" for setting, value in self.settings.get(name, {}).items()]
