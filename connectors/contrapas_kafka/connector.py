@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from contrapas.errors import Retriable, Unreachable
 from contrapas.log import Finding, Plan
 from contrapas_kafka import topics as made_topics
-from contrapas_kafka.admin import Admin
+from contrapas_kafka.inquiry import Inquiry
 from contrapas_kafka.options import Cluster
 from contrapas_kafka.topics import cluster_of
 
@@ -38,10 +38,10 @@ async def open(
     from contrapas_kafka.log import KafkaLog
 
     cluster = cluster_of(url, dev=dev)
-    async with _asked(cluster) as admin:
-        if make and f"{namespace}.log" not in admin.topics:
-            await made_topics.apply(admin, await made_topics.plan(admin, url, namespace, partitions, {}))
-        found = await made_topics.check(admin, namespace, partitions)
+    async with _asked(cluster) as asked:
+        if make and f"{namespace}.log" not in asked.topics:
+            await made_topics.apply(asked, await made_topics.plan(asked, url, namespace, partitions, {}))
+        found = await made_topics.check(asked, namespace, partitions)
     return KafkaLog(
         cluster.settings(),
         namespace,
@@ -56,20 +56,20 @@ async def plan(
     url: str, namespace: str, partitions: int | None, topics: Mapping[str, int], *, dev: bool = False
 ) -> Plan:
     """What is missing of a log and its topics, and which settings are wrong. Raises what opening it would, but for those."""
-    async with _asked(cluster_of(url, dev=dev)) as admin:
-        return await made_topics.plan(admin, url, namespace, partitions, topics)
+    async with _asked(cluster_of(url, dev=dev)) as asked:
+        return await made_topics.plan(asked, url, namespace, partitions, topics)
 
 
 async def apply(made: Plan) -> None:
     """Create and set what a plan lists; again it changes nothing."""
-    async with _asked(cluster_of(made.url, dev=made.dev)) as admin:
-        await made_topics.apply(admin, made)
+    async with _asked(cluster_of(made.url, dev=made.dev)) as asked:
+        await made_topics.apply(asked, made)
 
 
 async def namespaces(url: str) -> list[str]:
     """Namespaces that have a log on a cluster."""
-    async with _asked(Cluster(url)) as admin:
-        return await made_topics.namespaces(admin)
+    async with _asked(Cluster(url)) as asked:
+        return await made_topics.namespaces(asked)
 
 
 async def examine(url: str, namespace: str | None = None, partitions: int | None = None) -> list[Finding]:
@@ -80,11 +80,11 @@ async def examine(url: str, namespace: str | None = None, partitions: int | None
 
 
 @asynccontextmanager
-async def _asked(cluster: Cluster) -> AsyncGenerator[Admin]:
+async def _asked(cluster: Cluster) -> AsyncGenerator[Inquiry]:
     """A connected admin client; what could be tried again counts as a cluster that does not answer."""
     try:
-        async with Admin(cluster) as admin:
-            yield admin
+        async with Inquiry(cluster) as asked:
+            yield asked
     except Retriable as why:
         raise Unreachable(
             "CP501", why.text, fix="try again; contrapas doctor --log URL", place=why.place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contrapas.errors import ContrapasError
 from contrapas.log import Finding
 from contrapas_kafka import rules, topics
-from contrapas_kafka.admin import Admin
+from contrapas_kafka.inquiry import Inquiry
 from contrapas_kafka.options import Cluster
 
 
@@ -13,8 +13,8 @@ async def findings(url: str, namespace: str | None, partitions: int | None) -> l
     """Everything that is found; a cluster that does not answer is the only finding then."""
     try:
         cluster = Cluster(url)
-        async with Admin(cluster) as admin:
-            found = await _found(admin, namespace, partitions)
+        async with Inquiry(cluster) as asked:
+            found = await _found(asked, namespace, partitions)
     except ContrapasError as no:
         return [finding(no)]
     return sorted(found, key=lambda one: not one.refused)
@@ -25,21 +25,21 @@ def finding(error: ContrapasError) -> Finding:
     return Finding(True, error.code, error.text, error.fix, error.place)
 
 
-async def _found(admin: Admin, namespace: str | None, partitions: int | None) -> list[Finding]:
+async def _found(asked: Inquiry, namespace: str | None, partitions: int | None) -> list[Finding]:
     found: list[Finding] = []
-    text, fix = admin.cluster.unprotected()
+    text, fix = asked.cluster.unprotected()
     if text:
-        found.append(Finding(not admin.cluster.dev, "CP803", text, fix, admin.cluster.place))
+        found.append(Finding(not asked.cluster.dev, "CP803", text, fix, asked.cluster.place))
     if namespace is None:
         return found
     try:
-        await topics.recorded(admin, namespace, partitions)
+        await topics.recorded(asked, namespace, partitions)
     except ContrapasError as no:
         found.append(finding(no))
-    ours = await admin.describe(
-        n for n in (*topics.lanes_of(namespace), f"{namespace}.dlq") if n in admin.topics
+    ours = await asked.describe(
+        n for n in (*topics.lanes_of(namespace), f"{namespace}.dlq") if n in asked.topics
     )
-    settings = await admin.settings(ours)
+    settings = await asked.settings(ours)
     for name, facts in ours.items():
-        found += rules.findings(name, namespace, facts, settings[name], admin.cluster)
+        found += rules.findings(name, namespace, facts, settings[name], asked.cluster)
     return found

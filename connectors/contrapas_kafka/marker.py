@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from contrapas.errors import ContrapasError, Indeterminate, LogError, Refused
-from contrapas_kafka.admin import CALL_S, Admin, Facts, patiently
 from contrapas_kafka.explain import FAILURES, creation, explain
+from contrapas_kafka.inquiry import CALL_S, Facts, Inquiry, patiently
 from contrapas_kafka.options import Cluster
 
 KEY: Final = b"$log"
@@ -98,6 +98,9 @@ def _read(cluster: Cluster, namespace: str) -> tuple[Marker | None, bool]:
         cluster.reader(f"{namespace}.reader", committed=False) | {"enable.partition.eof": True}
     )
     try:
+        consumer.list_topics(
+            topic, timeout=CALL_S
+        )  # without it the client waits half a second before it looks
         start, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=CALL_S)
         if start >= end:
             return None, False
@@ -120,11 +123,11 @@ def _read(cluster: Cluster, namespace: str) -> tuple[Marker | None, bool]:
 
 
 def check(
-    found: Marker, namespace: str, partitions: int | None, lanes: dict[str, Facts], admin: Admin
+    found: Marker, namespace: str, partitions: int | None, lanes: dict[str, Facts], asked: Inquiry
 ) -> None:
     """Refused CP505 (another namespace's), CP518 (newer), CP521 (another cluster), CP506 (made anew), CP504 (counts)."""
     log, inbound = f"{namespace}.log", f"{namespace}.in"
-    if (no := _wrong(found, namespace, lanes, admin)) is not None:
+    if (no := _wrong(found, namespace, lanes, asked)) is not None:
         raise no
     for name in (log, inbound):
         if lanes[name].partitions != found.partitions:
@@ -140,7 +143,7 @@ def check(
         raise Refused("CP504", f"{log} was made with partitioner {found.partitioner!r}", place=log)
 
 
-def _wrong(found: Marker, namespace: str, lanes: dict[str, Facts], admin: Admin) -> ContrapasError | None:
+def _wrong(found: Marker, namespace: str, lanes: dict[str, Facts], asked: Inquiry) -> ContrapasError | None:
     log, inbound = f"{namespace}.log", f"{namespace}.in"
     if found.format > FORMAT:
         text = f"{log} was made by a newer contrapas (format {found.format}, this one knows {FORMAT})"
@@ -148,10 +151,10 @@ def _wrong(found: Marker, namespace: str, lanes: dict[str, Facts], admin: Admin)
     if found.namespace != namespace:
         text = f"{log} holds the records of namespace {found.namespace!r}"
         return LogError("CP505", text, fix="name another namespace", place=log)
-    if found.cluster != admin.cluster_id:
-        text = f"{log} was made on cluster {found.cluster}, this is {admin.cluster_id}: a copy"
+    if found.cluster != asked.cluster_id:
+        text = f"{log} was made on cluster {found.cluster}, this is {asked.cluster_id}: a copy"
         fix = "correct the address; a mirrored log is for reading, its offsets are others"
-        return Refused("CP521", text, fix=fix, place=admin.cluster.place)
+        return Refused("CP521", text, fix=fix, place=asked.cluster.place)
     for name, recorded in ((log, found.log), (inbound, found.inbound)):
         if lanes[name].id != recorded:
             text = f"{name} is another topic than the recorded one (id {recorded}, found {lanes[name].id}): it was made anew"

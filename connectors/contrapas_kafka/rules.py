@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from contrapas.log import Finding
-from contrapas_kafka.admin import Facts
 from contrapas_kafka.explain import creation
+from contrapas_kafka.inquiry import Facts
 from contrapas_kafka.options import Cluster
 
 HOUR: Final = 3_600_000

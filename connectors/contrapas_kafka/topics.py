@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 from contrapas.errors import ContrapasError, LogError, Refused
 from contrapas.log import Finding, Plan
 from contrapas_kafka import marker, rules
-from contrapas_kafka.admin import Admin, Facts, patiently
 from contrapas_kafka.explain import creation
+from contrapas_kafka.inquiry import Facts, Inquiry, patiently
 from contrapas_kafka.options import Cluster
 
 PARTITIONS: Final = 24
@@ -32,32 +32,32 @@ def lanes_of(namespace: str) -> tuple[str, str]:
     return f"{namespace}.in", f"{namespace}.log"
 
 
-def copies_of(admin: Admin) -> int:
+def copies_of(asked: Inquiry) -> int:
     """Replicas for a new topic. Refused CP502 with one broker, unless for development."""
-    count = min(rules.COPIES, len(admin.brokers))
-    if count < 2 and not admin.cluster.dev:
-        text = f"{admin.cluster.servers} is one broker: a topic on it has one replica, and a lost disk loses everything"
+    count = min(rules.COPIES, len(asked.brokers))
+    if count < 2 and not asked.cluster.dev:
+        text = f"{asked.cluster.servers} is one broker: a topic on it has one replica, and a lost disk loses everything"
         raise Refused(
-            "CP502", text, fix="contrapas topic create --dev …, for development", place=admin.cluster.place
+            "CP502", text, fix="contrapas topic create --dev …, for development", place=asked.cluster.place
         )
     return count
 
 
 async def plan(
-    admin: Admin, url: str, namespace: str, partitions: int | None, topics: Mapping[str, int]
+    asked: Inquiry, url: str, namespace: str, partitions: int | None, topics: Mapping[str, int]
 ) -> Plan:
     """What is missing, and which settings of our topics are wrong. Raises what opening it would, but for settings."""
     inbound, log = lanes_of(namespace)
     letters = f"{namespace}.dlq"
-    lanes = await admin.describe([inbound, log])
-    made = await _recorded(admin, namespace, partitions, lanes)
+    lanes = await asked.describe([inbound, log])
+    made = await _recorded(asked, namespace, partitions, lanes)
     count = partitions or PARTITIONS if made is None else made.partitions
     wanted = {inbound: count, log: count, letters: min(DEAD_LETTERS, count), **topics}
-    missing = {name: n for name, n in wanted.items() if name not in admin.topics and name not in lanes}
-    copies = copies_of(admin) if missing else 0
+    missing = {name: n for name, n in wanted.items() if name not in asked.topics and name not in lanes}
+    copies = copies_of(asked) if missing else 0
     settings = {name: rules.made_with(name, namespace, copies) for name in missing}
-    ours = await admin.describe([name for name in (inbound, log, letters) if name in admin.topics])
-    found = await admin.settings(ours)
+    ours = await asked.describe([name for name in (inbound, log, letters) if name in asked.topics])
+    found = await asked.settings(ours)
     mend = {name: rules.mended(name, namespace, found[name], ours[name].copies) for name in ours}
     return Plan(
         url,
@@ -67,21 +67,21 @@ async def plan(
         missing,
         settings={**settings, **{name: values for name, values in mend.items() if values}},
         copies=copies,
-        dev=admin.cluster.dev,
+        dev=asked.cluster.dev,
     )
 
 
 async def _recorded(
-    admin: Admin, namespace: str, partitions: int | None, lanes: dict[str, Facts]
+    asked: Inquiry, namespace: str, partitions: int | None, lanes: dict[str, Facts]
 ) -> marker.Marker | None:
     """The marker, checked; None when the lanes are to be made, or were made and nothing more."""
     inbound, log = lanes_of(namespace)
     if log not in lanes:
         return None
-    found, there = await marker.read(admin.cluster, namespace)
+    found, there = await marker.read(asked.cluster, namespace)
     if found is None:
-        if there or await _holds(admin, namespace, lanes):
-            raise marker.missing(admin.cluster, namespace, log, True)
+        if there or await _holds(asked, namespace, lanes):
+            raise marker.missing(asked.cluster, namespace, log, True)
         for name in (inbound, log):  # made half-way: an apply that ended before its last act
             if name in lanes and partitions not in (None, lanes[name].partitions):
                 text = f"{name} has {lanes[name].partitions} partitions, {partitions} are configured"
@@ -91,47 +91,47 @@ async def _recorded(
         text = f"there is no topic {inbound}, and its log is there: what it held is gone"
         fix = f"contrapas explain CP506; or delete {log} too, and begin anew"
         raise LogError("CP506", text, fix=fix, place=inbound)
-    marker.check(found, namespace, partitions, lanes, admin)
+    marker.check(found, namespace, partitions, lanes, asked)
     return found
 
 
-async def _holds(admin: Admin, namespace: str, lanes: dict[str, Facts]) -> bool:
+async def _holds(asked: Inquiry, namespace: str, lanes: dict[str, Facts]) -> bool:
     """Whether any partition of the log lane has a record."""
     log = lanes_of(namespace)[1]
     places = [(log, p) for p in range(lanes[log].partitions)]
-    starts = await patiently(lambda: admin.starts(places))
-    ends = await patiently(lambda: admin.ends(places, committed=False))
+    starts = await patiently(lambda: asked.starts(places))
+    ends = await patiently(lambda: asked.ends(places, committed=False))
     return any(ends[place] > starts[place] for place in places)
 
 
-async def apply(admin: Admin, made: Plan) -> None:
+async def apply(asked: Inquiry, made: Plan) -> None:
     """Make what a plan lists; again it changes nothing. Two who do it at once make it once."""
     for name, count in made.topics.items():
-        await admin.create(name, count, made.copies or copies_of(admin), made.settings.get(name, {}))
+        await asked.create(name, count, made.copies or copies_of(asked), made.settings.get(name, {}))
     for name, values in made.settings.items():
         if name not in made.topics:
-            await admin.alter(name, values)
+            await asked.alter(name, values)
     if not made.make:
         return
     inbound, log = lanes_of(made.namespace)
-    lanes = await _seen(admin, [inbound, log])
-    found, there = await marker.read(admin.cluster, made.namespace)
+    lanes = await _seen(asked, [inbound, log])
+    found, there = await marker.read(asked.cluster, made.namespace)
     if found is None and not there:
         for name in (inbound, log):
             if lanes[name].partitions != made.partitions:
                 text = f"{name} has {lanes[name].partitions} partitions, {made.partitions} were planned"
                 raise Refused("CP504", text, fix="delete it, it is empty, and plan again", place=name)
         mark = marker.Marker(
-            made.namespace, made.partitions, lanes[log].id, lanes[inbound].id, admin.cluster_id
+            made.namespace, made.partitions, lanes[log].id, lanes[inbound].id, asked.cluster_id
         )
-        await marker.write(admin.cluster, mark)
+        await marker.write(asked.cluster, mark)
 
 
-async def _seen(admin: Admin, names: list[str]) -> dict[str, Facts]:
+async def _seen(asked: Inquiry, names: list[str]) -> dict[str, Facts]:
     """Topics just made are not known everywhere at once."""
     found: dict[str, Facts] = {}
     for attempt in range(20):
-        found = await admin.describe(names)
+        found = await asked.describe(names)
         if len(found) == len(names):
             return found
         await asyncio.sleep(0.02 * (attempt + 1))
@@ -140,29 +140,29 @@ async def _seen(admin: Admin, names: list[str]) -> dict[str, Facts]:
 
 
 async def recorded(
-    admin: Admin, namespace: str, partitions: int | None
+    asked: Inquiry, namespace: str, partitions: int | None
 ) -> tuple[marker.Marker, dict[str, Facts]]:
     """The marker of a log, checked against the topics there are. Refused and LogError as `marker.check`, CP505 without."""
     inbound, log = lanes_of(namespace)
-    lanes = await admin.describe([inbound, log])
+    lanes = await asked.describe([inbound, log])
     if log not in lanes:
-        raise marker.missing(admin.cluster, namespace, log, False)
-    made = await _recorded(admin, namespace, partitions, lanes)
+        raise marker.missing(asked.cluster, namespace, log, False)
+    made = await _recorded(asked, namespace, partitions, lanes)
     if made is None:
         text = f"{log} is there and has no record yet: it was not made to the end"
-        raise LogError("CP505", text, fix=creation(admin.cluster, namespace), place=log)
+        raise LogError("CP505", text, fix=creation(asked.cluster, namespace), place=log)
     return made, lanes
 
 
-async def check(admin: Admin, namespace: str, partitions: int | None) -> Found:
+async def check(asked: Inquiry, namespace: str, partitions: int | None) -> Found:
     """What opening a log needs to know. As `recorded`; CP502, CP503, CP508 for settings that do not keep what must be."""
-    made, lanes = await recorded(admin, namespace, partitions)
+    made, lanes = await recorded(asked, namespace, partitions)
     inbound, log = lanes_of(namespace)
-    found = await admin.settings([inbound, log])
+    found = await asked.settings([inbound, log])
     wrong = [
         one
         for name in (log, inbound)
-        for one in rules.findings(name, namespace, lanes[name], found[name], admin.cluster)
+        for one in rules.findings(name, namespace, lanes[name], found[name], asked.cluster)
     ]
     if refused := [one for one in wrong if one.refused]:
         raise _refusal(refused)
@@ -178,13 +178,13 @@ def _refusal(found: list[Finding]) -> ContrapasError:
     return Refused(first.code, "\n".join(one.text for one in found[:4]), fix=first.fix, place=first.place)
 
 
-async def namespaces(admin: Admin) -> list[str]:
+async def namespaces(asked: Inquiry) -> list[str]:
     """Namespaces whose lanes are on a cluster."""
-    pairs = [name.removesuffix(".log") for name in admin.topics if name.endswith(".log")]
+    pairs = [name.removesuffix(".log") for name in asked.topics if name.endswith(".log")]
     found = [
         ns
         for ns in pairs
-        if f"{ns}.in" in admin.topics and admin.topics[f"{ns}.in"] == admin.topics[f"{ns}.log"]
+        if f"{ns}.in" in asked.topics and asked.topics[f"{ns}.in"] == asked.topics[f"{ns}.log"]
     ]
     return sorted(ns for ns in found if "." not in ns)
 

@@ -201,9 +201,9 @@ async def test_b66_the_records_of_another_namespace_or_cluster_are_refused(kafka
 
 
 async def _ids(kafka: Broker) -> dict[str, str]:
-    from contrapas_kafka.admin import Admin
+    from contrapas_kafka.inquiry import Inquiry
 
-    async with Admin(Cluster(dev(kafka))) as asked:
+    async with Inquiry(Cluster(dev(kafka))) as asked:
         return {name: facts.id for name, facts in (await asked.describe([f"{kafka.name}.log"])).items()}
 
 

@@ -48,7 +48,7 @@ class Group(NamedTuple):
     assigned: frozenset[tuple[str, int]]
 
 
-class Admin:
+class Inquiry:
     """One admin client; `connect` first. Every question raises what `explain` makes of the client's error."""
 
     def __init__(self, cluster: Cluster) -> None:
