@@ -323,7 +323,6 @@ TALLY = Load(
     definition=apps.tallies.definition(),
     saga="sell",
     start=lambda play, number: apps.Sale(
-        # a shelf hears of fewer sales than ids are remembered (64): what is older than that is no repeat to it
         id=f"s{number}",
         shelf=f"shelf{number // 20}",
         n=1 + play.chance.below(4),
@@ -336,7 +335,15 @@ def _hot(play: Play, number: int) -> Event:
     return apps.Sale(id=f"s{number}", shelf=f"shelf{play.chance.below(3)}", n=1 + play.chance.below(4))
 
 
-HOT = replace(TALLY, name="hot", start=_hot)
+def _hot_goes_on(play: Play, number: int, key: str) -> None:
+    """Whoever is stopped and goes on writes a newer record over its call: what a takeover sends again is out of order."""
+    if play.chance.order() < 0.5:
+        at = play.chance.below(2_000)
+        play.operate(f"sell/{key}", "pause", at)
+        play.operate(f"sell/{key}", "resume", at + play.chance.below(500))
+
+
+HOT = replace(TALLY, name="hot", start=_hot, later=_hot_goes_on)
 """Three shelves for everybody: an entity hears of more in a takeover's time than the 64 ids it remembers."""
 COPIES = Load(
     name="copies",
@@ -349,7 +356,7 @@ COPIES = Load(
 LOADS: dict[str, Load] = {
     load.name: load
     for load in (
-        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, COPIES,
+        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, COPIES,
     )
 }  # fmt: skip
 

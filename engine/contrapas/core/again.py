@@ -131,6 +131,7 @@ def next_run(record: InstanceRecord, event: Input, world: World) -> tuple[Input,
     start.cause = copy_cause(start.cause)
     start.cause.kind = "start"
     start.epoch, start.writer, start.published = event.epoch, event.writer, event.published
+    start.sender = event.sender
     return start, waiting[1:]
 
 

@@ -17,6 +17,7 @@ from contrapas.codec.strict import load_json, load_model
 from contrapas.core.cloudevents import binary, is_event, is_structured, missing, present
 from contrapas.core.empty import empty
 from contrapas.core.lane import NULL, Headers, Record
+from contrapas.core.order import HEADER, NUMBERED, Order, order_of
 from contrapas.core.partition import ITEM, partition
 from contrapas.core.world import Types
 from contrapas.errors import DataError
@@ -120,6 +121,8 @@ class Arrival:
     """An import: its age says nothing."""
     value: bytes = b""
     """The event's own bytes (of a structured one, its data)."""
+    order: Order | None = None
+    """Its number among those of its sender's partition, if an instance of this namespace sent it here."""
 
     @property
     def position(self) -> str:
@@ -146,15 +149,28 @@ class Doors:
     mappings: Mapping[str, TopicMapping] = field(default_factory=empty(dict[str, TopicMapping]))
     by_topic: Mapping[str, tuple[str, ...]] = field(default_factory=empty(dict[str, tuple[str, ...]]))
     """Topic -> registered types that travel on it."""
+    namespace: str = ""
+    """Whose senders' numbers are believed; empty: nobody's."""
 
 
 def decode(record: Record, doors: Doors) -> Arrival | Rejected:
     """One record of the inbound lane. Total: what is wrong with it is in the answer."""
     headers = present(record.headers)
     try:
-        return _decode(record, headers, doors)
+        arrival = _decode(record, headers, doors)
     except DataError as why:
         return Rejected(record, why.code, str(why.text)[:1000], headers)
+    if HEADER in headers and doors.namespace:
+        arrival.order = _order(arrival, doors)
+    return arrival
+
+
+def _order(a: Arrival, doors: Doors) -> Order | None:
+    """What its sender numbered. A number counts only where its owner sent it: a copy on another topic may come late."""
+    ours = a.kind in NUMBERED and a.event_source.startswith(f"/contrapas/{doors.namespace}/")
+    if not ours or not a.position:
+        return None
+    return order_of(a.headers[HEADER].decode(errors="replace"), a.source.partition("@")[0], a.position)
 
 
 def _decode(record: Record, headers: dict[str, bytes], doors: Doors) -> Arrival:

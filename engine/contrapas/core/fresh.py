@@ -110,4 +110,6 @@ def fresh_result(call: StepCall, text: str, live: Any) -> Input:
     new.maps = None
     new.ask = None
     new.undoes = ""
+    new.order = None
+    new.sender = None
     return new

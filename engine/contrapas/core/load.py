@@ -1,7 +1,7 @@
-"""Whether an event was applied already: by position, by id, or as the start that made the instance.
+"""Whether an event was applied already: by position, by id, by its sender's number, or as the start of the instance.
 
 Position is exact where the event lands directly; what comes a second way (a delivery, a redrive) is judged by its id
-alone. The same id with other bytes is a conflict, never a duplicate.
+alone. The same id with other bytes is a conflict, never a duplicate. Ids are remembered for a while, numbers for ever.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 
 from contrapas.core.decode import Arrival
 from contrapas.core.envelope import InstanceRecord
+from contrapas.core.order import heard
 from contrapas.core.rendezvous import digest_of, hashes
 
 FRESH, DUPLICATE, CONFLICT = "fresh", "duplicate", "conflict"
@@ -34,7 +35,7 @@ def judge(record: InstanceRecord, a: Arrival) -> str:
     for known in record.seen:
         if known[:8] == head:
             return DUPLICATE if known == digest else CONFLICT
-    return FRESH
+    return DUPLICATE if a.order is not None and heard(record.positions, a.order) else FRESH
 
 
 def judge_start(record: InstanceRecord, a: Arrival) -> str:

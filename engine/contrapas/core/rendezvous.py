@@ -23,12 +23,12 @@ from dataclasses import dataclass, field
 
 from contrapas.core.empty import empty
 from contrapas.core.envelope import Cause
+from contrapas.core.order import Order, heard, remember
 
 EARLY_TTL_MS = 24 * 3600 * 1000
 EARLY_MAX = 100
 EARLY_BYTES_MAX = 256_000
 SEEN_MAX = 64
-POSITIONS_MAX = 16
 _FIRST_RESEND_MS = 1_000
 _LAST_RESEND_MS = 60_000
 
@@ -141,10 +141,17 @@ def hashes(now: bytes, before: bytes) -> str:
 
 
 def event_arrives(
-    r: Rendezvous, cause: Cause, *, identity: str, position: str, at: int, until: int | None = None
+    r: Rendezvous,
+    cause: Cause,
+    *,
+    identity: str,
+    position: str,
+    at: int,
+    until: int | None = None,
+    order: Order | None = None,
 ) -> Meeting:
     """Keep an event, and deliver it if somebody waits. identity: `source\\0id`; position: `source/partition`, or empty
-    for what comes a second way (a redrive), which only the id judges."""
+    for what comes a second way (a redrive), which only the id judges; order: its sender's number, if it has one."""
     if position and r.positions.get(position, -1) >= cause.offset:
         return Meeting(False, "duplicate")
     source, _, event_id = identity.partition("\0")
@@ -155,10 +162,14 @@ def event_arrives(
                 return Meeting(False, "duplicate")
             words = f"the id {event_id[:80]!r} came with other bytes: {hashes(digest, known)}"
             return Meeting(False, "dead", dead=(cause,), code="CP412", reason=words)
+    if order is not None and heard(r.positions, order):
+        return Meeting(False, "duplicate")
     if len(r.early) >= EARLY_MAX or _size(r) + cause.size > EARLY_BYTES_MAX:
         words = f"{len(r.early)} events wait for somebody there, there is no room for more"
         return Meeting(False, "dead", dead=(cause,), code="CP414", reason=words)
-    _remember(r, digest, position, cause.offset)
+    r.seen.append(digest)
+    del r.seen[:-SEEN_MAX]
+    remember(r.positions, position, cause.offset, order)
     r.early.append(Early(id=digest.hex(), until=_until(at, until), cause=cause))
     duties = _match(r, at)
     _touch(r, at)
@@ -279,16 +290,6 @@ def _match(r: Rendezvous, at: int) -> tuple[Deliver, ...]:
         b.event, b.tries, b.next = e.id, 0, at + _FIRST_RESEND_MS
         out.append(Deliver(b.instance, b.wait_id, e))
     return tuple(out)
-
-
-def _remember(r: Rendezvous, digest: bytes, position: str, offset: int) -> None:
-    r.seen.append(digest)
-    del r.seen[:-SEEN_MAX]
-    if position:
-        r.positions.pop(position, None)
-        r.positions[position] = offset
-        while len(r.positions) > POSITIONS_MAX:
-            del r.positions[next(iter(r.positions))]
 
 
 def _touch(r: Rendezvous, at: int) -> None:

@@ -30,6 +30,7 @@ from contrapas.core.copies import noted
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import encode
 from contrapas.core.fresh import fresh_transition
+from contrapas.core.order import numbered
 from contrapas.core.reread import keepable, reread
 from contrapas.core.size import LIMIT
 from contrapas.core.status import status_of
@@ -107,12 +108,8 @@ def _again(record: InstanceRecord, event: Input, world: World) -> Transition:
         case again.DUPLICATE:
             return Transition(record=None, verdict="duplicate", reason="started by the same event")
         case again.CONFLICT if event.ask is None:
-            return Transition(
-                record=None,
-                verdict="refused",
-                code="CP412",
-                reason="the key was started with another payload",
-            )
+            reason = "the key was started with another payload"
+            return Transition(record=None, verdict="refused", code="CP412", reason=reason)
         case again.RUN:
             return _start(event, world, record)
         case again.EVENT:
@@ -131,9 +128,8 @@ def _stepped_aside(record: InstanceRecord, event: Input, world: World, said: str
                 reason = commands.BUSY if said == again.KEEP else commands.EXISTS
                 commands.decline(work, event.ask, reason)
             elif said == again.KEEP:
-                return Transition(
-                    record=None, verdict="dead", code="CP846", reason="the instance keeps no more starts"
-                )
+                reason = "the instance keeps no more starts"
+                return Transition(record=None, verdict="dead", code="CP846", reason=reason)
             work.note("no-op: the key is taken")
             verdict = "declined" if event.ask is not None else "no-op"
         elif said == again.CANCEL:
@@ -192,7 +188,9 @@ def _attempt(record: InstanceRecord, event: Input, world: World) -> Transition:
             made = straight(record, event, world)
             if isinstance(made, tuple):
                 new, call = made
-                return fresh_transition(new, [] if call is None else [call], "applied", _fitting(new))
+                return fresh_transition(
+                    new, [] if call is None else [call], "applied", _fitting(new, event, world)
+                )
             work = made or Work(next_record(record, event), event, world)
             if made is None and world.older and event.outcome not in _WITHOUT_CODE:
                 moves.lead_over(work)
@@ -231,11 +229,14 @@ def migrate(record: InstanceRecord, event: Input, world: World) -> Transition | 
         epoch=event.epoch,
         writer=event.writer,
         published=event.published,
+        sender=event.sender,
     )
     try:
         new = moves.migrated(record, alone, world)
     except Unfit:
         return None
+    if new is not None:
+        numbered(new, event.sender, world.namespace)
     return None if new is None else Transition(record=new, verdict="applied")
 
 
@@ -421,9 +422,8 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
     if kind != "result" and not waits.room(record, cause, world):
         if event.ask is not None:
             return _nothing(record, event, world, "no-op: too many are kept", commands.BUSY)
-        return Transition(
-            record=None, verdict="dead", code="CP846", reason="a held instance keeps no more events"
-        )
+        reason = "a held instance keeps no more events"
+        return Transition(record=None, verdict="dead", code="CP846", reason=reason)
     new = _keeping(record, event, cause)
     value = encode(new)
     if len(value) > LIMIT:
@@ -479,8 +479,7 @@ class _Unappliable(Exception):
 
     def __init__(self, at: int, why: Exception) -> None:
         super().__init__(at, why)
-        self.at = at
-        self.why = why
+        self.at, self.why = at, why
 
 
 def _drain(work: Work, stop: _Unappliable | None = None) -> None:
@@ -545,8 +544,10 @@ def _nothing(
     return Transition(record=new, verdict="declined", told=work.told)
 
 
-def _fitting(record: InstanceRecord) -> bytes:
-    """The record's bytes. DataError CP846 if they are too many."""
+def _fitting(record: InstanceRecord, event: Input, world: World) -> bytes:
+    """The record's bytes, its messages numbered. DataError CP846 if they are too many."""
+    if record.out:
+        numbered(record, event.sender, world.namespace)
     value = encode(record)
     size = len(value)
     if size > LIMIT:
@@ -576,11 +577,10 @@ def _finish(work: Work, verdict: str) -> Transition:
     record.status = status_of(record)
     if record.talk is not None:
         commands.report(work)
-    value = _fitting(record)
+    value = _fitting(record, work.event, work.world)
     if verdict == "dead":
-        return Transition(
-            record=None, verdict="dead", code="CP846", reason="the instance keeps no more events"
-        )
+        reason = "the instance keeps no more events"
+        return Transition(record=None, verdict="dead", code="CP846", reason=reason)
     steps = work.steps
     if work.event.cause.kind == "operate" and steps:
         steps = _still_pending(record, steps)

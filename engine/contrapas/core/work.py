@@ -10,7 +10,7 @@ from contrapas.author.flight import Pending as Handle
 from contrapas.author.link import Link, Linker
 from contrapas.author.op import Op, copied
 from contrapas.author.saga import Activation, Saga
-from contrapas.core import messages
+from contrapas.core import messages, order
 from contrapas.core.copies import copy_cause, copy_frame, copy_node, copy_record
 from contrapas.core.envelope import (
     Answered,
@@ -369,19 +369,15 @@ def next_record(record: InstanceRecord, event: Input) -> InstanceRecord:
 
 
 SEEN_MAX: Final = 64
-POSITIONS_MAX: Final = 16
 
 
 def remember(record: InstanceRecord, event: Input) -> None:
-    """Keep position and id of an applied event, the newest 16 and 64; the memory is replaced, not changed."""
+    """Keep position, number and id of an applied event, the newest ones; the memory is replaced, not changed."""
     if event.position or event.digest:
         record.memory = b""
     if event.position:
         positions = record.positions = dict(record.positions)
-        positions.pop(event.position, None)
-        positions[event.position] = event.cause.offset
-        while len(positions) > POSITIONS_MAX:
-            del positions[next(iter(positions))]
+        order.remember(positions, event.position, event.cause.offset, event.order)
     if event.digest:
         if len(event.digest) != 16:
             raise BugError("CP901", f"a digest has {len(event.digest)} bytes, not 16")

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from contrapas.codec.messages import MessageType, StepType
 from contrapas.core.empty import empty
 from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord
+from contrapas.core.order import Order
 from contrapas.core.plans import Plan, StepPlan
 from contrapas.machine import Machine
 
@@ -133,6 +134,10 @@ class Input:
     """Of a command, and of a start by one: who asks."""
     undoes: str = ""
     """Of an undo command: id of the command that it takes back."""
+    order: Order | None = None
+    """Its number among those of its sender's partition, to be remembered; None: it has none."""
+    sender: tuple[int, int] | None = None
+    """The partition that sends what comes of it, and the number of the first message; None: nobody counts."""
 
 
 class StepCall(NamedTuple):

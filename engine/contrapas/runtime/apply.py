@@ -41,6 +41,7 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
         kin.addressed(p, event)
     record = p.load(event.instance)
     event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
+    event.sender = (p.number, p.order)
     if record is not None:
         event.published = p.published(event.instance, batch) and not keeps_messages(record)
     elif event.cause.kind != "start":
@@ -72,6 +73,7 @@ def _following(p: Partition, batch: Batch, record: InstanceRecord) -> None:
     cause = Cause(kind="timer", type="next", id=f"{record.instance}@{record.version}:next")
     event = Input(cause=cause, instance=record.instance, at=batch.at, timer="next")
     event.epoch, event.writer = p.epoch, p.setting.writer
+    event.sender = (p.number, p.order)
     event.published = p.published(record.instance, batch) and not keeps_messages(record)
     change = transition(record, event, p.setting.world)
     _drafted(p, batch, record.instance, change)
@@ -118,6 +120,7 @@ def _led_over(p: Partition, batch: Batch, record: InstanceRecord, event: Input) 
     p.counts.transitions += 1
     p.write(batch, change.record)
     event.published = event.published and not change.record.out
+    event.sender = (p.number, p.order)
     return change.record
 
 
@@ -469,6 +472,7 @@ def input_of(a: Arrival, instance: str, kind: str, world: World) -> Input:
         wait_id=a.wait_id,
         position=a.position,
         digest=digest_of(a.event_source, a.id, a.value) if a.event_source and a.id else b"",
+        order=a.order,
     )
     mt = world.types.messages.get(a.type)
     if mt is not None and mt.command and a.kind != "reply":

@@ -38,7 +38,13 @@ def event(p: Partition, batch: Batch, a: Arrival, key: str, *, until: int | None
         value=a.record.value or b"",
     )
     done = rv.event_arrives(
-        meeting, cause, identity=f"{a.event_source}\0{a.id}", position=a.position, at=batch.at, until=until
+        meeting,
+        cause,
+        identity=f"{a.event_source}\0{a.id}",
+        position=a.position,
+        at=batch.at,
+        until=until,
+        order=a.order,
     )
     mt = p.setting.world.types.messages.get(a.type)
     match done.verdict:

@@ -101,6 +101,8 @@ class Partition:
         self._outgoing: deque[tuple[int, int, list[tuple[str, int]] | None, int]] = deque()
         """Commits whose messages have not left: position, `relayed`, who sent, bytes; without senders: none to wait for."""
         self.at = 0
+        self.order = 0
+        """The number of the next message that leaves under this epoch; it counts on over what an abort takes back."""
         self.maps: dict[str, dict[str, Any]] = {}
         """Maps in progress (`core.items.Progress`), by instance and key."""
         self.mapping: list[str] = []
@@ -272,6 +274,7 @@ class Partition:
         if deadline is not None:
             batch.armed.append(Due(deadline, instance))
         if record.out:
+            self.order += len(record.out)
             self.send(batch, record)
         if ended or status == "parked":
             batch.ended.append(record)

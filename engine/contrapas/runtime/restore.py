@@ -7,6 +7,7 @@ are healed in it, and pending local steps are issued again.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import NamedTuple
 
 from contrapas.core.correlate import ENDED, LIVE
@@ -18,6 +19,7 @@ from contrapas.core.fold import Fold, Verdict, damage, header_number, text_of
 from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.moves import unfit
+from contrapas.core.order import place_of
 from contrapas.core.resume import reissue
 from contrapas.core.transition import awaits_release
 from contrapas.core.world import Input, StepCall
@@ -34,6 +36,8 @@ NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
 NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
 _AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling", b"paused"})
 _ENDED = frozenset(s.encode() for s in ENDED_STATUSES)
+Placed = tuple[tuple[int, int], Draft]
+"""A message to be sent again, by its number: in that order, for who hears a number takes those below it for heard."""
 
 
 class Takeover(NamedTuple):
@@ -60,7 +64,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     _, end = await log.bounds("log", number)
     p = Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start)
     steps: list[StepCall] = []
-    out: list[Draft] = []
+    out: list[Placed] = []
     alarms: list[str] = []
     found: list[str] = []
     later: list[Record] = []
@@ -90,7 +94,8 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
         p.care = Care(lease.control.trying, end_in)
         p.care.steps, steps = steps, []
     failpoint("takeover.read")
-    return Takeover(p, steps, out, end_in, newest, alarms)
+    out.sort(key=itemgetter(0))
+    return Takeover(p, steps, [draft for _, draft in out], end_in, newest, alarms)
 
 
 def _retry(record: InstanceRecord) -> Input:
@@ -160,7 +165,7 @@ def _restore(p: Partition, setting: Setting, record: Record, found: list[str]) -
     return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)
 
 
-def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Draft]) -> None:
+def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Placed]) -> None:
     """What the takeover of a partition owes an instance: its steps, its messages, another look at what it parked for."""
     headers = dict(record.headers)
     status = headers.get("cp-status", b"")
@@ -182,4 +187,7 @@ def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall
         batch = Batch(0)
         body.out = [*body.unsent, *body.out]
         p.send(batch, body)
-        out += batch.out
+        place = (0, 0)
+        for draft in batch.out:  # what has no number, of an earlier release, stays behind what went before it
+            place = place_of(draft.headers) or place
+            out.append((place, draft))

@@ -451,6 +451,7 @@ def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -
             partitions=log.partitions,
             mappings={m.topic: m for m in definition.topics},
             by_topic={t: tuple(n) for t, n in by_topic.items()},
+            namespace=definition.namespace,
         ),
         caps=log.caps,
         writer=writer,

@@ -556,6 +556,8 @@ _ALL: Sequence[Bug] = (
     _bug("M-66", "a tie of two claims is not broken", {f"{MEMORY}.check_claim": _tie}, fence="order"),
     _bug("M-68", "the next commit comes under the old epoch", {f"{COMMIT}:commit": _goes_on}, fence="order"),
     _bug("M-69", "steps start before the offsets are compared", {f"{COMMIT}:_write": _early("steps")}, loads=STEPS, fence="order"),
+    _bug("N-01", "what one sender sent is not numbered", {f"{CORE}.transition:numbered": _nothing}, loads=("hot",)),
+    _bug("N-02", "a takeover sends again out of order", {f"{RUNTIME}.restore:place_of": _nothing}, loads=("hot",), fence="order", seeds=200),
     _bug("M-71", "a later batch without the earlier", {f"{STORE}.commit": _believed}, fence="refuse"),
 )  # fmt: skip
 BUGS: Mapping[str, Bug] = {bug.name: bug for bug in _ALL}
