@@ -57,7 +57,8 @@ def _arrival(
     said: bytes, *, source: bytes = b"/contrapas/shop/sell", kind: bytes = b"event", **more: bytes
 ) -> Arrival:
     headers: Headers = (
-        ("ce_id", b"1"), ("ce_source", source), ("ce_type", b"Began"), ("cp-kind", kind), ("cp-order", said),
+        ("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", source), ("ce_type", b"Began"), ("cp-kind", kind),
+        ("cp-order", said),
         *((name.replace("_", "-"), value) for name, value in more.items()),
     )  # fmt: skip
     found = decode(Record(partition(b"a", 8), 5, b"a", b'{"id":"a","n":1}', headers, 1), DOORS)
