@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -293,3 +294,43 @@ def test_no_timer_wakes_a_partition_that_is_careful_with_a_step_in_hand_or_drain
     stage.p.care = None
     stage.p.draining = True
     assert stage.p.wakes_at() is None
+
+
+def test_a_timer_that_moves_at_every_turn_leaves_no_heap_behind() -> None:
+    stage = Stage()
+    for key in "ab":
+        stage.feed("start", f"pay/{key}", Began(id=key, n=1))
+    stage.go()
+    for turn in range(10_000):
+        stage.p.postpone("pay/a", NOW + 40_000 + turn)
+        stage.go()
+    assert len(stage.p.timers) < 2_000
+    assert stage.p.next_timer() == NOW + 30_000
+    stage.p.postpone("pay/b", NOW + 10**9)
+    assert stage.p.next_timer() == NOW + 40_000 + 9_999
+
+
+def test_timers_that_stand_twice_in_the_heap_are_one_when_it_is_made_anew() -> None:
+    stage = Stage()
+    stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.go()
+    for _ in range(5_000):
+        stage.p.timers.add(NOW + 30_000, "pay/a")
+    stage.p.timers.tidy()
+    assert len(stage.p.timers) == 1 and stage.p.next_timer() == NOW + 30_000
+
+
+def test_entries_at_rest_are_nothing_for_the_garbage_collector() -> None:
+    stage = Stage()
+    for i in range(50):
+        stage.feed("start", f"pay/{i}", Began(id=f"{i}", n=1))
+    stage.go()
+    gc.collect()
+    for holder in (vars_of(stage.p.entries, "_held"), vars_of(stage.p.timers, "_heap")):
+        held: list[Any] = [h for h in gc.get_referents(holder) if type(h) is tuple]
+        assert len(held) == 50 and not any(gc.is_tracked(h) for h in held)
+
+
+def vars_of(thing: object, name: str) -> Any:
+    """What is behind the door."""
+    return getattr(thing, name)

@@ -7,7 +7,6 @@ duties, `abort` puts everything back as it was. The shell around it (`processor`
 
 from __future__ import annotations
 
-import heapq
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +43,7 @@ from contrapas.runtime.batch import (
     Setting,
     Work,
 )
+from contrapas.runtime.index import Index, Timers
 
 _tuple = tuple[object, ...].__new__
 """Once per transition: a named tuple called by its name takes a detour through Python."""
@@ -61,7 +61,8 @@ class Partition:
         self.setting = setting
         self.epoch = epoch
         self.control = control
-        self.entries: dict[str, Entry] = {}
+        self.entries = Index()
+        self.timers = Timers(self.entries)
         self.counts = Counts()
         self.results: deque[Input] = deque()
         self.inputs: deque[Record] = deque()
@@ -96,7 +97,6 @@ class Partition:
         """Machine graphs of this partition: record key -> version, value."""
         self.publish: list[Draft] = []
         """Graphs to be written, or let go, with the next commit."""
-        self._heap: list[tuple[int, str]] = []
         self._cache: dict[str, InstanceRecord] = {}
         self._outgoing: deque[tuple[int, int, list[tuple[str, int]] | None, int]] = deque()
         """Commits whose messages have not left: position, `relayed`, who sent, bytes; without senders: none to wait for."""
@@ -128,14 +128,8 @@ class Partition:
 
     def next_timer(self) -> int | None:
         """When the next timer is due, in ms of log time."""
-        heap = self._heap
-        while heap:
-            at, key = heap[0]
-            entry = self.entries.get(key)
-            if entry is not None and entry.deadline == at:
-                return at
-            heapq.heappop(heap)
-        return None
+        first = self.timers.first()
+        return None if first is None else first[0]
 
     def ready(self, now: int) -> bool:
         """Something can be decided."""
@@ -201,7 +195,7 @@ class Partition:
             return None
         due = self._due(batch.at)
         if due is not None and not (self.inputs and self.inputs[0].timestamp_ms < due.at):
-            heapq.heappop(self._heap)
+            self.timers.pop()
             return due
         if self.inputs:
             record = self.inputs.popleft()
@@ -211,10 +205,10 @@ class Partition:
         return None
 
     def _due(self, now: int) -> Due | None:
-        at = self.next_timer()
-        if at is None or at > now or self.timers_held or (not self.inputs and self.complete_until < at):
+        first = self.timers.first()
+        if first is None or first[0] > now or self.timers_held:
             return None
-        return Due(*self._heap[0])
+        return None if not self.inputs and self.complete_until < first[0] else Due(*first)
 
     def standing(self, instance: str) -> int:
         """ABSENT, LIVE or ENDED."""
@@ -263,7 +257,7 @@ class Partition:
         entries = self.entries
         if instance not in batch.undo:
             batch.undo[instance] = entries.get(instance)
-        entries[instance] = _tuple(Entry, (value, deadline, ENDED if ended else LIVE, record.version))
+        entries.hold(instance, (value, deadline, ENDED if ended else LIVE, record.version))
         cache = self._cache
         cache[instance] = record
         if len(cache) > CACHE_MAX:
@@ -379,7 +373,7 @@ class Partition:
         """Look at a record's timers again at `at`: what is due cannot happen yet."""
         entry = self.entries[key]
         self.entries[key] = entry._replace(deadline=at)
-        heapq.heappush(self._heap, (at, key))
+        self.timers.add(at, key)
 
     def next_control(self, batch: Batch | None) -> Control:
         """What a commit says about the partition: positions as of commits that have returned."""
@@ -403,7 +397,8 @@ class Partition:
         del self.publish[: batch.published]
         self.position = batch.position
         for due in batch.armed:
-            heapq.heappush(self._heap, (due.at, due.key))
+            self.timers.add(due.at, due.key)
+        self.timers.tidy()
         out = batch.out
         if self.setting.caps.atomic_external or not out:
             if not self._outgoing:
@@ -456,7 +451,7 @@ class Partition:
             else:
                 self.entries[key] = entry
                 if entry.deadline is not None:
-                    heapq.heappush(self._heap, (entry.deadline, key))
+                    self.timers.add(entry.deadline, key)
         for work in reversed(batch.taken):
             if isinstance(work, Record):
                 self.inputs.appendleft(work)
@@ -464,7 +459,7 @@ class Partition:
             elif isinstance(work, Input):
                 self.results.appendleft(work)
             elif work.key not in batch.undo:
-                heapq.heappush(self._heap, (work.at, work.key))
+                self.timers.add(work.at, work.key)
 
     def behind(self) -> bool:
         """The control record on the log says less than is known: worth a commit of its own when idle."""
@@ -476,11 +471,11 @@ class Partition:
         """Put one record of the log into the index, at takeover."""
         self.entries[key] = entry
         if entry.deadline is not None:
-            self._heap.append((entry.deadline, key))
+            self.timers.put(entry.deadline, key)
 
     def restored(self) -> None:
         """The index is complete: order the timers."""
-        heapq.heapify(self._heap)
+        self.timers.order()
 
     def put(self, batch: Batch, key: str, entry: Entry) -> None:
         """Put the newest record of a key into the index, for as long as the batch stands."""
