@@ -43,12 +43,7 @@ async def open(
             await made_topics.apply(asked, await made_topics.plan(asked, url, namespace, partitions, {}))
         found = await made_topics.check(asked, namespace, partitions)
     return KafkaLog(
-        cluster.settings(),
-        namespace,
-        found.partitions,
-        place=cluster.place,
-        durable=found.durable,
-        history_ms=found.history_ms,
+        cluster, namespace, found.partitions, durable=found.durable, history_ms=found.history_ms
     )
 
 

@@ -84,7 +84,7 @@ _UNCLEAR: Final = frozenset(
 
 _KEYS: Final = frozenset([KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED])
 _MECHANISM: Final = frozenset([KafkaError.UNSUPPORTED_SASL_MECHANISM, KafkaError.ILLEGAL_SASL_STATE])
-_MISSING: Final = frozenset(
+MISSING: Final = frozenset(
     [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION]
 )
 _OTHER_TOPIC: Final = frozenset([KafkaError.UNKNOWN_TOPIC_ID, KafkaError.INCONSISTENT_TOPIC_ID])
@@ -132,6 +132,11 @@ def code_of(why: BaseException | KafkaError | None) -> int | None:
     """Its number; None where there is none."""
     error = why if isinstance(why, KafkaError) else error_of(why) if why is not None else None
     return None if error is None else int(error.code())
+
+
+def is_position(error: KafkaError) -> bool:
+    """Whether it says that there is no such offset."""
+    return error.code() in _POSITION
 
 
 def is_fatal(error: KafkaError) -> bool:
@@ -196,7 +201,7 @@ def _of_data(code: int, words: str, where: str) -> ContrapasError | None:
 
 def _for_good(code: int, words: str, cluster: Cluster, where: str) -> ContrapasError:
     """What trying again does not change."""
-    if code in _MISSING:
+    if code in MISSING:
         return LogError("CP505", f"the topic does not exist: {words}", fix=creation(cluster), place=where)
     if code in _KEYS:
         return keyless(cluster, words)

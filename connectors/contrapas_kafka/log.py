@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final
 
-from contrapas.log import Capabilities
+from contrapas.errors import DataError, Indeterminate, LogError
+from contrapas.failpoints import NAMES, failpoint
+from contrapas.log import Capabilities, Draft, Known, Lane, Membership, Record, Source, Topic
+from contrapas.log import partition as partition_of
+from contrapas.log.checks import check_position, check_size, check_source
+from contrapas_kafka.asking import Asking
+from contrapas_kafka.calls import Calls
+from contrapas_kafka.claim import Scan, claim
+from contrapas_kafka.explain import creation
+from contrapas_kafka.lease import KafkaLease
+from contrapas_kafka.options import Cluster
+from contrapas_kafka.producer import LARGER, Row, Senders, Stored
+from contrapas_kafka.read import Reader
+from contrapas_kafka.streams import Spot
 
+__all__ = ["KafkaLease", "KafkaLog"]
+
+NAMES.update(
+    {
+        "kafka.publish.before": "kafka: messages are about to be handed over",
+        "kafka.publish.handed": "kafka: messages are handed over, none is answered",
+        "kafka.publish.between": "kafka: messages for one partition are handed over, those for the next are not",
+    }
+)
 DAY_MS: Final = 86_400_000
+COMMIT_S: Final = 10.0
+"""How long an append waits for its answer."""
+KNOWN_S: Final = 10.0
+"""How old a topic's id may be when positions are saved."""
+ROOM: Final = 65_536
 CAPS: Final = Capabilities(
     atomic_external=False,
     max_commit_records=1000,
@@ -22,23 +52,241 @@ class KafkaLog:
 
     def __init__(
         self,
-        settings: Mapping[str, object],
+        cluster: Cluster,
         namespace: str,
         partitions: int,
         *,
-        place: str = "kafka",
         durable: bool = True,
         history_ms: int = 7 * DAY_MS,
     ) -> None:
-        """settings: what every client of ours is given, `bootstrap.servers` and security; the rest is ours to set.
-
-        partitions: of either lane, as recorded. place: the address as errors show it, without a password. durable: the
-        lanes' settings were seen to keep what they acknowledge. history_ms: `min.compaction.lag.ms` of `<ns>.log`.
-        """
-        self.settings = dict(settings)
+        """Within a running loop. partitions: of either lane, as recorded. durable: the lanes' settings were seen to keep
+        what they acknowledge. history_ms: `min.compaction.lag.ms` of `<ns>.log`."""
+        self.cluster = cluster
+        self.place = cluster.place
         self.namespace = namespace
         self.partitions = partitions
-        self.place = place
         self.durable = durable
         self.history_ms = history_ms
         self.caps = CAPS
+        self.commit_s = COMMIT_S
+        self.calls = Calls(cluster)
+        self.admin = Asking(self.calls)
+        self.lanes = Senders(self.calls, {})
+        """The producer of the log lane, and of nothing else: a destination that refuses a record would end it."""
+        self.out = Senders(self.calls, LARGER)
+        self.raw = Reader(self.calls, self.admin, namespace, stable=False)
+        self.committed = Reader(self.calls, self.admin, namespace, stable=True)
+        self._leases: dict[int, KafkaLease] = {}
+        self._members: list[Membership] = []
+        self._topics: dict[str, tuple[float, Topic]] = {}
+        self._closed = False
+
+    # ---- lanes and topics
+
+    def name_of(self, lane: Lane) -> Lane:
+        """`<ns>.in` and `<ns>.log` are `in` and `log`."""
+        if lane == f"{self.namespace}.in":
+            return "in"
+        return "log" if lane == f"{self.namespace}.log" else lane
+
+    def topic_of(self, lane: Lane) -> str:
+        """As the cluster calls it."""
+        return f"{self.namespace}.{lane}" if lane in ("in", "log") else lane
+
+    def spot(self, lane: Lane, partition: int) -> Spot:
+        """A lane's partition. LogError CP505 when the lane has none of that number."""
+        if lane in ("in", "log") and not 0 <= partition < self.partitions:
+            raise LogError("CP505", f"{lane} has no partition {partition}", place=f"{lane}/{partition}")
+        return self.topic_of(lane), partition
+
+    async def _spot(self, lane: Lane, partition: int) -> Spot:
+        """The same for topics too; LogError CP505 when there is no such topic."""
+        lane = self.name_of(lane)
+        if lane not in ("in", "log") and not 0 <= partition < await self._count(lane):
+            raise LogError("CP505", f"{lane} has no partition {partition}", place=f"{lane}/{partition}")
+        return self.spot(lane, partition)
+
+    async def _count(self, lane: Lane) -> int:
+        if lane in ("in", "log"):
+            return self.partitions
+        found = self._topics.get(lane)
+        topic = found[1] if found is not None else await self.topic(lane)
+        if topic is None:
+            fix = creation(self.cluster, self.namespace, f" {lane}")
+            raise LogError("CP505", f"topic {lane} does not exist", fix=fix, place=lane)
+        return topic.partitions
+
+    async def topic(self, lane: Lane) -> Topic | None:
+        lane = self.name_of(lane)
+        found = await self.admin.topic(self.topic_of(lane))
+        if found is None:
+            self._topics.pop(lane, None)
+        else:
+            self._topics[lane] = (time.monotonic(), found)
+        return found
+
+    async def _known(self, lane: Lane) -> Topic | None:
+        found = self._topics.get(self.name_of(lane))
+        if found is not None and found[0] > time.monotonic() - KNOWN_S:
+            return found[1]
+        return await self.topic(lane)
+
+    def now_ms(self) -> int:
+        """About the log's time."""
+        return time.time_ns() // 1_000_000
+
+    # ---- reading
+
+    def reader(self, lane: Lane) -> Reader:
+        """The log lane as it stands, everything else without open and aborted transactions."""
+        return self.raw if lane == "log" else self.committed
+
+    async def bounds(self, lane: Lane, partition: int) -> tuple[int, int]:
+        lane = self.name_of(lane)
+        return await self.reader(lane).bounds(await self._spot(lane, partition))
+
+    async def read(
+        self,
+        lane: Lane,
+        partition: int,
+        offset: int,
+        *,
+        max_records: int = 1000,
+        max_bytes: int = 4 << 20,
+        wait_ms: int = 0,
+    ) -> tuple[Sequence[Record], int]:
+        lane = self.name_of(lane)
+        spot = await self._spot(lane, partition)
+        return await self.reader(lane).read(lane, spot, offset, max_records, max_bytes, wait_ms)
+
+    async def range_of(self, partition: int, first: int, upto: int) -> list[Record]:
+        """Every record of the log lane with first <= offset < upto. Retriable: not to be had now."""
+        spot = self.spot("log", partition)
+        return [r async for some in self.raw.span("log", spot, first, upto) for r in some]
+
+    async def scanned(self, scan: Scan, partition: int, upto: int) -> None:
+        """Bring a scan up to an offset."""
+        spot = self.spot("log", partition)
+        start, end = await self.raw.bounds(spot)
+        first = max(start, scan.seen.upto) if not scan.after else scan.seen.upto
+        if scan.after:
+            check_position(self.namespace, "log", partition, scan.seen.upto, start, max(end, upto))
+        async for records in self.raw.span("log", spot, first, upto):
+            scan.take(records)
+            await asyncio.sleep(0)
+        scan.seen.upto = max(scan.seen.upto, upto)
+
+    async def latest(
+        self, partition: int, *, after: int = 0, upto: int | None = None
+    ) -> AsyncIterator[Sequence[Record]]:
+        spot = self.spot("log", partition)
+        end = await self.raw.end(spot) if upto is None else upto
+        scan = None
+        lease = self._leases.get(partition)
+        if lease is not None:  # what the claim has read is not read once more
+            scan, lease.scan = lease.scan, None
+        if scan is None or scan.after != after or scan.seen.upto > end:
+            scan = Scan(Known(after, 0, None) if after else None)
+        await self.scanned(scan, partition, end)
+        living = scan.living()
+        del scan
+        for at in range(0, len(living), 1000):
+            yield living[at : at + 1000]
+
+    async def offset_at(self, lane: Lane, partition: int, timestamp_ms: int) -> int:
+        lane = self.name_of(lane)
+        spot = await self._spot(lane, partition)
+        stable = lane != "log"
+        found = await self.admin.offset_at(*spot, timestamp_ms, stable=stable)
+        end = await self.reader(lane).end(spot)
+        return end if found < 0 else min(found, end)
+
+    # ---- writing
+
+    async def publish(self, drafts: Sequence[Draft]) -> None:
+        groups: dict[Spot, list[Row]] = {}
+        for draft in drafts:
+            lane = self.name_of(draft.to)
+            if lane in ("", "log"):
+                raise DataError("CP522", "the log lane takes records only through a lease")
+            count = await self._count(lane)
+            check_size(draft, self.caps.max_record_bytes + (0 if lane == "in" else ROOM))
+            at = draft.partition if draft.partition >= 0 else partition_of(draft.key, count)
+            if at >= count:
+                raise LogError("CP505", f"{lane} has no partition {at}", place=f"{lane}/{at}")
+            groups.setdefault((self.topic_of(lane), at), []).append((draft.key, draft.value, draft.headers))
+        if not groups:
+            return
+        sender = await self.out.ready()
+        failpoint("kafka.publish.before")
+        sending: list[asyncio.Future[Stored]] = []
+        for (topic, at), rows in groups.items():
+            if sending:
+                failpoint("kafka.publish.between")
+            sending.append(await sender.send(topic, at, rows, nulls=True))
+        failpoint("kafka.publish.handed")
+        for one in sending:
+            await self._published(one)
+
+    async def _published(self, one: asyncio.Future[Stored]) -> None:
+        try:
+            await self.answered(one, "messages were not answered in time")
+        except LogError as why:
+            if why.code == "CP505":
+                self._topics.pop(self.name_of(why.place), None)
+            raise
+
+    async def answered(self, sending: asyncio.Future[Stored], late: str) -> Stored:
+        """The answer to what was handed over. Indeterminate after our deadline, whatever the client does."""
+        try:
+            async with asyncio.timeout(self.commit_s):
+                return await sending
+        except TimeoutError:
+            raise Indeterminate(late, place=self.place) from None
+
+    async def positions(self, group: str) -> Mapping[Source, int]:
+        return await self.admin.positions(f"{group}.positions")
+
+    async def save_positions(self, group: str, at: Mapping[Source, int]) -> None:
+        stored: dict[tuple[str, Source], int] = {}
+        for (source, partition), offset in at.items():
+            lane = source.rpartition("@")[0]
+            check_source(source, await self._known(lane))
+            stored[self.topic_of(self.name_of(lane)), (source, partition)] = offset
+        await self.admin.save_positions(f"{group}.positions", stored)
+
+    # ---- owning
+
+    async def acquire(self, partition: int, owner: str, *, known: Known | None = None) -> KafkaLease:
+        self.spot("log", partition)
+        former = self._leases.get(partition)
+        if former is not None:
+            former.lose()
+        lease = await claim(self, partition, owner, known)
+        self._leases[partition] = lease
+        return lease
+
+    def forget(self, lease: KafkaLease) -> None:
+        """A lease ended."""
+        if self._leases.get(lease.partition) is lease:
+            del self._leases[lease.partition]
+
+    def membership(self, group: str, lanes: Sequence[Lane]) -> Membership:
+        home: Any = import_module("contrapas_kafka.membership")
+        member: Membership = home.KafkaMembership(self, group, lanes)
+        self._members.append(member)
+        return member
+
+    async def close(self) -> None:
+        """Let go of everything. A partition that was not released is given up as by a crash."""
+        if self._closed:
+            return
+        self._closed = True
+        for member in self._members:
+            await member.leave()
+        for lease in list(self._leases.values()):
+            lease.lose()
+        await asyncio.gather(
+            self.lanes.close(), self.out.close(), self.raw.close(), self.committed.close(), self.admin.close()
+        )
+        self.calls.close()
