@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -17,7 +18,6 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
-from confluent_kafka.cimpl import NewTopic
 
 from contrapas.errors import LogError, Retriable
 from contrapas.log import Source, Topic
@@ -39,14 +39,16 @@ class Asking:
         self.calls = calls
         self.cluster = calls.cluster
         self._client: AdminClient | None = None
+        self._making = threading.Lock()
         self._wanted: dict[tuple[str, bool], dict[Spot, asyncio.Future[int]]] = {}
         self._asking: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
-    def client(self) -> AdminClient:
-        """The client; made when it is first needed, in a thread."""
-        if self._client is None:
-            self._client = AdminClient(self.cluster.admin())
-        return self._client
+    def client(self) -> Any:
+        """The client, whose stubs do not say what its futures give; made when it is first needed, in a thread."""
+        with self._making:
+            if self._client is None:
+                self._client = AdminClient(self.cluster.admin())
+            return self._client
 
     # ---- offsets
 
@@ -153,44 +155,6 @@ class Asking:
             return Topic(str(found.topic_id), len(found.partitions))
 
         return await self.calls.run(ask, resource=name)
-
-    async def topics(self) -> dict[str, int]:
-        """Every topic that we may see, with its partition count."""
-
-        def ask() -> dict[str, int]:
-            found = self.client().list_topics(timeout=ASK_S).topics
-            return {name: len(topic.partitions) for name, topic in found.items()}
-
-        return await self.calls.run(ask)
-
-    async def create(self, topics: Iterable[NewTopic]) -> None:
-        """Create topics. Indeterminate: no answer."""
-        some = list(topics)
-
-        def ask() -> None:
-            for future in self.client().create_topics(some, request_timeout=ASK_S).values():
-                future.result(ASK_S)
-
-        await self.calls.run(ask, sent=True)
-
-    async def delete(self, *names: str) -> None:
-        """Delete topics with their records."""
-
-        def ask() -> None:
-            for future in self.client().delete_topics(list(names), request_timeout=ASK_S).values():
-                future.result(ASK_S)
-
-        await self.calls.run(ask, sent=True)
-
-    async def trim(self, topic: str, partition: int, before: int) -> None:
-        """Remove a partition's records below an offset."""
-
-        def ask() -> None:
-            parts = [TopicPartition(topic, partition, before)]
-            for future in self.client().delete_records(parts, request_timeout=ASK_S).values():
-                future.result(ASK_S)
-
-        await self.calls.run(ask, sent=True)
 
     # ---- positions of groups, which nobody ever joins
 
