@@ -42,9 +42,7 @@ async def open(
         if make and f"{namespace}.log" not in asked.topics:
             await made_topics.apply(asked, await made_topics.plan(asked, url, namespace, partitions, {}))
         found = await made_topics.check(asked, namespace, partitions)
-    return KafkaLog(
-        cluster, namespace, found.partitions, durable=found.durable, history_ms=found.history_ms
-    )
+    return KafkaLog(cluster, namespace, found.partitions, durable=found.durable, history_ms=found.history_ms)
 
 
 async def plan(
