@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import contrapas
+import contrapas_kafka
 import contrapas_postgres
 from contrapas import failpoints
 from contrapas.codes import table
@@ -90,7 +91,7 @@ def test_text_becomes_code_in_few_places_only() -> None:
 
 
 def every_module() -> Iterator[str]:
-    for package in (contrapas, contrapas_postgres):
+    for package in (contrapas, contrapas_kafka, contrapas_postgres):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if "templates" not in found.name and not found.name.endswith("__main__"):
                 yield found.name
