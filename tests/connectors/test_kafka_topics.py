@@ -29,7 +29,7 @@ _clients: dict[str, Any] = {}
 
 def client(broker: Broker) -> Any:
     if broker.address not in _clients:
-        _clients[broker.address] = library.AdminClient({"bootstrap.servers": broker.address})
+        _clients[broker.address] = library.AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
     return _clients[broker.address]
 
 
