@@ -7,13 +7,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Generic
+from typing import Final, Generic, Literal
 
 from typing_extensions import TypeVar
 
-from contrapas.errors import Refused
+from contrapas.errors import DataError, Refused, Retriable
 from contrapas.participant import Event, Finding, StoreStatus, written
-from contrapas.participant.durations import Duration, duration_ms
+from contrapas.participant.durations import Duration, duration_ms, every_ms
 from contrapas.participant.session import Current
 from contrapas.participant.tables import Payload, qualified
 from contrapas_postgres import care, examine
@@ -24,6 +24,7 @@ from contrapas_postgres.statements import TABLES, VERSION, Statements, statement
 from contrapas_postgres.transaction import Link, add
 
 S = TypeVar("S")
+Sender = Literal["relay", "debezium"]
 DEADLINE_S: Final = 10.0
 """Seconds within which each statement of ours is answered, and a row that another delivery holds is waited for."""
 
@@ -38,12 +39,20 @@ class Base(ABC, Generic[S]):
         schema: str,
         payload: Payload,
         inbox: Duration,
+        prune: Duration,
         keep_days: int,
+        sender: Sender,
+        idle: Duration,
         deadline_s: float,
     ) -> None:
+        if sender not in ("relay", "debezium"):  # pyright: ignore[reportUnnecessaryContains]
+            raise DataError("CP850", f'sender={sender!r}: "relay" or "debezium"')
         self.name = name
         self.source = f"/services/{name}"
         self.inbox_ms = duration_ms(inbox, what="inbox=")
+        self.prune_ms = every_ms(prune, what="prune=")
+        self.sender: Sender = sender
+        self.idle_ms = every_ms(idle, what="idle=")
         self.schema = schema
         self.deadline_s = deadline_s
         self._payload: Payload = payload
@@ -88,7 +97,7 @@ class Base(ABC, Generic[S]):
                 async with self.lent() as one, self.lent() as other:
                     if await shared_out(one, other):
                         raise refused(self.name, "prepared statements of others would run in place of ours")
-            self._statements = statements(payload, self.schema)
+            self._statements = statements(payload, self.schema, self.idle_ms)
         return self._statements
 
     async def looked_up(self) -> Statements:
@@ -99,6 +108,18 @@ class Base(ABC, Generic[S]):
                     async with self.lent() as link:
                         return await self.statements(link)
             return self._statements
+
+    def idled(self, since: float) -> Retriable | None:
+        """Why the session of a transaction may be gone that began at `since` (monotonic seconds); None: not for this."""
+        open_s = time.monotonic() - since
+        if not self.idle_ms or open_s * 1000 < self.idle_ms:
+            return None
+        return Retriable(
+            f"PostgreSQL {self.name} ended a transaction that was open for {open_s:.0f} s: one that is idle for "
+            f"{self.idle_ms / 1000:g} s is ended, so that what a stopped worker holds becomes free. Nothing was written; wait for other "
+            "systems outside of the transaction, or give the store a longer idle=",
+            code="CP501",
+        )
 
     async def _publish(self, link: Link, events: Sequence[Event]) -> None:
         now = time.time_ns() // 1_000_000
@@ -142,11 +163,16 @@ class Base(ABC, Generic[S]):
 
     @property
     def _care(self) -> care.Rules:
-        return care.Rules(schema=self.schema, inbox_ms=self.inbox_ms, keep_days=self._keep_days)
+        return care.Rules(
+            schema=self.schema,
+            inbox_ms=self.inbox_ms,
+            keep_days=self._keep_days,
+            sent=self.sender == "debezium",
+        )
 
     async def close(self) -> None:
         """Give back the connection of the claim; the pool or engine stays the user's."""
         await self._outbox.close()
 
 
-__all__ = ["DEADLINE_S", "VERSION", "Base"]
+__all__ = ["DEADLINE_S", "VERSION", "Base", "Sender"]

@@ -33,6 +33,8 @@ class Rules(NamedTuple):
     inbox_ms: int
     keep_days: int
     """Whole days that stay although acknowledged."""
+    sent: bool = False
+    """Debezium sends the outbox, by the server's log: what is old enough counts as sent, if no slot has lost its place."""
 
 
 class Day(NamedTuple):
@@ -154,7 +156,7 @@ async def plan(link: Link, rules: Rules) -> Plan:
     if not await _owner(link, rules.schema):
         return Plan((), (), (), 0, inbox, False)
     now, there = await today(link), await days(link, rules.schema)
-    passed = await acknowledged(link, rules.schema)
+    passed = await acknowledged(link, rules)
     known = {day.day for day in there}
     make = [now + timedelta(n) for n in range(DAYS_AHEAD + 1) if now + timedelta(n) not in known]
     make = [day for day in make if not await _in_default(link, rules.schema, day)]
@@ -162,8 +164,14 @@ async def plan(link: Link, rules: Rules) -> Plan:
     waiting: list[date] = []
     for one in there:
         if one.day + timedelta(rules.keep_days) < now:
-            done = not await link.rows(f"select 1 from {one.table} where seq > $1 limit 1", passed)
-            (drop if done else waiting).append(one.day)
+            low, high = _bounds(
+                one.day
+            )  # by the whole table: the day may be dropped by another one meanwhile
+            late = q(
+                f"select 1 from contrapas_outbox where created_at >= '{low}' and created_at < '{high}' "
+                "and seq > $1 limit 1"
+            )
+            (waiting if await link.rows(late, passed) else drop).append(one.day)
     rows = await _count(
         link, q(f"select 1 from contrapas_outbox_default where {_OLD}"), passed, rules.keep_days
     )
@@ -174,9 +182,22 @@ _OLD: Final = "seq <= $1 and created_at < now() - make_interval(days => $2)"
 _FORGET: Final = "received_at < clock_timestamp() - $1 * interval '1 millisecond'"
 
 
-async def acknowledged(link: Link, schema: str) -> int:
-    """Every row up to here was acknowledged to every relay there is; 0 where none has ever run."""
-    sql = qualified("select coalesce(min(last_seq), 0) from contrapas_relay", schema)
+_SLOTS: Final = """\
+select count(*), count(*) filter (where wal_status = 'lost') from pg_replication_slots
+where slot_type = 'logical' and database = current_database()"""
+_ALL: Final = (1 << 63) - 1
+
+
+async def acknowledged(link: Link, rules: Rules) -> int:
+    """Every row up to here was acknowledged to every relay there is; 0 where none has ever run.
+
+    Under Debezium a slot keeps the server's log until its connector has sent it, whatever becomes of the table: all rows
+    count, but none while there is no slot, or one that lost its place and must read the table anew.
+    """
+    if rules.sent:
+        slots, lost = (await link.rows(_SLOTS))[0]
+        return _ALL if slots and not lost else 0
+    sql = qualified("select coalesce(min(last_seq), 0) from contrapas_relay", rules.schema)
     return int((await link.rows(sql))[0][0])
 
 
@@ -206,7 +227,7 @@ async def prune(link: Link, rules: Rules, *, budget_ms: int) -> tuple[int, int]:
     todo = await plan(link, rules)
     gone = 0
     if todo.owner:
-        passed = await acknowledged(link, rules.schema)
+        passed = await acknowledged(link, rules)
         for day in todo.make:
             await _once(link, _make(rules.schema, day))
         for day in todo.drop:
@@ -265,7 +286,7 @@ async def _once(link: Link, statements: Sequence[str]) -> bool:
             return True
         except BaseException as error:
             await link.rows("rollback")
-            if sqlstate(error) == "42P07":  # somebody else made it meanwhile
+            if sqlstate(error) in ("42P07", "42P01"):  # somebody else has made or dropped it meanwhile
                 return True
             if not isinstance(meaning(error, ""), Retriable):
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
@@ -23,7 +24,7 @@ from contrapas.participant import Event, Finding
 from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
-from contrapas_postgres.base import DEADLINE_S, Base
+from contrapas_postgres.base import DEADLINE_S, Base, Sender
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx, ended
@@ -110,7 +111,10 @@ class SqlStore(Base[AsyncSession]):
         schema: str = "",
         payload: Payload = "jsonb",
         inbox: Duration = "30d",
+        prune: Duration = "1h",
         keep_days: int = 1,
+        sender: Sender = "relay",
+        idle: Duration = "60s",
         deadline_s: float = DEADLINE_S,
     ) -> None:
         self._sessions = sessions
@@ -122,7 +126,10 @@ class SqlStore(Base[AsyncSession]):
             schema=schema,
             payload=payload,
             inbox=inbox,
+            prune=prune,
             keep_days=keep_days,
+            sender=sender,
+            idle=idle,
             deadline_s=deadline_s,
         )
 
@@ -143,16 +150,21 @@ class SqlStore(Base[AsyncSession]):
             tx = _FlushingTx(session, link, sql, self.name)
             token = self._current.set(session)
             event.listen(session.sync_session, "before_commit", _refuse)
+            since = time.monotonic()
             try:
                 yield tx
                 tx.check()
                 await _flush(session)  # what the handler wrote is the handler's: its errors pass unchanged
+            except Exception as why:
+                if _gone(con) and (ended := self.idled(since)) is not None:
+                    raise ended from why
+                raise
             finally:
                 event.remove(session.sync_session, "before_commit", _refuse)
                 self._current.reset(token)
-            if con.invalidated:
+            if _gone(con):
                 with told(self.name):
-                    raise ConnectionResetError("the connection was lost before COMMIT")
+                    raise self.idled(since) or ConnectionResetError("the connection was lost before COMMIT")
             with committing(self.name):
                 async with asyncio.timeout(self.deadline_s):
                     await session.commit()
@@ -225,6 +237,16 @@ def _refuse(session: Session) -> None:
     """A commit of the handler's own: the inbox row would stand without its reply. Savepoints may end."""
     if not session.in_nested_transaction():
         raise ended()
+
+
+def _gone(con: AsyncConnection) -> bool:
+    """Whether the server or the network has ended the session, as far as the driver knows."""
+    if con.invalidated or con.closed:
+        return True
+    raw: Any = con.sync_connection.connection.driver_connection if con.sync_connection else None
+    if hasattr(raw, "is_closed"):
+        return bool(raw.is_closed())
+    return bool(getattr(raw, "closed", False))
 
 
 def _not_one_commit(what: str) -> Refused:

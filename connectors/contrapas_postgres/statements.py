@@ -19,7 +19,7 @@ where a.attrelid = 'contrapas_outbox'::regclass and a.attname = 'payload'"""
 
 _TAKE: Final = """\
 insert into contrapas_inbox (ns, consumer, source, id, digest, outcome)
-values ($1, $2, $3, $4, $5, 'done') on conflict do nothing returning 1"""
+values ($1, $2, $3, $4, $5, 'done') on conflict do nothing returning {idle}"""
 
 # The own row first: a repeated undo must not wait for anything but itself.
 _TAKE_UNDO: Final = """\
@@ -30,7 +30,12 @@ with own as (
   insert into contrapas_inbox (ns, consumer, source, id, digest, outcome)
   select ns, consumer, source, $6, ''::bytea, 'undone' from own on conflict do nothing
 )
-select 1 from own"""
+select {idle} from own"""
+
+# A worker that is stopped in a transaction holds its keys for no longer; no round trip of its own, and the stricter wins.
+_IDLE: Final = """\
+case when current_setting('idle_in_transaction_session_timeout') = '0'
+  then set_config('idle_in_transaction_session_timeout', '{}', true) end"""
 
 _KNOWN: Final = """\
 select outcome, digest, reply, reply_type from contrapas_inbox
@@ -39,7 +44,7 @@ where ns = $1 and consumer = $2 and source = $3 and id = $4"""
 # Whoever waits for this row looks at it anew, and finds another reply or none.
 _RETAKE: Final = """\
 update contrapas_inbox set reply = null, reply_type = null
-where ns = $1 and consumer = $2 and source = $3 and id = $4 and reply = $5 and reply_type = $6 returning 1"""
+where ns = $1 and consumer = $2 and source = $3 and id = $4 and reply = $5 and reply_type = $6 returning {idle}"""
 
 _ANSWER: Final = """\
 update contrapas_inbox set reply = $5, reply_type = $6
@@ -146,8 +151,12 @@ class Statements(NamedTuple):
     holder: str
 
 
-def statements(payload: str, schema: str) -> Statements:
-    """For a payload column of this type, in this schema (`""`: as the search path finds it)."""
+def statements(payload: str, schema: str, idle_ms: int = 0) -> Statements:
+    """For a payload column of this type, in this schema (`""`: as the search path finds it).
+
+    idle_ms: how long a transaction that took a key may be idle before the server ends its session; 0: as the server says.
+    """
+    idle = _IDLE.format(idle_ms) if idle_ms else "1"
     binary = payload == "bytea"
     give, get = ("v", "payload") if binary else ("v::jsonb", "convert_to(payload::text, 'UTF8')")
 
@@ -161,10 +170,10 @@ def statements(payload: str, schema: str) -> Statements:
         return _ADD_ONE.format(values=", ".join(k.format(f"${n}") for n, k in enumerate(kinds, first)))
 
     plain = (
-        _TAKE,
-        _TAKE_UNDO,
+        _TAKE.format(idle=idle),
+        _TAKE_UNDO.format(idle=idle),
         _KNOWN,
-        _RETAKE,
+        _RETAKE.format(idle=idle),
         _ANSWER,
         add(1),
         one(1),

@@ -6,6 +6,7 @@ Outside of a delivery: `async with pool.acquire() as con, con.transaction(): awa
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from contrapas.participant import Event, Finding
 from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
-from contrapas_postgres.base import DEADLINE_S, Base
+from contrapas_postgres.base import DEADLINE_S, Base, Sender
 from contrapas_postgres.explain import ADDRESS_FIX
 from contrapas_postgres.meaning import committing, told
 from contrapas_postgres.proxied import caches
@@ -97,8 +98,11 @@ class PostgresStore(Base["Connection"]):
     pool: `await asyncpg.create_pool(…)`, closed by the user, or the database's address: then the store opens a pool of its
     own when it first needs one (`pool()` gives it) and closes it. While a relay runs on this store it keeps one of the
     connections. name: for people; the database's name unless told. schema: of our tables; the search path finds them
-    unless told. inbox: how long duplicates are remembered. keep_days: days of the outbox that stay although acknowledged.
-    payload: of tables that `prepare` creates. deadline_s: for each of our own statements.
+    unless told. inbox: how long duplicates are remembered. prune: how often who works with the store prunes it, `"off"` for
+    never. keep_days: days of the outbox that stay although sent. sender: `"debezium"` where its connector sends the
+    outbox and no relay of ours does; days then go by their age alone. idle: a delivery's transaction in which nothing
+    happens for so long is ended by the server, `"off"` for as the server is set. payload: of tables that `prepare` creates.
+    deadline_s: for each of our own statements.
     """
 
     def __init__(
@@ -109,7 +113,10 @@ class PostgresStore(Base["Connection"]):
         schema: str = "",
         payload: Payload = "jsonb",
         inbox: Duration = "30d",
+        prune: Duration = "1h",
         keep_days: int = 1,
+        sender: Sender = "relay",
+        idle: Duration = "60s",
         deadline_s: float = DEADLINE_S,
     ) -> None:
         super().__init__(
@@ -117,7 +124,10 @@ class PostgresStore(Base["Connection"]):
             schema=schema,
             payload=payload,
             inbox=inbox,
+            prune=prune,
             keep_days=keep_days,
+            sender=sender,
+            idle=idle,
             deadline_s=deadline_s,
         )
         self._address = pool if isinstance(pool, str) else ""
@@ -173,9 +183,15 @@ class PostgresStore(Base["Connection"]):
                 link = AsyncpgLink(con, self.deadline_s)
                 tx = PostgresTx(con, link, sql, self.name)
             token = self._current.set(con)
+            since = time.monotonic()
             try:
                 yield tx
                 tx.check()
+            except Exception as why:
+                if _closed(con) and (ended := self.idled(since)) is not None:
+                    raise ended from why
+                await _undo(con, transaction)
+                raise
             except BaseException:
                 await _undo(con, transaction)
                 raise
@@ -183,7 +199,7 @@ class PostgresStore(Base["Connection"]):
                 self._current.reset(token)
             if _closed(con):
                 with told(self.name):
-                    raise ConnectionResetError("the connection was lost before COMMIT")
+                    raise self.idled(since) or ConnectionResetError("the connection was lost before COMMIT")
             with committing(self.name), Limit(con, self.deadline_s):
                 await transaction.commit()
             if tx.wrote:

@@ -207,6 +207,36 @@ async def test_days_are_made_ahead_and_dropped_when_every_relay_has_passed_them(
         assert not [f for f in await store.examine()]
 
 
+async def test_under_debezium_days_go_by_age_and_none_while_its_slot_is_not_there(postgres: Database) -> None:
+    async with opened(postgres.url) as (relayed_store,):
+        pool = await relayed_store.pool()
+        store = PostgresStore(pool, name="shop", sender="debezium", keep_days=2)
+        for age in (2, 3, 4):
+            await pool.execute(_day(age))
+            await pool.execute(
+                "insert into contrapas_outbox (aggregatetype, aggregateid, type, payload, source, created_at) "
+                f"values ('t', 'k', 'T', '{{}}', '/s', now() - interval '{age} days')"
+            )
+        await pool.execute(
+            "insert into contrapas_outbox (aggregatetype, aggregateid, type, payload, source, created_at) "
+            "values ('t', 'k', 'T', '{}', '/s', now() - interval '40 days')"
+        )
+        plan = await store.plan()
+        assert (plan.drop, len(plan.waiting), plan.default_rows) == ((), 2, 0), "nobody has read them"
+        assert await store.prune(budget_ms=5_000) == (0, 0)
+        await pool.execute("select pg_create_logical_replication_slot('debezium', 'pgoutput')")
+        try:
+            plan = await store.plan()
+            assert (len(plan.drop), len(plan.waiting), plan.default_rows) == (2, 0, 1)
+            assert (await relayed_store.plan()).drop == (), "a relay goes by what it was acknowledged"
+            # Two processes at once: each does what the other has not done yet.
+            await asyncio.gather(*(store.prune(budget_ms=5_000) for _ in range(3)))
+            assert await pool.fetchval("select count(*) from contrapas_outbox") == 1
+            assert await store.prune(budget_ms=5_000) == (0, 0)
+        finally:
+            await pool.execute("select pg_drop_replication_slot('debezium')")
+
+
 def _name(ago: int) -> str:
     from datetime import UTC, datetime, timedelta
 

@@ -8,7 +8,10 @@ A `Store` begins transactions for deliveries (`Tx`) and shows its outbox to the 
 2. **Once.** `take` inserts the inbox row first; a second delivery of the same (ns, consumer, source, id) waits for the
    first to end, then finds its row.
    A row that holds a failure is taken again by a later attempt (`retake`), by one at a time.
-3. **Undo wins.** `take(undoes=…)` marks a step that never came as `undone`; a late step finds that and does nothing.
+3. **Undo wins.** `take(undoes=…)` marks a step that never came as `undone`; a late step finds that and does nothing. Mark
+   and step meet under one (ns, consumer, source): a step and its undo are handled by one service, or are local steps of
+   one saga on one store. An undo that another service handles, or a command that takes a local step back, is not seen
+   by what runs the step late: there only the order of one topic and key, or the rows themselves, can tell.
 4. **Order.** The outbox gives rows by `seq`, and never one above a row that could still appear below it.
 5. **Truth.** `advance` moves only under the epoch of the newest `claim`.
 
@@ -218,6 +221,10 @@ class Store(Protocol[S]):
     """CloudEvents source of events that business code publishes: `/services/<name>` once a `Service` has it."""
     inbox_ms: int
     """How long the inbox remembers; 30 days unless told. Duplicates older than this are refused at start-up (CP805)."""
+    prune_ms: int
+    """How often who works with the store prunes it, an hour unless told; 0: nobody does unasked."""
+    sender: Literal["relay", "debezium"]
+    """Who sends what the outbox holds."""
 
     def begin(self) -> AbstractAsyncContextManager[Tx[S]]:
         """A transaction for one delivery."""
@@ -249,7 +256,8 @@ class Store(Protocol[S]):
         ...
 
     async def prune(self, *, budget_ms: int) -> tuple[int, int]:
-        """Drop acknowledged outbox days and inbox rows older than `inbox_ms`; (outbox rows or days, inbox rows)."""
+        """Drop acknowledged outbox days and inbox rows older than `inbox_ms`; (outbox rows or days, inbox rows). May be
+        called by several at once."""
         ...
 
     async def close(self) -> None:

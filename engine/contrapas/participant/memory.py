@@ -36,7 +36,7 @@ from contrapas.participant.session import Current
 __all__ = ["MemoryDatabase", "MemoryOutbox", "MemorySession", "MemoryStore", "MemoryTx"]
 
 INBOX_MS = 30 * 86_400_000
-PRUNE_CHUNK = 1_000
+PRUNE_MS = 3_600_000
 
 
 class MemoryTx:
@@ -188,6 +188,8 @@ class MemoryStore:
         self.name = name
         self.source = f"/services/{name}"
         self.inbox_ms = inbox_ms
+        self.prune_ms = PRUNE_MS
+        self.sender: Literal["relay", "debezium"] = "relay"
         self.database = database or MemoryDatabase(clock=clock)
         self.claims: dict[str, int] = {}
         self._mine: set[MemorySession] = set()

@@ -13,10 +13,11 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Literal
 
-from contrapas.author.duration import Duration, duration_ms
 from contrapas.errors import DataError, Refused, Retriable
 from contrapas.participant import Event, Finding, Known, Receipt, StoreStatus, written
+from contrapas.participant.durations import Duration, duration_ms, every_ms
 from contrapas.participant.rows import Outgoing
 from contrapas.participant.session import Current
 from contrapas.participant.sqlite_base import (
@@ -118,19 +119,23 @@ def insert(con: sqlite3.Connection, rows: Sequence[Outgoing], at_ms: int) -> Non
 
 
 class SqliteStore:
-    """The file at `path`. inbox: how long duplicates are remembered. clock: wall clock in ms."""
+    """The file at `path`. inbox: how long duplicates are remembered. prune: how often what may go goes while the store is in
+    use, `"off"` for never. clock: wall clock in ms."""
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
         inbox: Duration = "30d",
+        prune: Duration = "1h",
         clock: Callable[[], int] | None = None,
     ) -> None:
         self.path: str = os.path.abspath(path)
         self.name = os.path.splitext(os.path.basename(self.path))[0] or "store"
         self.source = f"/services/{self.name}"
         self.inbox_ms = duration_ms(inbox, what="inbox=")
+        self.prune_ms = every_ms(prune, what="prune=")
+        self.sender: Literal["relay", "debezium"] = "relay"
         self.clock = clock or (lambda: time.time_ns() // 1_000_000)
         self.open: set[sqlite3.Connection] = set()
         """Those with a transaction in progress."""

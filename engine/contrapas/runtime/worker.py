@@ -26,6 +26,7 @@ from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log, Membership
 from contrapas.runtime import commit, dispatch, ingress, processor, read, restore
 from contrapas.runtime.batch import Answer, Counts, Setting
+from contrapas.runtime.care import care
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.memories import check_memories
@@ -103,9 +104,11 @@ class Worker:
         self._finished: asyncio.Future[None] | None = None
         self._besides: list[asyncio.Task[None]] = []
         self.services = [Runner(self, service) for service in definition.services]
+        self.stores = stores_of(definition, world)
         self.relays = [
             Relay(store, log, definition.namespace, owner=self.owner, clock=self.clock, chance=chance)
-            for store in stores_of(definition, world)
+            for store in self.stores
+            if store.sender == "relay"
         ]
         self._relaying: list[asyncio.Task[None]] = []
 
@@ -117,7 +120,7 @@ class Worker:
         self._finished = loop.create_future()
         check_memories(self)
         await create_topics(self.log, self.definition, self.setting)
-        await examine([relay.store for relay in self.relays])
+        await examine(self.stores)
         if isinstance(self.clock, RealClock):
             self.watchdog.start()
         follow: list[asyncio.Task[None]] = []
@@ -127,6 +130,7 @@ class Worker:
         else:  # services alone own no instances: those belong to the workers that know the sagas
             self.ready.set()
         self._besides = [self.spawn(service.run()) for service in self.services]
+        self._besides += [self.spawn(care(store, self.clock, self.chance)) for store in self.stores]
         self._relaying = [self.spawn(relay.run()) for relay in self.relays]
         try:
             await self._finished

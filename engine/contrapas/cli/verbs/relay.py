@@ -15,6 +15,7 @@ from contrapas.cli.options import Run, command, verb
 from contrapas.errors import Refused
 from contrapas.participant import Claim, Store
 from contrapas.runtime import find
+from contrapas.runtime.care import care
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.open import open_log, shown
 from contrapas.runtime.relay import Relay
@@ -34,6 +35,12 @@ def relay(run: Run, target: str, drain: str | None) -> int:
     child.logs(run.verbose)
     drain_ms = positions.duration_ms(drain or run.settings.get("drain", "30s"))
     store, module = found(target)
+    if store.sender != "relay":
+        raise Refused(
+            "CP850",
+            f"{text.escape(target)}: Debezium sends this outbox; a relay beside it would send everything twice",
+            fix='sender="relay" of the store, once the connector is stopped',
+        )
     namespace = run.settings.get("namespace") or namespace_of(module, store)
     if not namespace:
         raise exits.Usage(
@@ -102,6 +109,7 @@ async def _relay(store: Store, url: str, namespace: str, drain_ms: int) -> int:
             f"outbox {text.escape(store.name)}   to {text.escape(shown(url))}   namespace {namespace}"
         )
         work = loop.create_task(relay.run())
+        pruning = loop.create_task(care(store, relay.clock, relay.chance))
         told = loop.create_task(stop.wait())
         try:
             await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +119,8 @@ async def _relay(store: Store, url: str, namespace: str, drain_ms: int) -> int:
         finally:
             told.cancel()
             work.cancel()
-            await asyncio.gather(work, told, return_exceptions=True)
+            pruning.cancel()
+            await asyncio.gather(work, told, pruning, return_exceptions=True)
         if not work.cancelled() and (why := work.exception()) is not None:
             raise why
         state = relay.state()
