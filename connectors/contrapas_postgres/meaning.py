@@ -57,6 +57,13 @@ def meaning(error: BaseException, name: str) -> ContrapasError | None:
     return None
 
 
+def exhausted(error: BaseException, name: str) -> ContrapasError | None:
+    """What the server says of itself in the middle of a handler's own statements: no space, no memory, no writes. That is no
+    outcome of the handler, which runs again once there is room."""
+    state = sqlstate(error)
+    return _by_state(state, error, name) if state.startswith("53") or state == "25006" else None
+
+
 def _by_state(state: str, error: BaseException, name: str) -> ContrapasError | None:
     where = f"PostgreSQL {name}"
     if state in _PROXY:

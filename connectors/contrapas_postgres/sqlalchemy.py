@@ -25,7 +25,7 @@ from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, Base, Sender
-from contrapas_postgres.meaning import committing, told
+from contrapas_postgres.meaning import committing, exhausted, told
 from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx, ended
 
@@ -158,6 +158,8 @@ class SqlStore(Base[AsyncSession]):
             except Exception as why:
                 if _gone(con) and (ended := self.idled(since)) is not None:
                     raise ended from why
+                if (trouble := exhausted(why, self.name)) is not None:
+                    raise trouble from why
                 raise
             finally:
                 event.remove(session.sync_session, "before_commit", _refuse)

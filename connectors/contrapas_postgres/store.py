@@ -21,7 +21,7 @@ from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, Base, Sender
 from contrapas_postgres.explain import ADDRESS_FIX
-from contrapas_postgres.meaning import committing, told
+from contrapas_postgres.meaning import committing, exhausted, told
 from contrapas_postgres.proxied import caches
 from contrapas_postgres.transaction import PostgresTx
 
@@ -191,6 +191,8 @@ class PostgresStore(Base["Connection"]):
                 if _closed(con) and (ended := self.idled(since)) is not None:
                     raise ended from why
                 await _undo(con, transaction)
+                if (trouble := exhausted(why, self.name)) is not None:
+                    raise trouble from why
                 raise
             except BaseException:
                 await _undo(con, transaction)

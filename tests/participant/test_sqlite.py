@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from contextlib import closing
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +125,53 @@ async def test_a_delivery_that_is_cancelled_while_it_waits_leaves_no_lock(tmp_pa
             await waiting
     assert await asyncio.wait_for(deliver(other, receipt("c-2")), 5) is None
     assert _charges(store) == 1
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    done = subprocess.run(mount, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no small disk: {done.stderr.decode().strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def _fill(place: Path) -> Path:
+    with open(place / "ballast", "wb", buffering=0) as filled, suppress(OSError):
+        while True:
+            filled.write(bytes(1024))
+    return place / "ballast"
+
+
+@pytest.mark.parametrize("rows", [0, 40], ids=["ours", "the-handler-s"])
+async def test_a_full_disk_is_named_whoever_meets_it_and_the_store_goes_on_when_there_is_space(
+    small_disk: Path, rows: int
+) -> None:
+    """rows: pages that the handler writes of its own; what it meets there is no outcome of the handler's."""
+    store = await _store(small_disk)
+    ballast = _fill(small_disk)
+
+    async def writes(tx: Any) -> None:
+        try:
+            tx.session.execute("pragma cache_size=2")
+            for _ in range(rows):
+                tx.session.execute("insert into charges values (?)", ("x" * 8_000,))
+        except sqlite3.Error as why:
+            raise ValueError("the handler's own words") from why
+
+    for _ in range(3):
+        with pytest.raises(Retriable, match="full") as said:
+            await deliver(store, receipt(), writes, rows=[])
+        assert said.value.code == "CP516"
+    ballast.unlink()
+    assert await deliver(store, receipt(), writes) is None
+    known = await deliver(store, receipt(), writes)
+    assert known is not None and _charges(store) == rows
+    await store.close()

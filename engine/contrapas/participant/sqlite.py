@@ -26,6 +26,7 @@ from contrapas.participant.sqlite_base import (
     Guard,
     connect,
     create,
+    exhausted,
     explain,
 )
 from contrapas.participant.sqlite_keeping import OLD_INBOX, OLD_OUTBOX, counted, examined
@@ -166,9 +167,11 @@ class SqliteStore:
                 guard.on, guard.denied = True, False
                 try:
                     yield con
-                except sqlite3.DatabaseError as why:
+                except Exception as why:
                     if guard.denied:
                         raise _ended(self.path) from why
+                    if (trouble := exhausted(why, self.path)) is not None:
+                        raise trouble from why
                     raise
                 guard.on = False
                 await self._committed(con)

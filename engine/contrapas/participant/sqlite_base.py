@@ -70,6 +70,18 @@ def explain(why: Exception, path: str, *, commit: bool = False) -> ContrapasErro
     return Retriable(f"{path} cannot be used: {why}", code="CP516", place=path)
 
 
+def exhausted(why: BaseException, path: str) -> ContrapasError | None:
+    """What the disk says in the middle of a handler's own statements: that is no outcome of the handler, which runs again
+    once there is room."""
+    one: BaseException | None = why
+    while one is not None:
+        code = getattr(one, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(one, sqlite3.Error) and code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return explain(one, path)
+        one = one.__cause__
+    return None
+
+
 def missing(path: str) -> Refused:
     """There are no tables."""
     return Refused(

@@ -124,8 +124,8 @@ async def _ran(
         else:
             value = await plain(partial(step.fn, *args, **given))
         return dump(step, value)[0]
-    except (Exception, SystemExit) as why:  # noqa: BLE001  whatever a step raises is its outcome
-        raise _Raised(why) from None
+    except (Exception, SystemExit) as why:
+        raise _Raised(why) from why  # the store looks whether it is its own trouble that the step met
 
 
 class _Raised(Exception):
