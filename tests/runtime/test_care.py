@@ -15,9 +15,10 @@ from contrapas.participant.memory import MemoryStore
 from contrapas.participant.sqlite import SqliteStore
 from contrapas.runtime.build import build
 from contrapas.runtime.care import care
+from contrapas.runtime.clock import JumpClock
 from tests.runtime import ledger
 from tests.runtime.ledger import STORE
-from tests.runtime.rig import JumpClock, Rig, rig_of
+from tests.runtime.rig import Rig, rig_of
 from tests.runtime.stores import started
 
 HOUR = 3_600_000
