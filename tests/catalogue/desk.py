@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from contrapas.core.envelope_avro import decode
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition
 from contrapas.core.world import World
+from contrapas.errors import DataError
 from contrapas.runtime.build import build
 from contrapas.runtime.client import Client
 from contrapas.runtime.definition import Definition, TopicMapping
@@ -222,7 +223,8 @@ def _is_kept(record: Record, stored: bytes, letters: set[tuple[bytes, bytes]]) -
     key = dict(record.headers).get("cp-source-key", record.key)
     value = record.value or b""
     if (key, value) not in letters and is_structured(present(record.headers)):
-        _, value = binary(present(record.headers), value)
+        with suppress(DataError):
+            _, value = binary(present(record.headers), value)
     return (key, value) in letters or (key, b"") in letters or (value != b"" and value in stored)
 
 
