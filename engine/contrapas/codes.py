@@ -270,6 +270,10 @@ CP418 error A start that is older than the saga's retention
   > For an import say stale = "accept" in [tool.contrapas.topics."<topic>"].
 CP419 error A record on the in lane without a framing we know
   > Send to a topic of the app, or set the headers that the wire format names.
+CP420 error The schema of a message is not to be had
+  The message names a schema by its id, and the registry does not know it, or no registry is configured. It is a dead letter
+  with its bytes as they came.
+  > Register the schema, or set registry = "https://…" in [tool.contrapas]; then contrapas dlq redrive.
 CP501 error The log or server cannot be reached
   > Start it, correct the address, or use the built-in log.
 CP502 error The broker may lose acknowledged records
@@ -328,6 +332,9 @@ CP523 warning The log could not take a write; nothing was written
 CP524 error The log has no space left
   Nothing was dropped: what was acknowledged is there, and what was not will be done when there is space.
   > Free some space on the server, then start the worker again.
+CP525 warning The schema registry does not answer
+  Schemas that are known already work on. Messages in one that is not known wait, in order, and go on by themselves.
+  > Start the registry, or correct its address or credentials.
 CP601 error An event that nobody emits, or that nobody takes
   Annotations of services and the machines of sagas say who emits and who takes what; here one side is missing.
   > Declare who emits it, or remove it from the command or wait. Topics that no Service uses are external and not judged.
@@ -342,6 +349,9 @@ CP604 warning Reactions or sagas wait for each other in a ring
 CP605 error Two services answer one command
   Both would act, and which answer counts is left to chance.
   > One owner for each command.
+CP606 error A schema breaks what was written, or others that read
+  User events are FULL_TRANSITIVE: every version ever registered must read the new one and be read by it.
+  > Give new fields a default, keep the fields that had none; or publish the new form under another name.
 CP701 error The saga can stand still for ever
   Nothing that it waits for can come, and no timer runs.
   > Give the wait a producer, or within=.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
@@ -261,9 +262,11 @@ async def desk(
     partitions: int = 2,
     fence: Any = "refuse",
     calm: bool = True,
+    registry: Any = None,
 ) -> AsyncGenerator[Desk]:
     """A desk with its neighbour waiting; at the end the neighbour must go on and the census must hold, if calm."""
     definition = definition_of(*sagas, topics=topics, services=services)
+    definition = replace(definition, registry=registry)
     world = build(definition) if services else built(sagas)
     async with rig_of(definition, world, partitions=partitions, fence=fence) as rig:
         worker = await rig.worker()

@@ -15,7 +15,7 @@ from contrapas.machine import Refusal
 from contrapas.runtime import find
 from contrapas.runtime.build import compiled, lock_path
 from contrapas.runtime.definition import Definition
-from contrapas.runtime.settings import Settings, topic_mappings
+from contrapas.runtime.settings import Settings, registry_address, topic_mappings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,8 @@ def prepare(target: str, settings: Settings) -> Prepared:
         )
     if not definition.topics:
         definition = replace(definition, topics=topic_mappings(settings))
+    if definition.registry is None:
+        definition = replace(definition, registry=registry_address(settings))
     if (outage := settings.get("outage")) is not None:
         definition = replace(definition, outage_ms=duration_ms(outage, what="outage"))
     path = lock_path(definition)

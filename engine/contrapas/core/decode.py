@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from contrapas.codec.framing import GUID_HEADER
+from contrapas.codec.schemas import EMPTY, Schemas, json_headers, unframed
 from contrapas.codec.strict import load_json, load_model
 from contrapas.core.cloudevents import binary, is_event, is_structured, missing, present
 from contrapas.core.empty import empty
@@ -151,10 +153,13 @@ class Doors:
     """Topic -> registered types that travel on it."""
     namespace: str = ""
     """Whose senders' numbers are believed; empty: nobody's."""
+    schemas: Schemas = EMPTY
+    """Of messages that are written in one."""
 
 
 def decode(record: Record, doors: Doors) -> Arrival | Rejected:
-    """One record of the inbound lane. Total: what is wrong with it is in the answer."""
+    """One record of the inbound lane. Total: what is wrong with it is in the answer. `Wanted`: the schema it is written in
+    must be fetched first, then it may be tried again."""
     headers = present(record.headers)
     try:
         arrival = _decode(record, headers, doors)
@@ -223,29 +228,7 @@ def _event(a: Arrival, doors: Doors) -> None:
         raise DataError("CP411", "an event has no value", expected="JSON", got="nothing")
     topic = a.source.partition("@")[0]
     mapping = doors.mappings.get(topic)
-    a.value = a.record.value
-    if is_structured(a.headers):
-        a.headers, a.value = binary(a.headers, a.value)
-        if not a.in_reply_to:
-            a.in_reply_to = _text(a.headers, "ce_inreplyto")
-    if is_event(a.headers):
-        a.id, a.type, a.event_source = (_text(a.headers, n) for n in ("ce_id", "ce_type", "ce_source"))
-        a.time_ms = time_of(_text(a.headers, "ce_time"), a.record.timestamp_ms)
-        if a.headers.get("ce_dataref"):
-            raise DataError(
-                "CP419",
-                "the event's data lies elsewhere (dataref), and nothing here fetches it",
-                path="/dataref",
-                expected="data",
-                got=_text(a.headers, "ce_dataref")[:80],
-            )
-    elif (mapping is not None or topic in doors.by_topic) and not _gave_up(a):
-        _mapped(a, topic, mapping, doors)
-    elif a.kind in ("reply",) and a.in_reply_to:
-        a.id, a.event_source = f"{a.source}/{a.partition}@{a.offset}", a.source
-        if "ce_id" in a.headers and "ce_source" in a.headers:  # sent again, it is known by its id
-            a.id, a.event_source = _text(a.headers, "ce_id"), _text(a.headers, "ce_source")
-    else:
+    if not _says(a, topic, mapping, doors):
         raise DataError(
             "CP419",
             f"neither a CloudEvent (it lacks {missing(a.headers)}) nor one of our own messages",
@@ -277,6 +260,77 @@ def _event(a: Arrival, doors: Doors) -> None:
                 expected=a.key[:80],
                 got=said[:80],
             )
+
+
+def _says(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) -> bool:
+    """What a message says about itself: type, id, source, time, and its value in JSON. False: nothing that we know."""
+    a.value = a.record.value or b""
+    if is_structured(a.headers):
+        a.headers, a.value = binary(a.headers, a.value)
+        if not a.in_reply_to:
+            a.in_reply_to = _text(a.headers, "ce_inreplyto")
+    if is_event(a.headers):
+        a.id, a.type, a.event_source = (_text(a.headers, n) for n in ("ce_id", "ce_type", "ce_source"))
+        a.time_ms = time_of(_text(a.headers, "ce_time"), a.record.timestamp_ms)
+        if a.type in doors.types.messages:
+            to_json(a, doors)
+        if a.headers.get("ce_dataref"):
+            raise DataError(
+                "CP419",
+                "the event's data lies elsewhere (dataref), and nothing here fetches it",
+                path="/dataref",
+                expected="data",
+                got=_text(a.headers, "ce_dataref")[:80],
+            )
+    elif (mapping is not None or topic in doors.by_topic) and not _gave_up(a):
+        _mapped(a, topic, mapping, doors)
+    elif a.kind in ("reply",) and a.in_reply_to:
+        a.id, a.event_source = f"{a.source}/{a.partition}@{a.offset}", a.source
+        if "ce_id" in a.headers and "ce_source" in a.headers:  # sent again, it is known by its id
+            a.id, a.event_source = _text(a.headers, "ce_id"), _text(a.headers, "ce_source")
+    else:
+        return False
+    return True
+
+
+def message_in(record: Record, topic: str, source: str, doors: Doors) -> Arrival:
+    """A message of a topic, for a service that reads the topic itself. Its type is empty where it says none.
+
+    DataError: what is wrong with it. `Wanted`: its schema must be fetched first.
+    """
+    bounded(record)
+    a = Arrival("event", record, source, record.partition, record.offset, "", present(record.headers))
+    a.kind = _text(a.headers, "cp-kind") or "event"
+    where = f"{source}/{record.partition}@{record.offset}"
+    if "ce_type" in a.headers and not is_structured(a.headers):
+        a.type, a.value = _text(a.headers, "ce_type"), record.value or b""
+        a.id = _text(a.headers, "ce_id") or where
+        a.event_source = _text(a.headers, "ce_source") or f"/topics/{topic}"
+        return a
+    mapping = doors.mappings.get(topic)
+    if mapping is not None or is_structured(a.headers):
+        _says(a, topic, mapping, doors)
+    return a
+
+
+def to_json(a: Arrival, doors: Doors) -> str:
+    """Bring the value into JSON, if it is written in a schema; the schema's name, empty without."""
+    if a.value[:1] in (b"{", b"[") and GUID_HEADER not in a.headers:
+        return ""
+    found = unframed(a.headers, a.value, doors.schemas)
+    if found is None:
+        return ""
+    writer, bare = found
+    message = doors.types.messages.get(a.type)
+    a.value = writer.as_json(bare, base64=message is not None and _packs_bytes(message.cls))
+    a.headers = json_headers(a.headers)
+    return writer.name
+
+
+def _packs_bytes(cls: type) -> bool:
+    """Whether a message class has its bytes as base64 in JSON."""
+    config: Mapping[str, Any] = getattr(cls, "model_config", {})
+    return config.get("val_json_bytes") == "base64"
 
 
 def _gave_up(a: Arrival) -> bool:
@@ -375,8 +429,14 @@ def object_of(value: object) -> dict[str, Any]:
 
 def _mapped(a: Arrival, topic: str, mapping: TopicMapping | None, doors: Doors) -> None:
     a.event_source = f"/topics/{topic}"
+    a.type = (
+        mapped_type(a.headers, {}, topic, mapping, doors)
+        if mapping is None
+        else mapping.type.removeprefix("=")
+    )
+    named = to_json(a, doors)
     fields = object_of(load_json(a.value))
-    a.type = mapped_type(a.headers, fields, topic, mapping, doors)
+    a.type = mapped_type(a.headers, fields, topic, mapping, doors, named)
     where = f"{a.source}/{a.partition}@{a.offset}"
     a.id = (mapped(mapping.id, a.headers, fields) if mapping is not None else "") or where
     if mapping is not None and mapping.time:
@@ -389,12 +449,16 @@ def mapped_type(
     topic: str,
     mapping: TopicMapping | None,
     doors: Doors,
+    named: str = "",
 ) -> str:
-    """The type of a message on a topic that carries no CloudEvents; empty: it does not say."""
+    """The type of a message on a topic that carries no CloudEvents; empty: it does not say. named: its schema's name."""
     if mapping is not None and mapping.type.startswith("="):
         return mapping.type[1:]
     if mapping is not None and mapping.type:
         return mapped(mapping.type, headers, fields)
+    for name in (named, named.rpartition(".")[2]) if named else ():
+        if name in doors.types.messages:
+            return name
     own = doors.by_topic.get(topic, ())
     return own[0] if len(own) == 1 else ""
 

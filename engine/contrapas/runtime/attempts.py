@@ -35,8 +35,11 @@ class Attempts:
 
     async def handled(self, handler: Handler, record: Record, lane: str, source: str) -> list[Draft]:
         """Handle one delivery to its end; what is still to be published."""
+        r = self.runner
         try:
-            delivered = handler.decode(record, lane=lane, source=source)
+            delivered = await r.fetching(
+                lambda: handler.decode(record, lane=lane, source=source, doors=r.doors)
+            )
         except DataError as why:
             return [self.dead(record, lane, why.code, why.text, 1)]
         return await self.tried(handler, delivered, record)

@@ -128,6 +128,8 @@ class Setting:
     doors: Doors
     caps: Capabilities
     writer: str
+    desk: Any = None
+    """`runtime.schema_desk.SchemaDesk`: asks for schemas that are not known yet."""
 
 
 @dataclass(slots=True)

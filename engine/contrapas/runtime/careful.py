@@ -128,6 +128,7 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
     from contrapas.core.correlate import correlate
     from contrapas.runtime import apply
 
+    arrival = decode(p.inputs[0], p.setting.doors)
     care.blamed = ""
     batch = p.open(now)
     record = p.inputs.popleft()
@@ -139,7 +140,6 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
         "CP844",
         f"this input was in hand when the worker died, {care.deaths} careful times in a row: {what_of(record)}",
     )
-    arrival = decode(record, p.setting.doors)
     if isinstance(arrival, Rejected):
         apply.bury_input(p, batch, record, arrival.code, arrival.text)
         return batch

@@ -51,6 +51,8 @@ class Definition:
     """`author.external.External` each."""
     outage_ms: int = OUTAGE_MS
     """The longest time that a service is planned to be away: its inbox must remember as much (CP805)."""
+    registry: Any = None
+    """`runtime.schema_desk.Address` of the schema registry; None: there is none."""
 
     def __post_init__(self) -> None:
         if not _NAMESPACE.fullmatch(self.namespace):

@@ -7,10 +7,10 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from contrapas.core.lane import Record
-from contrapas.errors import Retriable
+from contrapas.errors import DataError, Retriable
 from contrapas.runtime.clock import pause
 from contrapas.runtime.memories import check_memory
-from contrapas.runtime.reaction import read_message
+from contrapas.runtime.reaction import Handler, read_message
 
 if TYPE_CHECKING:
     from contrapas.runtime.services import Runner
@@ -54,7 +54,7 @@ class Reader:
                     continue
                 for record in records:
                     await r.slots.acquire()
-                    self._take(record)
+                    await self._take(record)
                 if at > self.next:
                     self.next = at
                     self._moved()
@@ -80,12 +80,21 @@ class Reader:
             place = f"{self.lane}/{self.number}@{at}"
             check_memory(r.store, r.name, r.worker.definition.outage_ms, now - first[0].timestamp_ms, place)
 
-    def _take(self, record: Record) -> None:
-        handler = read_message(self.runner.handlers, record)
-        if handler is None or not record.value:
-            self.runner.worker.retired.skipped += handler is not None
-            self.runner.slots.release()
-            return
+    async def _handler(self, record: Record) -> Handler | None:
+        """The reaction it is for."""
+        r = self.runner
+        return await r.fetching(lambda: read_message(r.handlers, record, self.lane, self.source[0], r.doors))
+
+    async def _take(self, record: Record) -> None:
+        try:
+            handler = await self._handler(record)
+        except DataError:
+            pass  # a dead letter, in its turn
+        else:
+            if handler is None or not record.value:
+                self.runner.worker.retired.skipped += handler is not None
+                self.runner.slots.release()
+                return
         self.open[record.offset] = None
         queue = self.keys.get(record.key)
         if queue is not None:
@@ -108,10 +117,13 @@ class Reader:
 
     async def _one(self, record: Record) -> None:
         r = self.runner
-        handler = read_message(r.handlers, record)
-        assert handler is not None
         try:
-            drafts = await r.attempts.handled(handler, record, self.lane, self.source[0])
+            try:
+                handler = await self._handler(record)
+                assert handler is not None
+                drafts = await r.attempts.handled(handler, record, self.lane, self.source[0])
+            except DataError as why:
+                drafts = [r.attempts.dead(record, self.lane, why.code, why.text, 1)]
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             r.emit(drafts, lambda: None if done.done() else done.set_result(None))
             await done

@@ -50,6 +50,8 @@ class Engine:
         configured = settings.load()
         if not definition.topics:
             definition = replace(definition, topics=settings.topic_mappings(configured))
+        if definition.registry is None:
+            definition = replace(definition, registry=settings.registry_address(configured))
         if (outage := configured.get("outage")) is not None:
             definition = replace(definition, outage_ms=duration_ms(outage, what="outage"))
         if lock is None and (path := lock_path(definition)) is not None:

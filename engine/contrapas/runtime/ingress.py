@@ -11,6 +11,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from contrapas.codec.framing import GUID_HEADER
+from contrapas.codec.schemas import Wanted, unframed
 from contrapas.core.cloudevents import binary, is_event, is_structured, present
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import mapped, mapped_type
@@ -86,7 +88,12 @@ async def ingest(s: Station, source: Source) -> None:
             except Retriable:
                 await pause(s.clock, 50 + 100 * s.chance())
                 continue
-            drafts = [d for r in records if (d := inbound(s.partition, source, r)) is not None]
+            drafts: list[Draft] = []
+            for record in records:
+                if (draft := await _inbound(s, source, record)) is not None:
+                    drafts.append(draft)
+            if s.stopping:  # perhaps while a schema was waited for: what was read is read again
+                return
             s.partition.counts.skipped += len(records) - len(drafts)
             failpoint("ingress.read")
             if drafts:
@@ -102,8 +109,20 @@ async def ingest(s: Station, source: Source) -> None:
         s.fail(why)
 
 
+async def _inbound(s: Station, source: Source, record: Record) -> Draft | None:
+    """The same, once the schema of the message is known; a source waits for it alone."""
+    while True:
+        try:
+            return inbound(s.partition, source, record)
+        except Wanted as why:
+            await s.wanted(why.ref)
+            if s.stopping or s.failure is not None:
+                return None
+
+
 def inbound(p: Partition, source: Source, record: Record) -> Draft | None:
-    """The message as it goes on the inbound lane; None: no saga mentions its type, or it is a deletion."""
+    """The message as it goes on the inbound lane; None: no saga mentions its type, or it is a deletion. `Wanted`: its
+    schema must be fetched first."""
     setting = p.setting
     if not record.value:
         return None
@@ -155,19 +174,25 @@ def _type_and_key(
     """Type, key and headers (of a structured event its attributes too) as far as they can be told cheaply; an empty type
     leaves the judgement to the decoder."""
     mapping = setting.doors.mappings.get(topic)
-    value = record.value or b""
+    value, named = record.value or b"", ""
     try:
         if is_structured(headers):
             headers, value = binary(headers, value)
         event = is_event(headers)
+        if event and not setting.routes.mentions(type_name := headers["ce_type"].decode(errors="replace")):
+            return type_name, record.key, headers
+        found = None
+        if value[:1] not in (b"{", b"[") or GUID_HEADER in headers:
+            found = unframed(headers, value, setting.doors.schemas)
+        if found is not None:
+            named, value = found[0].name, found[0].as_json(found[1], base64=True)
     except (DataError, ValueError, RecursionError):
         return "", record.key, headers
     type_name = headers["ce_type"].decode(errors="replace") if event else ""
     if event and (mapping is None or not mapping.key):
         return type_name, record.key, headers
     if mapping is None:
-        own = setting.doors.by_topic.get(topic, ())
-        return (own[0] if len(own) == 1 else ""), record.key, headers
+        return mapped_type(headers, {}, topic, None, setting.doors, named), record.key, headers
     try:
         fields: object = json.loads(value)
     except (ValueError, RecursionError):
@@ -175,7 +200,7 @@ def _type_and_key(
     if not isinstance(fields, dict):
         return type_name, record.key, headers
     body = cast("dict[str, Any]", fields)
-    type_name = type_name or mapped_type(headers, body, topic, mapping, setting.doors)
+    type_name = type_name or mapped_type(headers, body, topic, mapping, setting.doors, named)
     if not mapping.key:
         return type_name, record.key, headers
     try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from contrapas.codec.framing import Ref
+from contrapas.codec.schemas import Wanted
 from contrapas.core.correlate import correlate
 from contrapas.core.decode import Rejected, decode
 from contrapas.core.world import Input
@@ -28,6 +30,10 @@ class Shell(Protocol):
         """Make the batch durable and in force, then have its duties done."""
         ...
 
+    async def wanted(self, ref: Ref) -> None:
+        """Wait until a schema is known, or known not to be there, or the partition is to stop."""
+        ...
+
     def now(self) -> int:
         """ms of log time, at least."""
         ...
@@ -40,7 +46,11 @@ class Shell(Protocol):
 async def run(p: Partition, shell: Shell) -> None:
     """From read to dispatch, until the shell says stop or the log says somebody else is the owner."""
     while await shell.read(p):  # 1 runtime/read.py
-        batch = decide(p, shell.now(), shell.elapsed)  # 2 to 5, below
+        try:
+            batch = decide(p, shell.now(), shell.elapsed)  # 2 to 5, below
+        except Wanted as why:
+            await shell.wanted(why.ref)
+            continue
         await shell.commit(p, batch)  # 6 runtime/commit.py, 7 runtime/dispatch.py
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from contrapas.author.service import Delivery, Depends, mark_of, store_of
 from contrapas.codec.strict import load_model
-from contrapas.core.decode import bounded
+from contrapas.core.decode import Doors, message_in, to_json
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.messages import time_text
 from contrapas.core.partition import partition as partition_of
@@ -64,17 +64,14 @@ class Handler:
             if (mark := mark_of(kind)) is not None:
                 _check(self.name, name, mark, store)
 
-    def decode(self, record: Record, *, lane: str, source: str) -> Delivered:
-        """The message of a record. DataError: what the strict door refuses."""
-        bounded(record)
-        headers = dict(record.headers)
-        body = load_model(self.message.cls, record.value or b"", name=self.message.name)
-        ident = (
-            headers.get("ce_id", b"").decode(errors="replace")
-            or f"{source}/{record.partition}@{record.offset}"
+    def decode(self, record: Record, *, lane: str, source: str, doors: Doors) -> Delivered:
+        """The message of a record. DataError: what the strict door refuses; `Wanted`: fetch its schema first."""
+        a = message_in(record, lane, source, doors)
+        to_json(a, doors)
+        body = load_model(self.message.cls, a.value, name=self.message.name)
+        return Delivered(
+            record=record, headers=a.headers, body=body, id=a.id, event_source=a.event_source, lane=lane
         )
-        said = headers.get("ce_source", b"").decode(errors="replace") or f"/topics/{lane}"
-        return Delivered(record=record, headers=headers, body=body, id=ident, event_source=said, lane=lane)
 
     async def call(self, d: Delivered, attempt: int, happened: bool | None = None) -> list[Any]:
         """Run it; what it emits, in order. Unfit for what it may not emit. happened: of an undo, whether its step did."""
@@ -246,17 +243,25 @@ async def _ended(work: asyncio.Future[Any]) -> Any:
         raise
 
 
-def read_message(handlers: Mapping[str, Handler], record: Record) -> Handler | None:
-    """Which reaction a record is for; None: none of these."""
+def read_message(
+    handlers: Mapping[str, Handler], record: Record, lane: str, source: str, doors: Doors
+) -> Handler | None:
+    """Which reaction a record is for; None: none of these. DataError: it does not say, and is broken where it should;
+    `Wanted`: fetch its schema first."""
     name = ""
     kind = b""
+    structured = False
     for header, value in record.headers:
         if header == "ce_type":
             name = value.decode(errors="replace")
         elif header == "cp-kind":
             kind = value
+        elif len(header) == 12 and header.lower() == "content-type":
+            structured = value.lstrip()[:23].lower() == b"application/cloudevents"
     if kind not in (b"", b"event", b"command", b"reply"):
         return None
+    if structured or (not name and lane in doors.mappings):
+        name = message_in(record, lane, source, doors).type if record.value else ""
     return handlers.get(name)
 
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from contrapas.codec.schemas import Wanted
 from contrapas.core.lane import Draft
 from contrapas.errors import Fenced, Indeterminate, Retriable
 from contrapas.failpoints import NAMES, failpoint
@@ -50,6 +51,7 @@ class Runner:
                 reaction, message, worker.definition.provided, service.store
             )
         self.types = types
+        self.doors = worker.setting.doors
         self.store: Store | None = service.store
         self.attempts: Attempts = Attempts(self) if self.store is None else StoredAttempts(self, self.store)
         self.troubles: dict[object, str] = {}
@@ -148,6 +150,14 @@ class Runner:
                 await self.log.save_positions(self.group, at)
             except (Retriable, Indeterminate, Fenced):
                 self.unsaved = {**at, **self.unsaved}
+
+    async def fetching(self, read: Callable[[], T]) -> T:
+        """Read a message, after its schema has been fetched if it is not known yet."""
+        while True:
+            try:
+                return read()
+            except Wanted as why:
+                await self.worker.desk.want(why.ref, lambda: False)
 
     async def patient(self, look: Callable[[], Awaitable[T]]) -> T:
         """Look something up on the log, as often as it takes until it answers."""

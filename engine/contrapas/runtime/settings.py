@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from contrapas.core.decode import TopicMapping
+    from contrapas.runtime.schema_desk import Address
 
 KEYS: dict[str, str] = {
     "app": "text",
@@ -31,6 +32,9 @@ KEYS: dict[str, str] = {
     "outage": "duration",
     "output": "text",
     "port": "number",
+    "registry": "text",
+    "registry_auth": "text",
+    "registry_ca": "text",
     "session": "duration",
     "time": "relative, iso or unix",
 }
@@ -65,6 +69,16 @@ def topic_mappings(settings: Settings) -> tuple[TopicMapping, ...]:
     from contrapas.core.decode import TopicMapping
 
     return tuple(TopicMapping(topic=topic, **mapping) for topic, mapping in settings.topics.items())
+
+
+def registry_address(settings: Settings) -> Address | None:
+    """Where the schema registry is, if one is configured. Refused CP801, CP802, CP803."""
+    url = settings.get("registry")
+    if not url:
+        return None
+    from contrapas.runtime.schema_desk import Address
+
+    return Address(url=url, auth=settings.get("registry_auth", ""), ca=settings.get("registry_ca", ""))
 
 
 def load(

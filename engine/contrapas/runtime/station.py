@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from contrapas.codec.framing import Ref
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.lane import Draft
 from contrapas.core.world import Input
@@ -18,6 +19,7 @@ from contrapas.runtime import commit, read
 from contrapas.runtime.batch import Answer, Batch, Setting
 from contrapas.runtime.clock import Clock, LogClock
 from contrapas.runtime.partition import Partition
+from contrapas.runtime.schema_desk import SchemaDesk
 from contrapas.runtime.steps import StepRunner
 
 
@@ -81,6 +83,11 @@ class Station:
     async def commit(self, p: Partition, batch: Batch) -> None:
         """`processor.Shell`."""
         await commit.commit(self, batch)
+
+    async def wanted(self, ref: Ref) -> None:
+        """`processor.Shell`."""
+        desk: SchemaDesk = self.setting.desk
+        await desk.want(ref, lambda: self.stopping or self.failure is not None)
 
     def now(self) -> int:
         """`processor.Shell`."""

@@ -14,13 +14,15 @@ import random
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from contrapas.codec.avro_forms import OwnSchemas
+from contrapas.codec.schemas import EMPTY, Schemas
 from contrapas.core.correlate import routes_of
 from contrapas.core.decode import Doors
 from contrapas.core.envelope import InstanceRecord
-from contrapas.core.world import Input, World
+from contrapas.core.world import Input, Types, World
 from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log, Membership
@@ -32,6 +34,7 @@ from contrapas.runtime.definition import Definition
 from contrapas.runtime.memories import check_memories
 from contrapas.runtime.reach import reach
 from contrapas.runtime.relay import Relay, RelayState
+from contrapas.runtime.schema_desk import Address, SchemaDesk
 from contrapas.runtime.services import Runner
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import StepRunner
@@ -80,7 +83,10 @@ class Worker:
         self.clock = clock or RealClock()
         self.chance = chance
         self.owner = owner or f"{socket.gethostname()}:{os.getpid()}"
-        self.setting = setting_of(log, definition, world, writer=self.owner)
+        schemas, self.desk = schemas_of(definition, world.types, self.clock, chance)
+        self.setting = replace(
+            setting_of(log, definition, world, writer=self.owner, schemas=schemas), desk=self.desk
+        )
         self.runner = StepRunner(
             world.types, self._result, self.clock, threads=threads, namespace=self.setting.namespace
         )
@@ -142,6 +148,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self.runner.close()
+            self.desk.close()
 
     async def stop(self, drain_ms: float = 30_000) -> None:
         """Give everything up in order: no new input, running steps end, last commit, release."""
@@ -404,6 +411,9 @@ class Worker:
                 f"partition {who.partition}: held by {who.owner or 'a process'} on {who.host}, pid {who.pid}, "
                 f"silent for {who.silent_ms // 1000} s: continue or kill that process"
             )
+        if waits := self.desk.reasons():
+            found.colour = "red"
+            found.reasons += waits
         for service in self.services:
             if said := next(iter(service.troubles.values()), ""):
                 found.colour = "red"
@@ -439,7 +449,9 @@ class Worker:
         return number in self.stations
 
 
-def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -> Setting:
+def setting_of(
+    log: Log, definition: Definition, world: World, *, writer: str, schemas: Schemas = EMPTY
+) -> Setting:
     """What all partitions of a worker, or a client, share."""
     by_topic: dict[str, list[str]] = {}
     routes = routes_of(world, commands_of(definition, world))
@@ -456,10 +468,20 @@ def setting_of(log: Log, definition: Definition, world: World, *, writer: str) -
             mappings={m.topic: m for m in definition.topics},
             by_topic={t: tuple(n) for t, n in by_topic.items()},
             namespace=definition.namespace,
+            schemas=schemas,
         ),
         caps=log.caps,
         writer=writer,
     )
+
+
+def schemas_of(
+    definition: Definition, types: Types, clock: Clock, chance: Callable[[], float]
+) -> tuple[Schemas, SchemaDesk]:
+    """What this process knows of schemas, and who asks for others."""
+    address: Address | None = definition.registry
+    schemas = Schemas(OwnSchemas(types.messages).of_fingerprint, registry=address is not None)
+    return schemas, SchemaDesk(schemas, address, clock, chance)
 
 
 def commands_of(definition: Definition, world: World) -> frozenset[str] | None:
