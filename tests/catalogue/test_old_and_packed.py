@@ -47,3 +47,10 @@ async def test_b78_an_import_says_that_its_starts_are_old() -> None:
         made = datetime.fromtimestamp(d.rig.clock() / 1000 - 400 * 86_400, UTC)
         await d.put(text(), headers=(("ce_time", made.isoformat().encode()),))
         await d.rig.until(lambda: d.rig.status("claim/k-1") == "waiting")
+
+
+async def test_b17_avro_of_no_known_schema_is_a_dead_letter_and_refused_at_the_door() -> None:
+    value = b"\xc3\x01\x9a\x0f\x02\x7f\x11\x00\x44\x21\x06k-1\x02"
+    assert "9a0f027f11004421" in await refused(value, "CP404")
+    problem = await at_the_door(value, 422, "CP401")
+    assert "Avro" in str(problem)

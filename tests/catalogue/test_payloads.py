@@ -117,13 +117,6 @@ async def test_b15_a_start_of_an_unknown_type_over_http_is_422() -> None:
 # ---- bodies
 
 
-async def test_b17_avro_of_no_known_schema_is_a_dead_letter_and_refused_at_the_door() -> None:
-    value = b"\xc3\x01\x9a\x0f\x02\x7f\x11\x00\x44\x21\x06k-1\x02"
-    assert "9a0f027f11004421" in await refused(value, "CP404")
-    problem = await at_the_door(value, 422, "CP401")
-    assert "Avro" in str(problem)
-
-
 @pytest.mark.parametrize(
     ("value", "code", "pointer"),
     [
