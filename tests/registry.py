@@ -83,7 +83,7 @@ class Registry:
 class _Handler(BaseHTTPRequestHandler):
     registry: Registry
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name is the library's
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
     def do_GET(self) -> None:
@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve(json.loads(self.rfile.read(int(self.headers["content-length"]))))
 
-    do_PUT = do_POST  # noqa: N815  the name is the library's
+    do_PUT = do_POST
 
     def _serve(self, body: Any) -> None:
         r = self.registry
