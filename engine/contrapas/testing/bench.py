@@ -205,7 +205,7 @@ class Bench:
                 self._positions[name, lane] = after
                 moved |= after != at
                 for record in records:
-                    handler = read_message(mine, record)
+                    handler = read_message(mine, record, lane, lane, self.setting.doors)
                     if handler is not None and record.value:
                         await self._react(name, lane, handler, record)
         return moved
@@ -213,7 +213,9 @@ class Bench:
     async def _react(self, service: str, lane: str, handler: Handler, record: Record) -> None:
         """A reaction of a service, five attempts; a redelivery gets the first answer."""
         topic = self.log.store.topic(lane)
-        d = handler.decode(record, lane=lane, source=f"{lane}@{topic.id if topic else ''}")
+        d = handler.decode(
+            record, lane=lane, source=f"{lane}@{topic.id if topic else ''}", doors=self.setting.doors
+        )
         known = self._answered.get((service, d.id))
         if known is None or handler.store is not None:  # with a store its inbox knows
             known = await self._tried(service, handler, d)

@@ -101,7 +101,7 @@ class Mailbox:
         headers = dict(record.headers)
         u = self.play.universe
         for name, mine in self._handlers.get(lane, ()):
-            if record.value and read_message(mine, record) is not None:
+            if record.value and read_message(mine, record, lane, lane, self.play.setting.doors) is not None:
                 u.at(self._delay(), partial(self._react, name, lane, mine, record))
         if headers.get("cp-kind") == b"command":
             mt = self._commands.get(headers.get("ce_type", b""))
@@ -253,11 +253,13 @@ class Mailbox:
     def _react(self, service: str, lane: str, mine: dict[str, Handler], record: Record) -> None:
         """A reaction of a service of the app; a redelivery gets the first answer."""
         play = self.play
-        handler = read_message(mine, record)
+        handler = read_message(mine, record, lane, lane, self.play.setting.doors)
         if handler is None:
             return
         topic = play.store.topic(lane)
-        d = handler.decode(record, lane=lane, source=f"{lane}@{topic.id if topic else ''}")
+        d = handler.decode(
+            record, lane=lane, source=f"{lane}@{topic.id if topic else ''}", doors=play.setting.doors
+        )
         known = self._known.get((service, d.id))
         if known is None:
             events = at_once(handler.call(d, 1))
