@@ -121,6 +121,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that a test cuts."""
+
+
 def _answer(r: Registry, method: str, path: str, body: Any) -> tuple[int, Any]:
     if found := re.fullmatch(r"/schemas/ids/(\d+)", path):
         one = r.schemas.get(int(found[1]))
@@ -178,9 +183,8 @@ def registry() -> Generator[Registry]:
     """A running one, on a port of its own."""
     found = Registry()
     handler = type("Handler", (_Handler,), {"registry": found})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    setattr(server, "handle_error", lambda *_: None)  # noqa: B010  connections that a test cuts
     found.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
