@@ -15,7 +15,7 @@ from contrapas.core.rendezvous import Rendezvous
 from contrapas.core.transition import transition
 from contrapas.core.world import Input
 from contrapas.log.memory import MemoryLog
-from contrapas.runtime import processor
+from contrapas.runtime import heal, processor
 from contrapas.runtime.batch import Batch, Duties
 from contrapas.runtime.careful import Care
 from contrapas.runtime.doors import event_draft, plain_draft, value_of
@@ -267,13 +267,14 @@ def test_what_follows_a_healed_rendezvous_follows_the_heal() -> None:
     stage.p.write_wait(batch, Rendezvous(type="Go", value="a"))
     key = batch.log[0].key.decode()
     stage.commit(batch)
-    heal = stage.p.healing(key, 1)
-    assert dict(heal.headers)["cp-version"] == b"2"
+    heal.owe(stage.p, key.encode(), 1)
+    (owed,) = stage.p.heal.values()
+    assert dict(owed.headers)["cp-version"] == b"2"
     after = stage.p.open(NOW)
     meeting = stage.p.load_wait(key)
     assert meeting is not None
     stage.p.write_wait(after, meeting)
-    assert dict(after.log[0].headers)["cp-version"] == b"3"
+    assert [dict(d.headers)["cp-version"] for d in after.log] == [b"2", b"3"]
 
 
 def test_a_healed_item_says_its_version_in_its_body() -> None:

@@ -108,7 +108,9 @@ def test_a_failing_world_is_made_small_and_can_be_repeated() -> None:
     assert again(options, keep).trace == small.trace
 
 
-@pytest.mark.parametrize("name", ["M-01", "M-04", "M-06", "M-09", "M-16", "M-25", "M-34", "M-65", "N-01"])
+@pytest.mark.parametrize(
+    "name", ["M-01", "M-04", "M-06", "M-09", "M-15.gap", "M-15.idle", "M-16", "M-25", "M-34", "M-65", "N-01"]
+)
 def test_a_planted_bug_is_found_within_its_seeds(name: str) -> None:
     number, wrong = hunt(LOADS, BUGS[name])
     assert number, f"{BUGS[name].what} survives {BUGS[name].seeds} seeds"
@@ -118,7 +120,10 @@ def test_a_planted_bug_is_found_within_its_seeds(name: str) -> None:
 def test_there_are_never_fewer_than_forty_planted_bugs_and_the_others_have_a_reason() -> None:
     assert len(BUGS) >= 40
     assert not set(BUGS) & set(NOT_PLANTED)
-    assert {f"M-{n:02}" for n in range(1, 73)} == {n for n in {*BUGS, *NOT_PLANTED} if n.startswith("M-")}
+    planted = {
+        n.partition(".")[0] for n in {*BUGS, *NOT_PLANTED}
+    }  # some rules can be broken in more ways than one
+    assert {f"M-{n:02}" for n in range(1, 73)} == {n for n in planted if n.startswith("M-")}
 
 
 def test_a_million_transitions_have_floors_and_a_run_below_them_says_so() -> None:

@@ -32,6 +32,7 @@ class MemoryLog:
         self.namespace = self.store.namespace
         self.partitions = self.store.partitions
         self.caps = self.store.caps
+        self.history_ms = self.store.history_ms
         self._leases: list[MemoryLease] = []
         self._members: list[MemoryMembership] = []
 

@@ -148,6 +148,8 @@ class MemoryStore:
         self.on_groups: set[Callable[[], None]] = set()
         self.in_flight: list[Callable[[], None]] = []
         """Writes that were sent and have not arrived: `land` lets them."""
+        self.history_ms = 7 * 86_400_000
+        """Order: what a cleaner may be asked to leave alone (`min.compaction.lag.ms`)."""
         self._nonce = 0
         self._born = 0
 

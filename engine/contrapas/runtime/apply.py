@@ -31,8 +31,8 @@ from contrapas.core.work import next_record
 from contrapas.core.world import Input, Transition, World
 from contrapas.errors import DataError
 from contrapas.runtime import items, kin, meet
-from contrapas.runtime.batch import Answer, Batch, Due
-from contrapas.runtime.partition import Partition, is_wait
+from contrapas.runtime.batch import Answer, Batch, Due, is_wait
+from contrapas.runtime.partition import Partition
 
 
 def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -101,6 +102,8 @@ class Batch:
     """Steps begin without a record of their own: a commit shows that the partition is still ours."""
     published: int = 0
     """Machine graphs among its drafts."""
+    healed: int = 0
+    """Heals among its drafts: the first of them."""
 
     @property
     def empty(self) -> bool:
@@ -156,10 +159,36 @@ class Counts:
     healed: int = 0
     unmatched: int = 0
     """Of those ignored: events of an observed saga whose start it never saw."""
+    losers: int = 0
+    """Records of former owners and strangers on the log lane that were found: they change nothing."""
 
     def copy(self) -> Counts:
         """As it stands now."""
         return Counts(*_COUNTED(self))
+
+
+def checksum(value: bytes) -> bytes:
+    """CRC-32 of a value, as `cp-sum` has it."""
+    return b"%08x" % zlib.crc32(value)
+
+
+def kind_of(key: str) -> bytes:
+    """`cp-kind` of the record of a key."""
+    if not key.startswith("$"):
+        return b"instance"
+    if is_graph(key):
+        return b"graph"
+    return b"item" if key.startswith("$item/") else b"rendezvous"
+
+
+def is_wait(key: str) -> bool:
+    """The key of a rendezvous."""
+    return key.startswith("$wait/")
+
+
+def is_graph(key: str) -> bool:
+    """The key of a machine graph."""
+    return key.startswith("$graph/")
 
 
 _COUNTED = attrgetter(*[f.name for f in fields(Counts)])

@@ -61,6 +61,8 @@ class Care:
 
 def decide(p: Partition, care: Care, now: int) -> Batch | None:
     """One batch with one thing in it; None: nothing special, take the next thing as usual."""
+    if p.heal:
+        return p.open(now)
     if care.parks_step:
         return _park_step(p, care, now)
     if care.in_hand:

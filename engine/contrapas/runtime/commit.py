@@ -55,6 +55,7 @@ async def commit(s: Station, batch: Batch) -> None:
     failpoint("commit.unread")
     s.log_clock.saw(done.timestamp_ms)
     duties = p.committed(batch, done, s.lease.control)
+    s.stood(done.losers)
     failpoint("commit.undispatched")
     if buried:
         failpoint("tombstone.after")
@@ -62,13 +63,14 @@ async def commit(s: Station, batch: Batch) -> None:
 
 
 async def commit_control(s: Station) -> None:
-    """A commit of the control record alone: cursor and `relayed` come level."""
+    """A commit of what is owed and the control record alone: heals, cursor and `relayed` come level."""
     failpoint("cursor.before")
     batch = s.partition.open(s.now())
     done = await _write(s, batch.log, (), _control(s, batch))
     failpoint("cursor.after")
     s.log_clock.saw(done.timestamp_ms)
     s.partition.committed(batch, done, s.lease.control)
+    s.stood(done.losers)
 
 
 def _refused(s: Station, batch: Batch, why: BaseException) -> bool:

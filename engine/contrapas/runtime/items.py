@@ -20,8 +20,8 @@ from contrapas.core.partition import home_of
 from contrapas.core.timers import next_deadline
 from contrapas.core.world import Input
 from contrapas.runtime import kin
-from contrapas.runtime.batch import Batch, Entry
-from contrapas.runtime.partition import Partition, checksum
+from contrapas.runtime.batch import Batch, Entry, checksum
+from contrapas.runtime.partition import Partition
 
 SWEPT_MAX = 1_000
 """Item records removed in one batch."""

@@ -7,20 +7,19 @@ duties, `abort` puts everything back as it was. The shell around it (`processor`
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from contrapas.core.correlate import ABSENT, ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
-from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_avro import decode as decode_instance
 from contrapas.core.envelope_avro import encode as encode_instance
-from contrapas.core.envelope_item import renumbered
 from contrapas.core.envelope_rendezvous import decode as decode_rendezvous
 from contrapas.core.envelope_rendezvous import encode as encode_rendezvous
-from contrapas.core.headers import headers_of, headers_with
+from contrapas.core.headers import headers_with
 from contrapas.core.lane import Commit, Control, Draft, Headers, Record, Source
 from contrapas.core.partition import partition as partition_of
 from contrapas.core.rendezvous import Rendezvous, parse_wait_key
@@ -42,6 +41,8 @@ from contrapas.runtime.batch import (
     Entry,
     Setting,
     Work,
+    checksum,
+    kind_of,
 )
 from contrapas.runtime.index import Index, Timers
 
@@ -91,8 +92,10 @@ class Partition:
         """Topics that refused a message of the batch that was just taken back: whoever sends there parks."""
         self.unsent: dict[str, int] = {}
         self.unsent_bytes = 0
-        self.heal: list[Draft] = []
-        """Owed: written first of all."""
+        self.heal: dict[bytes, Draft] = {}
+        """Owed, by key: written first of all."""
+        self.void = False
+        """A control record of a former owner lies on ours."""
         self.graphs: dict[str, tuple[int, bytes]] = {}
         """Machine graphs of this partition: record key -> version, value."""
         self.publish: list[Draft] = []
@@ -133,11 +136,13 @@ class Partition:
 
     def ready(self, now: int) -> bool:
         """Something can be decided."""
+        if self.heal:
+            return True
         if self.care is not None and self.care.in_hand:
             return bool(self.results)
         if self.care is not None and (self.care.steps or self.care.parks_step):
             return True
-        if self.results or self.heal or self.publish:
+        if self.results or self.publish:
             return True
         if self.draining:
             return False
@@ -170,8 +175,13 @@ class Partition:
         """Begin a batch at `now`, ms of log time; time never goes back within a partition."""
         self.at = max(self.at, now)
         batch = self.inflight = Batch(self.at, position=self.position, counts=self.counts.copy())
-        if self.heal:
-            batch.log.extend(self.heal)
+        room = self.setting.caps.max_commit_records - _ROOM
+        for draft in self.heal.values():
+            if len(batch.log) >= room or batch.size > BATCH_BYTES_MAX:
+                return batch
+            batch.log.append(draft)
+            batch.size += len(draft.value or b"")
+            batch.healed += 1
         if self.publish:
             batch.log.extend(self.publish)
             batch.published = len(self.publish)
@@ -179,6 +189,8 @@ class Partition:
 
     def take(self, batch: Batch, elapsed_ms: Callable[[], float]) -> Iterator[Work]:
         """Results of local steps first, then inputs and due timers by log time; ends when drained or full."""
+        if batch.healed < len(self.heal):
+            return  # what is written of a key must follow its heal
         began = elapsed_ms()
         most = self.setting.caps.max_commit_records - _ROOM
         while len(batch.log) < TRANSITIONS_MAX and len(batch.log) + len(batch.out) < most:
@@ -330,44 +342,9 @@ class Partition:
             headers = (*headers, ("cp-sum", checksum(value)))
         return Draft("", self.number, key.encode(), value, headers)
 
-    def healing(self, key: str, version: int) -> Draft:
-        """Our own state of a key with a foreign record on top, one version above both; a tombstone if we have none."""
-        if is_graph(key):
-            return self.graph_draft(key, self.graphs.get(key, (0, None))[1], above=version, heal=True)
-        entry = self.entries.get(key)
-        if entry is None or key.startswith("$"):
-            number = max(version, 0 if entry is None else entry.version) + 1
-            kind = kind_of(key)
-            headers: Headers = (
-                ("cp-kind", kind),
-                ("cp-version", b"%d" % number),
-                ("cp-epoch", b"%d" % self.epoch),
-                ("cp-cause", b"heal"),
-            )
-            if entry is None:
-                return Draft("", self.number, key.encode(), None, headers)
-            value = self._healed(key, entry.value, number)
-            self.entries[key] = entry._replace(value=value, version=number)
-            if entry.deadline is not None:
-                headers = (*headers, ("cp-deadline", b"%d" % entry.deadline))
-            return Draft("", self.number, key.encode(), value, (*headers, ("cp-sum", checksum(value))))
-        record = decode_instance(entry.value)
-        record.version = max(version, record.version) + 1
-        record.epoch, record.writer = self.epoch, self.setting.writer
-        record.unsent, record.out = [*record.unsent, *record.out], []
-        record.cause = Cause(kind="heal", type="heal")
-        value = encode_instance(record)
-        self.entries[key] = entry._replace(value=value, version=record.version)
-        self._cache.pop(key, None)
-        return Draft("", self.number, key.encode(), value, headers_of(record, value))
-
-    def _healed(self, key: str, value: bytes, version: int) -> bytes:
-        """A rendezvous or an item under another version: the next one is counted from what its body says."""
-        if not is_wait(key):
-            return renumbered(value, version, self.epoch, self.setting.writer)
-        meeting = decode_rendezvous(value)
-        meeting.version, meeting.epoch, meeting.writer = version, self.epoch, self.setting.writer
-        return encode_rendezvous(meeting)
+    def forget(self, instance: str) -> None:
+        """Decode it anew when it is touched."""
+        self._cache.pop(instance, None)
 
     def postpone(self, key: str, at: int) -> None:
         """Look at a record's timers again at `at`: what is due cannot happen yet."""
@@ -392,8 +369,10 @@ class Partition:
         self.refused.clear()
         self.written, self.written_relayed = dict(control.cursor), control.relayed
         self.counts.commits += 1
-        self.counts.healed += len(self.heal)
-        self.heal = []
+        self.counts.healed += batch.healed
+        for key in list(islice(self.heal, batch.healed)):
+            del self.heal[key]
+        self.void = False
         del self.publish[: batch.published]
         self.position = batch.position
         for due in batch.armed:
@@ -463,6 +442,8 @@ class Partition:
 
     def behind(self) -> bool:
         """The control record on the log says less than is known: worth a commit of its own when idle."""
+        if self.heal or self.void:
+            return True
         return self.settled != self.written or self.relayed > self.written_relayed + 1
 
     # ---- the index
@@ -494,28 +475,6 @@ class Partition:
         cache[instance] = record
         if len(cache) > CACHE_MAX:
             del cache[next(iter(cache))]
-
-
-def checksum(value: bytes) -> bytes:
-    """CRC-32 of a value, as `cp-sum` has it."""
-    return b"%08x" % zlib.crc32(value)
-
-
-def kind_of(key: str) -> bytes:
-    """`cp-kind` of the record of a key."""
-    if not key.startswith("$"):
-        return b"instance"
-    return b"item" if key.startswith("$item/") else b"rendezvous"
-
-
-def is_wait(key: str) -> bool:
-    """The key of a rendezvous."""
-    return key.startswith("$wait/")
-
-
-def is_graph(key: str) -> bool:
-    """The key of a machine graph."""
-    return key.startswith("$graph/")
 
 
 def wait_of(key: str) -> Rendezvous:

@@ -13,7 +13,7 @@ from contrapas.errors import Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.batch import TRANSITIONS_MAX
 from contrapas.runtime.clock import pause
-from contrapas.runtime.commit import commit_control
+from contrapas.runtime.commit import RETRY_MS, commit_control
 
 if TYPE_CHECKING:
     from contrapas.runtime.station import Station
@@ -22,6 +22,7 @@ NAMES["timer.due"] = "a timer was found due, its transition is not committed"
 NAMES["read.fed"] = "inputs were read, nothing of them is decided"
 POLL_MS = 5_000
 IDLE_MS = 1_000
+LOOK_MS = 1_000
 
 
 async def read(s: Station) -> bool:
@@ -49,11 +50,27 @@ async def read(s: Station) -> bool:
         if behind and s.clock.ms() >= idle_at:
             await commit_control(s)
             continue
+        if s.looks and s.clock.ms() >= s.look_at:
+            await look(s)
+            continue
         await _sleep(s, idle_at if behind else None)
 
 
+async def look(s: Station) -> None:
+    """Ask what others wrote to our lane since our last commit. An owner that cannot read could not heal: after a while
+    it gives the partition back, for its commits would count."""
+    try:
+        losers = await s.lease.look()
+    except Retriable:
+        if s.clock.ms() - s.looked_ms > RETRY_MS:
+            raise
+        s.look_at = s.clock.ms() + LOOK_MS * (0.5 + s.chance())
+        return
+    s.stood(losers)
+
+
 async def _sleep(s: Station, idle_at: float | None) -> None:
-    waits: list[float] = []
+    waits: list[float] = [s.look_at - s.clock.ms()] if s.looks else []
     at = s.partition.wakes_at()
     if at is not None:
         waits.append(s.log_clock.until(at) + 0.5)
@@ -85,6 +102,7 @@ async def confirm(s: Station, now: int) -> None:
 async def feed(s: Station) -> None:
     """Read the inbound lane ahead of the decider, for as long as the station lives."""
     p = s.partition
+    since = s.clock.ms()
     try:
         while not s.stopping:
             if not p.wants_input():
@@ -96,8 +114,11 @@ async def feed(s: Station) -> None:
                     "in", p.number, p.fetched, max_records=TRANSITIONS_MAX, wait_ms=POLL_MS
                 )
             except Retriable:
+                if s.clock.ms() - since > POLL_MS + RETRY_MS:
+                    raise  # somebody else may be able to read
                 await pause(s.clock, 50 + 100 * s.chance())
                 continue
+            since = s.clock.ms()
             if records:
                 failpoint("read.fed")
                 s.log_clock.saw(records[-1].timestamp_ms)

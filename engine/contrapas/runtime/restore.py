@@ -26,11 +26,12 @@ from contrapas.core.world import Input, StepCall
 from contrapas.errors import Damaged
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
-from contrapas.runtime import graphs, items, kin
+from contrapas.runtime import graphs, heal, items, kin
 from contrapas.runtime.batch import Batch, Entry, Setting
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
 from contrapas.runtime.careful import Care
 from contrapas.runtime.partition import Partition
+from contrapas.runtime.sweep import HISTORY_MS
 
 NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
 NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
@@ -54,6 +55,8 @@ class Takeover(NamedTuple):
     """Newest timestamp seen."""
     alarms: list[str]
     """Records of strangers on the log lane: they change nothing, and are said aloud."""
+    lost: list[str]
+    """Keys of which only a loser is left: compaction may have erased the owner's record under it."""
 
 
 async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
@@ -70,6 +73,7 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
     later: list[Record] = []
     newest = 0
     judge = Fold(f"{setting.namespace}.log", floor=end)
+    losers: dict[bytes, Record] = {}
     async for records in log.latest(number, upto=end):
         for record in records:
             newest = max(newest, record.timestamp_ms)
@@ -79,13 +83,21 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
                     later.append(record)
             elif judge.error is not None:
                 raise judge.error
-            elif verdict is Verdict.LOSER and not any(name == "cp-epoch" for name, _ in record.headers):
-                alarms.append(_stranger(record, setting.namespace))
+            elif verdict is Verdict.LOSER:
+                losers[record.key] = record
+                if heal.is_stranger(record):
+                    alarms.append(heal.alarm_of(record, judge.name))
+            elif verdict is Verdict.REMOVED:
+                losers.pop(record.key, None)
     p.restored()
     alarms += graphs.learn(setting.world, [(key, value) for key, (_, value) in p.graphs.items()])
     for record in later:  # once it is known which other versions they may stand in
         _resume(p, setting, record, steps, out)
-    p.heal = [p.healing(key.decode(errors="replace"), version) for key, version in judge.owed.items()]
+    p.counts.losers = judge.losers
+    lost = _lost(p, losers, newest - history_of(log), judge.name)
+    for key, version in judge.owed.items():
+        if key not in lost:
+            heal.owe(p, key, version)
     items.restored(p, _items(p, found))
     steps = [call for call in steps if call.instance not in p.litter]
     steps += items.reissued(p)
@@ -95,7 +107,25 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
         p.care.steps, steps = steps, []
     failpoint("takeover.read")
     out.sort(key=itemgetter(0))
-    return Takeover(p, steps, [draft for _, draft in out], end_in, newest, alarms)
+    return Takeover(p, steps, [draft for _, draft in out], end_in, newest, alarms, list(lost.values()))
+
+
+def history_of(log: Log) -> int:
+    """ms for which a log keeps every record, where its broker compacts: its `history_ms`, else the default."""
+    return getattr(log, "history_ms", None) or HISTORY_MS
+
+
+def _lost(p: Partition, losers: dict[bytes, Record], floor_ms: int, lane: str) -> dict[bytes, str]:
+    """Keys of which only a loser is left, older than the history: whether an owner's record was under it nobody can
+    tell any more. It is not removed: it is the last that is left."""
+    if p.setting.caps.compaction != "broker":
+        return {}
+    return {
+        key: f"{lane}/{record.partition}@{record.offset} CP509 a record of a former owner lies where the record of "
+        f"{text_of(key)!r} may have been: the time without a worker was longer than the history"
+        for key, record in losers.items()
+        if record.timestamp_ms < floor_ms and not heal.known_version(p, key)
+    }
 
 
 def _retry(record: InstanceRecord) -> Input:
@@ -112,12 +142,6 @@ def _look(record: InstanceRecord) -> Input:
     return Input(
         cause=cause, instance=record.instance, at=0, outcome="version", reason="a release that does not fit"
     )
-
-
-def _stranger(record: Record, namespace: str) -> str:
-    code, what = ("CP411", "an empty value") if record.value is None else ("CP509", "a record")
-    place = f"{namespace}.log/{record.partition}@{record.offset}"
-    return f"{place} {code} {what} that no owner wrote, for {text_of(record.key)!r}: ours is written again"
 
 
 def _items(p: Partition, keys: list[str]) -> dict[str, dict[str, list[ItemRecord]]]:

@@ -6,21 +6,24 @@ A station lives under one epoch. It implements `processor.Shell` with the verbs 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from contrapas.codec.framing import Ref
 from contrapas.core.envelope import InstanceRecord
-from contrapas.core.lane import Draft
+from contrapas.core.lane import Draft, Record
 from contrapas.core.world import Input
 from contrapas.log import Lease, Log
-from contrapas.runtime import commit, read
+from contrapas.runtime import commit, heal, read
 from contrapas.runtime.batch import Answer, Batch, Setting
 from contrapas.runtime.clock import Clock, LogClock
 from contrapas.runtime.partition import Partition
 from contrapas.runtime.schema_desk import SchemaDesk
 from contrapas.runtime.steps import StepRunner
+
+_logger = logging.getLogger("contrapas.runtime")
 
 
 class Ears(Protocol):
@@ -74,6 +77,13 @@ class Station:
         self.behind: set[object] = set()
         """Sources that have not met their end of the takeover yet."""
         self.releasing = False
+        self.lost: list[str] = []
+        """What the takeover could not make out, for health."""
+        self.looks = setting.caps.compaction == "broker"
+        """Others can write to our lane, and only a look shows it: the log does not refuse a stale write."""
+        self.looked_ms = clock.ms()
+        """When the end of our lane was last where we had left it, or what lies there was read."""
+        self.look_at = clock.ms() + read.LOOK_MS
         self.on_caught_up: Callable[[], None] = lambda: None
 
     async def read(self, p: Partition) -> bool:
@@ -102,6 +112,20 @@ class Station:
         if epoch == self.partition.epoch and self.failure is None:
             self.partition.results.append(event)
             self.wake.set()
+
+    def stood(self, losers: Sequence[Record]) -> None:
+        """A commit stands, or a look was answered: nobody else owns the partition; what others wrote is owed a heal."""
+        self.looked_ms = self.clock.ms()
+        self.look_at = self.looked_ms + read.LOOK_MS
+        if losers:
+            told = heal.lose(self.partition, losers)
+            for alarm in told:
+                _logger.warning("%s", alarm)
+            if len(losers) > len(told):
+                _logger.info(
+                    "partition %d of %s: %d records of former owners after our claim change nothing",
+                    self.number, self.setting.namespace, len(losers) - len(told),
+                )  # fmt: skip
 
     def caught_up(self, source: object) -> None:
         """A source has met the end it had at the takeover."""

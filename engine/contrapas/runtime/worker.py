@@ -278,6 +278,9 @@ class Worker:
             s.log_clock.saw(taken.timestamp_ms)
         for alarm in taken.alarms:
             _logger.warning("%s", alarm)
+        for words in taken.lost:
+            _logger.error("%s", words)
+        s.lost = taken.lost
         if taken.out:
             await dispatch.send(s, taken.out)
         p.relayed = max(p.relayed, 0)
@@ -293,9 +296,9 @@ class Worker:
         tasks += [loop.create_task(self._watch(s)), loop.create_task(sweep(s))]
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
         try:
-            await commit.commit_control(
-                s
-            )  # heals what is owed; its time is the first sample of the log's clock
+            await commit.commit_control(s)  # its time is the first sample of the log's clock
+            while p.heal:  # before the first input
+                await commit.commit_control(s)
             self._look_ready()
             self._look_timers()
             for call in taken.steps:
@@ -429,6 +432,9 @@ class Worker:
                 found.reasons.append(
                     f"partition {number}: nothing decided for {(now - s.moved_ms) / 1000:.0f} s"
                 )
+            if s.lost and found.colour == "green":
+                found.colour = "amber"
+            found.reasons += s.lost[:10]
             if p.timers_held and now - s.acquired_ms > STUCK_MS and found.colour == "green":
                 found.colour = "amber"
                 found.reasons.append(f"partition {number}: timers wait for {len(s.behind)} sources")

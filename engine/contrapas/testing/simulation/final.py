@@ -10,6 +10,7 @@ from contrapas.core.fold import Fold, Verdict, fold
 from contrapas.core.lane import Record
 from contrapas.testing.simulation.checkers import Copy, copies, folded
 from contrapas.testing.simulation.load import nothing_more
+from contrapas.testing.simulation.station import RUNNING
 from contrapas.testing.simulation.universe import Wrong
 
 if TYPE_CHECKING:
@@ -61,8 +62,14 @@ def _records(play: Play) -> dict[str, InstanceRecord]:
 
 def _again(play: Play) -> None:
     """I-01, I-05: whoever folds what is left of the log comes to what counted while it was written."""
+    owned = {n for worker in play.workers for n, s in worker.stations.items() if s.phase == RUNNING}
     for number, shadow in enumerate(play.watch.shadows):
         play.universe.seen["I-05"] += 1
+        if number in owned and shadow.topped:
+            key = min(shadow.topped)
+            raise Wrong(
+                "I-05", f"a loser lies on {key.decode()} at rest: a cleaner would keep it, not the owner's"
+            )
         shelf = play.store.lanes["log"][number]
         _, states = fold(shelf.records, floor=shelf.end)
         _tampered(play, shelf.records)

@@ -241,8 +241,16 @@ def _not_compared(right: Any) -> Any:
 
 async def _no_heal_of(right: Any, *args: Any) -> Any:
     taken = await right(*args)
-    taken.partition.heal = []
+    taken.partition.heal.clear()
     return taken
+
+
+def _looked_away(right: Any) -> Any:
+    async def look(s: Any) -> None:
+        await s.lease.look()
+        s.stood(())
+
+    return look
 
 
 async def _nothing_out(right: Any, *args: Any) -> Any:
@@ -523,6 +531,8 @@ _ALL: Sequence[Bug] = (
     _bug("M-12", "a gap above the floor is taken", {f"{CORE}.fold:Fold._may_jump": _may_jump("gap")}),
     _bug("M-13", "the loser of a fence runs on", {f"{WORKER}.guarded": _runs_on}, fence="refuse"),
     _bug("M-15", "a loser is not healed", {f"{HERE}.worker:take_over": _wrapped(_no_heal_of)}, fence="order"),
+    _bug("M-15.gap", "a loser met by an owner at work is not healed", {f"{RUNTIME}.heal:lose": lambda right: lambda p, records: []}, fence="order"),
+    _bug("M-15.idle", "a loser found by a look is not healed", {f"{RUNTIME}.read:look": _looked_away}, fence="order"),
     _bug("M-16", "the cursor leads its transitions", {f"{PART}.next_control": _leads}),
     _bug("M-18", "reading goes on before the seek", {f"{HERE}.worker:take_over": _wrapped(_at_the_end)}),
     _bug("M-21", "another hash chooses the partition", {f"{RUNTIME}.ingress:partition_of": _by_crc}),

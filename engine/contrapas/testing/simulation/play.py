@@ -91,6 +91,7 @@ class Play:
         self.store.eyes = self.watch
         self.mailbox = Mailbox(self)
         self.store.on_record = self._stored
+        self.store.on_stranger = self._strange
         self.group = Group(self)
         self.workers: list[SimWorker] = []
         self._born = 0
@@ -194,6 +195,12 @@ class Play:
                     if station.batch is None:
                         station.soon()
         self.mailbox.arrived(lane, record)
+
+    def _strange(self, number: int) -> None:
+        for worker in self.workers:
+            station = worker.stations.get(number)
+            if station is not None:
+                station.told_stranger()
 
     def partition_of(self, key: bytes) -> int:
         """Of a key."""

@@ -7,11 +7,11 @@ waits there: when to read, when to decide, what to do after a call of the log fa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from contrapas.core.lane import Draft
+from contrapas.core.lane import Draft, Record
 from contrapas.core.world import Input
 from contrapas.errors import Fenced, Indeterminate, Retriable
 from contrapas.failpoints import failpoint
@@ -95,6 +95,8 @@ class SimStation(Station):
         """A source may have something new."""
         self._sources: list[Source] = []
         self._ends: dict[Source, int] = {}
+        self.stranger = False
+        """Somebody else's record stands behind our last commit."""
         self._step = BATCH_MS_MAX / worker.universe.options.batch + 1e-9
         lease.hold.on_lost.append(self._told_lost)
         lease.on_commit = lambda first, last: self.eyes.stands(self, first, last)
@@ -109,6 +111,11 @@ class SimStation(Station):
             return
         self._turn_at = at
         u.at(at - u.now, lambda: self.turn(at))
+
+    def stood(self, losers: Sequence[Record]) -> None:
+        """As `Station.stood`."""
+        self.universe.sometimes["loser met by an owner at work"] += len(losers) > 0
+        super().stood(losers)
 
     def result(self, epoch: int, event: Input) -> None:
         """As `Station.result`."""
@@ -180,6 +187,9 @@ class SimStation(Station):
             self.worker.stations[self.number] = self
         self.eyes.offers(self, None)
         at_once(commit.commit_control(self))
+        while p.heal:
+            self.eyes.offers(self, None)
+            at_once(commit.commit_control(self))
         self.phase = RUNNING
         self.worker.look_timers()
         for call in taken.steps:
@@ -320,6 +330,29 @@ class SimStation(Station):
                 u.seen["idle commits"] += 1
             else:
                 self.soon(self.idle_at - u.now)
+        if self.stranger:
+            self._look()
+
+    def told_stranger(self) -> None:
+        """Somebody else wrote to our lane. A real owner looks once a second; here nobody does while there is nothing to
+        see, so that a world comes to rest."""
+        self.stranger = True
+        if self.batch is None and not self.turning:
+            self.soon(self._until_look())
+
+    def _until_look(self) -> int:
+        return max(0, int(self.look_at - self.clock.ms() + 0.999))
+
+    def _look(self) -> None:
+        end = self.store.lanes["log"][self.number].end
+        if self.hold.expected < end and self.clock.ms() >= self.look_at:
+            at_once(read.look(self))
+            self.universe.sometimes["a look found what others wrote"] += self.hold.expected == end
+        self.stranger = self.hold.expected < end
+        if self.partition.heal:
+            self.soon()
+        elif self.stranger:
+            self.soon(self._until_look())
 
     # ---- the end
 

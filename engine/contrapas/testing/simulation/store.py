@@ -100,6 +100,8 @@ class SimStore(MemoryStore):
         self.on_record: Callable[[Lane, Record], None] = lambda lane, record: None
         self.torn: set[int] = set()
         """Partitions in which a prefix of a commit stands that nobody has gone on from."""
+        self.on_stranger: Callable[[int], None] = lambda number: None
+        """A record that does not count was stored."""
         self.rival: Callable[[int], None] = lambda number: None
         """Somebody else takes a partition now."""
         self._newest = [dict[bytes, Record]() for _ in range(options.partitions)]
@@ -133,6 +135,7 @@ class SimStore(MemoryStore):
             epoch = epoch_of(record)
             if epoch < self._high[partition]:
                 losers[record.key] = record
+                self.on_stranger(partition)
                 return
             self._high[partition] = epoch
         self._newest[partition][record.key] = record

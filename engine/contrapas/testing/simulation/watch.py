@@ -234,7 +234,7 @@ class Watch:
         if bad is not None and bad[0] in shadow.keys and shadow.keys[bad[0]].offset == bad[1]:
             raise Wrong("I-08", f"partition {s.number} was restored over a damaged record @{bad[1]}")
         entries = taken.partition.entries
-        owed = {d.key for d in taken.partition.heal}
+        owed = taken.partition.heal.keys()
         alive = 0
         for key, counted in shadow.keys.items():
             if key.startswith(b"$graph"):
