@@ -32,7 +32,8 @@ def _calm() -> Iterator[None]:
 
 def newest(rig: Rig, key: bytes) -> Record:
     """The newest record of a key that an owner wrote."""
-    return next(r for r in reversed(rig.records()) if r.key == key and dict(r.headers)["cp-epoch"] != b"0")
+    found: list[Record] = rig.records()
+    return next(r for r in reversed(found) if r.key == key and dict(r.headers)["cp-epoch"] != b"0")
 
 
 def loser(rig: Rig, key: bytes, *, above: int = 5, number: int = 0) -> Record:
@@ -41,7 +42,8 @@ def loser(rig: Rig, key: bytes, *, above: int = 5, number: int = 0) -> Record:
     mine = found[-1] if found else Record(number, 0, key, b"x", (("cp-version", b"0"),), 0)
     said = dict(mine.headers)
     said |= {"cp-version": b"%d" % (int(said["cp-version"]) + above), "cp-epoch": b"0"}
-    return rig.log.store.append("log", mine.partition, key, mine.value, tuple(said.items()))
+    stored: Record = rig.log.store.append("log", mine.partition, key, mine.value, tuple(said.items()))
+    return stored
 
 
 def on_top(rig: Rig) -> set[bytes]:
