@@ -245,10 +245,13 @@ async def _no_heal_of(right: Any, *args: Any) -> Any:
     return taken
 
 
+def _none_lost(right: Any) -> Any:
+    return lambda *_: list[str]()
+
+
 def _looked_away(right: Any) -> Any:
     async def look(s: Any) -> None:
-        await s.lease.look()
-        s.stood(())
+        s.stood((await s.lease.look())[:0])
 
     return look
 
@@ -531,7 +534,7 @@ _ALL: Sequence[Bug] = (
     _bug("M-12", "a gap above the floor is taken", {f"{CORE}.fold:Fold._may_jump": _may_jump("gap")}),
     _bug("M-13", "the loser of a fence runs on", {f"{WORKER}.guarded": _runs_on}, fence="refuse"),
     _bug("M-15", "a loser is not healed", {f"{HERE}.worker:take_over": _wrapped(_no_heal_of)}, fence="order"),
-    _bug("M-15.gap", "a loser met by an owner at work is not healed", {f"{RUNTIME}.heal:lose": lambda right: lambda p, records: []}, fence="order"),
+    _bug("M-15.gap", "a loser met by an owner at work is not healed", {f"{RUNTIME}.heal:lose": _none_lost}, fence="order"),
     _bug("M-15.idle", "a loser found by a look is not healed", {f"{RUNTIME}.read:look": _looked_away}, fence="order"),
     _bug("M-16", "the cursor leads its transitions", {f"{PART}.next_control": _leads}),
     _bug("M-18", "reading goes on before the seek", {f"{HERE}.worker:take_over": _wrapped(_at_the_end)}),
