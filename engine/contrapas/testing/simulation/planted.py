@@ -17,6 +17,13 @@ from typing import Any
 from contrapas.core.fold import Verdict
 from contrapas.core.lane import Commit, Record
 from contrapas.errors import Fenced, Indeterminate
+from contrapas.testing.simulation.planted_fence import (
+    looked_away,
+    none_lost,
+    not_compared,
+    not_read_back,
+    tie,
+)
 
 Wrongly = Callable[[Any], Any]
 _INHERITED = object()
@@ -155,27 +162,6 @@ def _stale_tail(right: Any) -> Any:
     return want
 
 
-def _not_read_back(right: Any) -> Any:
-    def check(self: Any, claim: Any) -> Any:
-        claim.end = claim.offset
-        return right(self, claim)
-
-    return check
-
-
-def _tie(right: Any) -> Any:
-    def check(self: Any, claim: Any) -> Any:
-        epoch, claim.epoch = claim.epoch, claim.epoch + 1
-        try:
-            hold = right(self, claim)
-        finally:
-            claim.epoch = epoch
-        hold.epoch = epoch
-        return hold
-
-    return check
-
-
 def _no_check(right: Any) -> Any:
     def commit(self: Any, hold: Any, log: Any, out: Any, control: Any) -> Any:
         if self.fence == "refuse":
@@ -227,33 +213,10 @@ def _runs_on(right: Any) -> Any:
     return guarded
 
 
-def _not_compared(right: Any) -> Any:
-    def commit(self: Any, hold: Any, log: Any, control: Any, fault: str) -> Any:
-        hold.expected = self.lanes["log"][hold.partition].end
-        try:
-            return right(self, hold, log, control, fault)
-        except Fenced:
-            end = self.lanes["log"][hold.partition].end
-            return Commit(end - len(log) - 1, end - 1, self.clock(), True)
-
-    return commit
-
-
 async def _no_heal_of(right: Any, *args: Any) -> Any:
     taken = await right(*args)
     taken.partition.heal.clear()
     return taken
-
-
-def _none_lost(right: Any) -> Any:
-    return lambda *_: list[str]()
-
-
-def _looked_away(right: Any) -> Any:
-    async def look(s: Any) -> None:
-        s.stood((await s.lease.look())[:0])
-
-    return look
 
 
 async def _nothing_out(right: Any, *args: Any) -> Any:
@@ -527,15 +490,15 @@ _ALL: Sequence[Bug] = (
     _bug("M-05", "a refused batch leaves its changes", {f"{PART}.abort": _keeps_changes}),
     _bug("M-06", "a delivery report is ignored", {f"{STORE}.commit": _believed}, fence="order"),
     _bug("M-07", "the tail is read before the fence", {f"{WORKER}.want": _stale_tail}),
-    _bug("M-08", "a claim is not read back", {f"{MEMORY}.check_claim": _not_read_back}, fence="order"),
+    _bug("M-08", "a claim is not read back", {f"{MEMORY}.check_claim": not_read_back}, fence="order"),
     _bug("M-09", "epochs compared with >=", {f"{CORE}.fold:Fold.judge": _own_lost}),
     _bug("M-10", "no look at the epoch", {f"{STORE}.commit": _no_check}, fence="refuse"),
     _bug("M-11", "a repeated version is taken", {f"{CORE}.fold:Fold._may_jump": _may_jump("repeat")}),
     _bug("M-12", "a gap above the floor is taken", {f"{CORE}.fold:Fold._may_jump": _may_jump("gap")}),
     _bug("M-13", "the loser of a fence runs on", {f"{WORKER}.guarded": _runs_on}, fence="refuse"),
     _bug("M-15", "a loser is not healed", {f"{HERE}.worker:take_over": _wrapped(_no_heal_of)}, fence="order"),
-    _bug("M-15.gap", "a loser met by an owner at work is not healed", {f"{RUNTIME}.heal:lose": _none_lost}, fence="order"),
-    _bug("M-15.idle", "a loser found by a look is not healed", {f"{RUNTIME}.read:look": _looked_away}, fence="order"),
+    _bug("M-15.gap", "a loser met by an owner at work is not healed", {f"{RUNTIME}.heal:lose": none_lost}, fence="order"),
+    _bug("M-15.idle", "a loser found by a look is not healed", {f"{RUNTIME}.read:look": looked_away}, fence="order"),
     _bug("M-16", "the cursor leads its transitions", {f"{PART}.next_control": _leads}),
     _bug("M-18", "reading goes on before the seek", {f"{HERE}.worker:take_over": _wrapped(_at_the_end)}),
     _bug("M-21", "another hash chooses the partition", {f"{RUNTIME}.ingress:partition_of": _by_crc}),
@@ -565,8 +528,8 @@ _ALL: Sequence[Bug] = (
     _bug("M-61", "`unbind` is dropped", {f"{CORE}.rendezvous:unbind": _unbinds_nothing}, loads=("claim",)),
     _bug("M-63", "messages are not sent again at takeover", {f"{HERE}.worker:take_over": _wrapped(_nothing_out)}, seeds=200),
     _bug("M-64", "a delivered event is judged by position", {f"{CORE}.decode:Arrival.position": _always_positioned}, loads=("claim",)),
-    _bug("M-65", "offsets of a commit are not compared", {f"{MEMORY}._commit_in_order": _not_compared}, fence="order"),
-    _bug("M-66", "a tie of two claims is not broken", {f"{MEMORY}.check_claim": _tie}, fence="order"),
+    _bug("M-65", "offsets of a commit are not compared", {f"{MEMORY}._commit_in_order": not_compared}, fence="order"),
+    _bug("M-66", "a tie of two claims is not broken", {f"{MEMORY}.check_claim": tie}, fence="order"),
     _bug("M-68", "the next commit comes under the old epoch", {f"{COMMIT}:commit": _goes_on}, fence="order"),
     _bug("M-69", "steps start before the offsets are compared", {f"{COMMIT}:_write": _early("steps")}, loads=STEPS, fence="order"),
     _bug("N-01", "what one sender sent is not numbered", {f"{CORE}.transition:numbered": _nothing}, loads=("hot",)),
