@@ -498,7 +498,7 @@ _ALL: Sequence[Bug] = (
     _bug("M-13", "the loser of a fence runs on", {f"{WORKER}.guarded": _runs_on}, fence="refuse"),
     _bug("M-15", "a loser is not healed", {f"{HERE}.worker:take_over": _wrapped(_no_heal_of)}, fence="order"),
     _bug("M-15.gap", "a loser met by an owner at work is not healed", {f"{RUNTIME}.heal:lose": none_lost}, fence="order"),
-    _bug("M-15.idle", "a loser found by a look is not healed", {f"{RUNTIME}.read:look": looked_away}, fence="order"),
+    _bug("M-15.idle", "a loser found by a look is not healed", {f"{RUNTIME}.read:look": looked_away}, seeds=200, fence="order"),
     _bug("M-16", "the cursor leads its transitions", {f"{PART}.next_control": _leads}),
     _bug("M-18", "reading goes on before the seek", {f"{HERE}.worker:take_over": _wrapped(_at_the_end)}),
     _bug("M-21", "another hash chooses the partition", {f"{RUNTIME}.ingress:partition_of": _by_crc}),
