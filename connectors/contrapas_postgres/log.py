@@ -388,14 +388,17 @@ class PostgresLog:
         """Drafts with the places where they go; LogError CP505 for a topic that does not exist."""
         counts: dict[tuple[int, int], int] = {}
         at: list[tuple[int, int, int]] = []
+        lanes: dict[str, tuple[int, int]] = {}
         for draft in drafts:
-            lane = self.name_of(draft.to)
-            if lane in ("", "log"):
-                raise DataError("CP522", "the log lane takes records only through a lease")
-            t, count = await self._number(lane)
+            if (found := lanes.get(draft.to)) is None:
+                lane = self.name_of(draft.to)
+                if lane in ("", "log"):
+                    raise DataError("CP522", "the log lane takes records only through a lease")
+                found = lanes[draft.to] = await self._number(lane)
+            t, count = found
             p = draft.partition if draft.partition >= 0 else partition_of(draft.key, count)
             if p >= count:
-                raise LogError("CP505", f"{lane} has no partition {p}", place=f"{lane}/{p}")
+                raise LogError("CP505", f"{draft.to} has no partition {p}", place=f"{draft.to}/{p}")
             n = counts.get((t, p), 0)
             counts[t, p] = n + 1
             at.append((t, p, n))

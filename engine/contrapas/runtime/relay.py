@@ -35,7 +35,8 @@ ASK_MS: Final = 250
 """How long the store waits for rows before the relay looks whether it should end."""
 PAGES: Final = 2
 """Read ahead of the one that is being published."""
-PAGE_ROWS: Final = 1000
+PAGE_ROWS: Final = 4000
+"""What a statement, a commit and a sync of the disk cost by themselves is shared by so many rows."""
 AIM_BYTES: Final = 4 << 20
 """The number of rows of the next page follows from the size of this one's, so that the store need not cut it."""
 CLAIM_MS: Final = 1_000
