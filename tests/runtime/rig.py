@@ -33,7 +33,7 @@ class Rig:
         self.workers: list[Worker] = []
         self.clients: list[Client] = []
 
-    async def worker(self, log: Log | None = None) -> Worker:
+    async def worker(self, log: Log | None = None, **more: Any) -> Worker:
         """Start a worker and wait until it owns its partitions."""
         own = log or self.log.peer()
         w = Worker(
@@ -43,6 +43,7 @@ class Rig:
             owner=f"w{len(self.workers)}",
             clock=self.clock,
             chance=lambda: 0.5,
+            **more,
         )
         self.workers.append(w)
         self.tasks.append(asyncio.create_task(w.run()))

@@ -48,16 +48,21 @@ def loser(rig: Rig, key: bytes, *, above: int = 5, number: int = 0) -> Record:
 
 def on_top(rig: Rig) -> set[bytes]:
     """Keys on which a loser lies."""
-    tops: set[bytes] = set()
+    return tops(rig.records())
+
+
+def tops(records: Iterable[Record]) -> set[bytes]:
+    """The same of one partition's records."""
+    found: set[bytes] = set()
     judge = Fold()
-    for r in rig.records():
+    for r in records:
         verdict = judge.judge(r)
         assert judge.error is None, judge.error
         if verdict is Verdict.LOSER:
-            tops.add(r.key)
+            found.add(r.key)
         elif verdict in (Verdict.APPLIED, Verdict.REMOVED):
-            tops.discard(r.key)
-    return tops
+            found.discard(r.key)
+    return found
 
 
 def keys(rig: Rig) -> set[bytes]:

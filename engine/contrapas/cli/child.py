@@ -24,6 +24,7 @@ from contrapas.cli.stepfail import Watch
 from contrapas.errors import ContrapasError
 from contrapas.runtime import settings as configuration
 from contrapas.runtime.client import Client
+from contrapas.runtime.keeper import folder_of
 from contrapas.runtime.open import open_log
 from contrapas.runtime.worker import Worker
 
@@ -55,6 +56,9 @@ class Plan(NamedTuple):
     verbose: bool = False
     prepare: bool = False
     """Make the tables of stores where there are none."""
+    checkpoints: str = ""
+    """Folder; `none`: they are not kept; empty: as the log needs it."""
+    standby: bool = False
 
 
 def main(plan: Plan) -> int:
@@ -148,7 +152,10 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
     watch = Watch()
     if plan.tell:
         watch.over(ready.world)
-    worker = Worker(log, definition, ready.world, threads=plan.threads)
+    folder = folder_of(plan.checkpoints, plan.log)
+    worker = Worker(
+        log, definition, ready.world, threads=plan.threads, checkpoints=folder, standby=plan.standby
+    )
     client = Client(log, worker.setting, worker=worker if plan.work else None)
     tasks: list[asyncio.Task[Any]] = []
     work: asyncio.Task[None] | None = None

@@ -7,8 +7,10 @@ are healed in it, and pending local steps are issued again.
 
 from __future__ import annotations
 
-from operator import itemgetter
-from typing import NamedTuple
+import asyncio
+from collections.abc import Iterable, Iterator
+from operator import attrgetter, itemgetter
+from typing import NamedTuple, Protocol
 
 from contrapas.core.correlate import ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
@@ -30,6 +32,7 @@ from contrapas.runtime import graphs, heal, items, kin
 from contrapas.runtime.batch import Batch, Entry, Setting
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
 from contrapas.runtime.careful import Care
+from contrapas.runtime.checkpoint import State
 from contrapas.runtime.partition import Partition
 from contrapas.runtime.sweep import HISTORY_MS
 
@@ -37,6 +40,7 @@ NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
 NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
 _AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling", b"paused"})
 _ENDED = frozenset(s.encode() for s in ENDED_STATUSES)
+_OFFSET = attrgetter("offset")
 Placed = tuple[tuple[int, int], Draft]
 """A message to be sent again, by its number: in that order, for who hears a number takes those below it for heard."""
 
@@ -59,46 +63,111 @@ class Takeover(NamedTuple):
     """Keys of which only a loser is left: compaction may have erased the owner's record under it."""
 
 
-async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
-    """Read the lane of a partition just acquired into a new `Partition`."""
+class Saved(Protocol):
+    """What is known of the log lane up to an offset: a checkpoint."""
+
+    def records(self) -> Iterator[list[Record]]:
+        """The newest record that counts of each key, in no order. Damaged when they are not what was saved."""
+        ...
+
+
+class _Found:
+    """What is read of a lane, before anything is decided."""
+
+    def __init__(self, p: Partition, setting: Setting) -> None:
+        self.p = p
+        self.setting = setting
+        self.items: dict[str, None] = {}
+        self.later: dict[bytes, Record] = {}
+        """Records about which there is more to do."""
+        self.losers: dict[bytes, Record] = {}
+        self.alarms: list[str] = []
+        self.newest = 0
+
+    def keep(self, record: Record) -> None:
+        """The newest record of a key so far."""
+        self.later.pop(record.key, None)
+        if _restore(self.p, self.setting, record, self.items):
+            self.later[record.key] = record
+
+    def drop(self, key: bytes) -> None:
+        """A tombstone."""
+        name = key.decode(errors="replace")
+        self.losers.pop(key, None)
+        self.later.pop(key, None)
+        self.items.pop(name, None)
+        self.p.entries.pop(name, None)
+        self.p.graphs.pop(name, None)
+
+    async def read(self, log: Log, judge: Fold, after: int, end: int) -> None:
+        """The lane from an offset on. What stops a partition is raised."""
+        known, p = judge.known, self.p
+        async for records in log.latest(p.number, after=after, upto=end):
+            for record in records:
+                self.newest = max(self.newest, record.timestamp_ms)
+                if after:
+                    known[record.key] = heal.known_version(p, record.key)
+                verdict = judge.judge(record)
+                if verdict is Verdict.APPLIED:
+                    self.keep(record)
+                elif judge.error is not None:
+                    raise judge.error
+                elif verdict is Verdict.LOSER:
+                    self.losers[record.key] = record
+                    if heal.is_stranger(record):
+                        self.alarms.append(heal.alarm_of(record, judge.name))
+                elif verdict is Verdict.REMOVED:
+                    self.drop(record.key)
+
+
+async def take_over(
+    log: Log, lease: Lease, setting: Setting, saved: tuple[State, Saved] | None = None
+) -> Takeover:
+    """Read the lane of a partition just acquired into a new `Partition`. saved: a checkpoint to begin from, if there is
+    one that can be used; Damaged CP520 with its path as the place when it turns out to be damaged."""
     number = lease.partition
     failpoint("takeover.fenced")
     start, end_in = await log.bounds("in", number)
     _, end = await log.bounds("log", number)
-    p = Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start)
+    name = f"{setting.namespace}.log"
+    found = judge = None
+    if saved is not None and saved[0].upto <= end and saved[0].upto >= lease.control.horizon:
+        found = _Found(
+            Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start), setting
+        )
+        judge = saved[0].fold(name, end)
+        batches = saved[1].records()
+        while records := await asyncio.to_thread(next, batches, None):
+            for record in records:
+                found.keep(record)
+        found.newest = saved[0].at_ms
+        await found.read(log, judge, saved[0].upto, end)
+        if setting.caps.compaction == "broker":
+            floor = await log.offset_at("log", number, found.newest - history_of(log))
+            if saved[0].upto < floor:  # a tombstone, or the end of a run, may be gone that it never saw
+                found = judge = None
+    if found is None or judge is None:
+        found = _Found(
+            Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start), setting
+        )
+        judge = Fold(name, floor=end)
+        await found.read(log, judge, 0, end)
+    p, losers, alarms = found.p, found.losers, found.alarms
     steps: list[StepCall] = []
     out: list[Placed] = []
-    alarms: list[str] = []
-    found: list[str] = []
-    later: list[Record] = []
-    newest = 0
-    judge = Fold(f"{setting.namespace}.log", floor=end)
-    losers: dict[bytes, Record] = {}
-    async for records in log.latest(number, upto=end):
-        for record in records:
-            newest = max(newest, record.timestamp_ms)
-            verdict = judge.judge(record)
-            if verdict is Verdict.APPLIED:
-                if _restore(p, setting, record, found):
-                    later.append(record)
-            elif judge.error is not None:
-                raise judge.error
-            elif verdict is Verdict.LOSER:
-                losers[record.key] = record
-                if heal.is_stranger(record):
-                    alarms.append(heal.alarm_of(record, judge.name))
-            elif verdict is Verdict.REMOVED:
-                losers.pop(record.key, None)
     p.restored()
     alarms += graphs.learn(setting.world, [(key, value) for key, (_, value) in p.graphs.items()])
-    for record in later:  # once it is known which other versions they may stand in
+    for record in sorted(
+        found.later.values(), key=_OFFSET
+    ):  # once it is known which other versions they may stand in
         _resume(p, setting, record, steps, out)
     p.counts.losers = judge.losers
-    lost = _lost(p, losers, newest - history_of(log), judge.name)
+    lost = _lost(p, losers, found.newest - history_of(log), judge.name)
     for key, version in judge.owed.items():
         if key not in lost:
             heal.owe(p, key, version)
-    items.restored(p, _items(p, found))
+    p.kin = [name for name in dict.fromkeys(p.kin) if name in p.entries]
+    items.restored(p, _items(p, found.items))
     steps = [call for call in steps if call.instance not in p.litter]
     steps += items.reissued(p)
     p.publish = graphs.owed(p)
@@ -107,7 +176,8 @@ async def take_over(log: Log, lease: Lease, setting: Setting) -> Takeover:
         p.care.steps, steps = steps, []
     failpoint("takeover.read")
     out.sort(key=itemgetter(0))
-    return Takeover(p, steps, [draft for _, draft in out], end_in, newest, alarms, list(lost.values()))
+    drafts = [draft for _, draft in out]
+    return Takeover(p, steps, drafts, end_in, found.newest, alarms, list(lost.values()))
 
 
 def history_of(log: Log) -> int:
@@ -144,7 +214,7 @@ def _look(record: InstanceRecord) -> Input:
     )
 
 
-def _items(p: Partition, keys: list[str]) -> dict[str, dict[str, list[ItemRecord]]]:
+def _items(p: Partition, keys: Iterable[str]) -> dict[str, dict[str, list[ItemRecord]]]:
     """What stands of maps, by instance and map, heals included."""
     found: dict[str, dict[str, list[ItemRecord]]] = {}
     for key in keys:
@@ -153,7 +223,7 @@ def _items(p: Partition, keys: list[str]) -> dict[str, dict[str, list[ItemRecord
     return found
 
 
-def _restore(p: Partition, setting: Setting, record: Record, found: list[str]) -> bool:
+def _restore(p: Partition, setting: Setting, record: Record, found: dict[str, None]) -> bool:
     """Put a record into the index; says whether there is more to do about it. found: keys of items."""
     headers = dict(record.headers)
     lane = f"{setting.namespace}.log"
@@ -182,7 +252,7 @@ def _restore(p: Partition, setting: Setting, record: Record, found: list[str]) -
     )
     if kind == b"item":
         p.entries[key] = p.entries[key]._replace(deadline=None)
-        found.append(key)
+        found[key] = None
     elif kind == b"instance" and kin.is_item(key):
         p.kin.append(key)
     unsent = record.offset >= p.control.relayed and "cp-out" in headers

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KEYS: dict[str, str] = {
     "app": "text",
     "ascii": "yes or no",
+    "checkpoints": "text",
     "color": "auto, always or never",
     "concurrency": "number",
     "drain": "duration",

@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from contrapas.codec.avro_forms import OwnSchemas
@@ -26,11 +27,13 @@ from contrapas.core.world import Input, Types, World
 from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log, Membership
-from contrapas.runtime import commit, dispatch, ingress, processor, read, restore
+from contrapas.runtime import commit, dispatch, ingress, processor, read
 from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.care import care
+from contrapas.runtime.checkpoint import State
 from contrapas.runtime.clock import Clock, RealClock, pause
 from contrapas.runtime.definition import Definition
+from contrapas.runtime.keeper import Keeper, Keepers
 from contrapas.runtime.memories import check_memories
 from contrapas.runtime.reach import reach
 from contrapas.runtime.relay import Relay, RelayState
@@ -77,6 +80,8 @@ class Worker:
         clock: Clock | None = None,
         chance: Callable[[], float] = random.random,
         threads: int = 32,
+        checkpoints: Path | None = None,
+        standby: bool = False,
     ) -> None:
         self.log = log
         self.definition = definition
@@ -117,6 +122,9 @@ class Worker:
             if store.sender == "relay"
         ]
         self._relaying: list[asyncio.Task[None]] = []
+        self.keepers = Keepers(
+            log, self.setting.namespace, checkpoints, standby=standby, clock=self.clock, chance=chance
+        )
 
     # ---- life
 
@@ -143,7 +151,9 @@ class Worker:
         finally:
             self._stopping = True
             self.watchdog.stop()
-            tasks = (*follow, *self._besides, *self._relaying, *self._tenures.values())
+            tasks = (
+                *follow, *self._besides, *self._relaying, *self._tenures.values(), *self.keepers.tasks.values(),
+            )  # fmt: skip
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -190,6 +200,7 @@ class Worker:
         for number, station in self.stations.items():
             if number not in self._assigned:
                 station.stop()
+        self.keepers.follow(self._assigned)
         for number in self._assigned:
             task = self._tenures.get(number)
             if task is None or task.done():
@@ -235,8 +246,11 @@ class Worker:
         while self._wanted(number):
             lease: Lease | None = None
             try:
-                lease = await self.log.acquire(number, self.owner)
-                await self._epoch(number, lease)
+                keeper = await self.keepers.of(number)
+                state = None if keeper is None else await keeper.load()
+                known = None if state is None else state.known
+                lease = await self.log.acquire(number, self.owner, known=known)
+                await self._epoch(lease, keeper, state)
                 self.troubles.pop(number, None)
             except Fenced:
                 self.runner.drop(number)
@@ -261,8 +275,9 @@ class Worker:
                     return
                 raise
 
-    async def _epoch(self, number: int, lease: Lease) -> None:
-        taken = await restore.take_over(self.log, lease, self.setting)
+    async def _epoch(self, lease: Lease, keeper: Keeper | None, state: State | None) -> None:
+        number = lease.partition
+        taken = await self.keepers.take_over(lease, self.setting, keeper, state)
         p = taken.partition
         s = Station(
             self.log,
@@ -294,6 +309,7 @@ class Worker:
         tasks = [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
         tasks += [loop.create_task(ingress.ingest(s, source)) for source in sources]
         tasks += [loop.create_task(self._watch(s)), loop.create_task(sweep(s))]
+        tasks += [] if keeper is None else [loop.create_task(keeper.keep())]
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
         try:
             await commit.commit_control(s)  # its time is the first sample of the log's clock
@@ -305,7 +321,7 @@ class Worker:
                 self.runner.start(number, p.epoch, call)
             await processor.run(p, s)
             failpoint("revoke")
-            await self._last(s)
+            await self._last(s, keeper)
         finally:
             late.cancel()
             self.stations.pop(number, None)
@@ -314,7 +330,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _last(self, s: Station) -> None:
+    async def _last(self, s: Station, keeper: Keeper | None) -> None:
         """The end of an orderly tenure: what was sent is known, the cursor is level, the partition is free."""
         self.runner.drop(s.number)
         until = self.clock.ms() + 1_000
@@ -322,6 +338,7 @@ class Worker:
             await pause(self.clock, 5)
         if s.partition.behind():
             await commit.commit_control(s)
+        await self.keepers.leave(keeper)
         failpoint("release.before")
         await s.lease.release()
 

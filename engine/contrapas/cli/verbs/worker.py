@@ -16,8 +16,23 @@ from contrapas.core.world import World
 @click.argument("target", metavar="MODULE:APP", required=False)
 @click.option("--drain", metavar="TIME", help="How long running steps may take at the end (30s).")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Threads for plain steps (32).")
+@click.option(
+    "--checkpoints",
+    metavar="DIR",
+    help="Where what makes takeovers quick is kept; none: nowhere (server logs: .contrapas).",
+)
+@click.option(
+    "--standby", is_flag=True, help="Follow partitions of other workers too, so that a takeover is quick."
+)
 @verb(log=True)
-def worker(run: Run, target: str | None, drain: str | None, concurrency: int | None) -> int:
+def worker(
+    run: Run,
+    target: str | None,
+    drain: str | None,
+    concurrency: int | None,
+    checkpoints: str | None,
+    standby: bool,
+) -> int:
     """MODULE is a dotted name or a file."""
     child.logs(run.verbose)
     name = program.target_of(target, run.settings)
@@ -46,6 +61,8 @@ def worker(run: Run, target: str | None, drain: str | None, concurrency: int | N
         log=url,
         drain_ms=drain_ms,
         threads=concurrency or int(run.settings.get("concurrency", 32)),
+        checkpoints=checkpoints or str(run.settings.get("checkpoints", "")),
+        standby=standby,
     )
     code = asyncio.run(child.run(plan, ready, Said(), run.look))
     screen.note("drained, released")
