@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 from contrapas.errors import DataError, Indeterminate, LogError
 from contrapas.failpoints import NAMES, failpoint
-from contrapas.log import Capabilities, Draft, Known, Lane, Membership, Record, Source, Topic
+from contrapas.log import Capabilities, Draft, Known, Lane, Record, Source, Topic
 from contrapas.log import partition as partition_of
 from contrapas.log.checks import check_position, check_size, check_source
 from contrapas_kafka.asking import Asking
@@ -18,6 +17,7 @@ from contrapas_kafka.calls import Calls
 from contrapas_kafka.claim import Scan, claim
 from contrapas_kafka.explain import creation
 from contrapas_kafka.lease import KafkaLease
+from contrapas_kafka.membership import KafkaMembership, Owned
 from contrapas_kafka.options import Cluster
 from contrapas_kafka.producer import LARGER, Row, Senders, Stored
 from contrapas_kafka.read import Reader
@@ -77,7 +77,7 @@ class KafkaLog:
         self.raw = Reader(self.calls, self.admin, namespace, stable=False)
         self.committed = Reader(self.calls, self.admin, namespace, stable=True)
         self._leases: dict[int, KafkaLease] = {}
-        self._members: list[Membership] = []
+        self._members: list[KafkaMembership] = []
         self._topics: dict[str, tuple[float, Topic]] = {}
         self._closed = False
 
@@ -271,9 +271,12 @@ class KafkaLog:
         if self._leases.get(lease.partition) is lease:
             del self._leases[lease.partition]
 
-    def membership(self, group: str, lanes: Sequence[Lane]) -> Membership:
-        home: Any = import_module("contrapas_kafka.membership")
-        member: Membership = home.KafkaMembership(self, group, lanes)
+    def held(self) -> Mapping[int, Owned]:
+        """Leases that are held now, by partition."""
+        return self._leases
+
+    def membership(self, group: str, lanes: Sequence[Lane]) -> KafkaMembership:
+        member = KafkaMembership(self, group, lanes)
         self._members.append(member)
         return member
 

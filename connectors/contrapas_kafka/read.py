@@ -28,7 +28,9 @@ class Reader:
         self.namespace = namespace
         self.stable = stable
         group = f"{namespace}.readers"  # a name is asked for; nobody joins it
-        self.hub = Hub(calls, calls.cluster.reader(group, committed=stable))
+        settings = calls.cluster.reader(group, committed=stable)
+        # nobody stays at the end of the log lane: what is asked for there is to come at once
+        self.hub = Hub(calls, settings, idle_s=10.0 if stable else 0.5, wait_ms=100 if stable else 10)
         self._starts: dict[Spot, tuple[float, int]] = {}
         self.failing_since = 0.0
         """Since when nothing that is there could be read; 0 while all is well."""

@@ -26,10 +26,10 @@ BATCH: Final = 2_000
 MANY: Final = 4_000
 """Records of one stream in memory; a partition with more is paused."""
 MUCH: Final = 8 << 20
-IDLE_S: Final = 10.0
+REST_S: Final = 10.0
+"""How long the thread of a consumer that reads nothing sleeps."""
 SETTINGS: Final[dict[str, object]] = {
     "enable.partition.eof": True,
-    "fetch.wait.max.ms": 100,  # what is newly asked for waits for the answer before it, at most so long
     "fetch.queue.backoff.ms": 5,
     "fetch.error.backoff.ms": 100,
     "queued.max.messages.kbytes": 4_096,  # for each partition
@@ -153,7 +153,7 @@ class Shelf:
                     self._orders.popleft()()
                 if not self._held:
                     consumer.poll(0)
-                    self._go.wait(IDLE_S)
+                    self._go.wait(REST_S)
                 elif (first := consumer.poll(POLL_S)) is not None:
                     self._take([first, *consumer.consume(BATCH, 0)])
             except (KafkaException, RuntimeError) as why:
@@ -209,13 +209,16 @@ class Shelf:
 class Hub:
     """The consumers of one kind."""
 
-    def __init__(self, calls: Calls, settings: dict[str, object]) -> None:
+    def __init__(self, calls: Calls, settings: dict[str, object], *, idle_s: float, wait_ms: int) -> None:
+        """idle_s: how long a stream stays that nobody reads. wait_ms: how long the broker keeps a request that it has
+        nothing for; what is newly asked for waits so long, at most."""
         self.calls = calls
-        self.settings = {**settings, **SETTINGS}
+        self.idle_s = idle_s
+        self.settings = {**settings, **SETTINGS, "fetch.wait.max.ms": wait_ms}
         self.shelves: list[Shelf] = []
         self._loop = asyncio.get_running_loop()
         self._making = asyncio.Lock()
-        self._tidied = time.monotonic()
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def stream(self, spot: Spot, offset: int) -> Stream:
         """A stream at this very position: one that stands there, or a new one; busy until `rest`."""
@@ -250,12 +253,18 @@ class Hub:
         stream.used = time.monotonic()
         if stream.paused and len(stream.buffer) < MANY // 2 and stream.size < MUCH // 2:
             stream.shelf.resume(stream)
-        if stream.used > self._tidied + IDLE_S / 2:
-            self._tidied = stream.used
-            for shelf in self.shelves:
-                for old in list(shelf.streams.values()):
-                    if not old.busy and old.used < stream.used - IDLE_S:
-                        self.drop(old)
+        if self._tidying is None:
+            self._tidying = self._loop.call_later(self.idle_s, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        now = time.monotonic()
+        for shelf in self.shelves:
+            for old in list(shelf.streams.values()):
+                if not old.busy and old.used < now - self.idle_s:
+                    self.drop(old)
+        if any(shelf.streams for shelf in self.shelves):
+            self._tidying = self._loop.call_later(self.idle_s, self._tidy)
 
     def drop(self, stream: Stream) -> None:
         """Nobody needs this position any more."""
@@ -270,6 +279,8 @@ class Hub:
 
     async def close(self) -> None:
         """End all consumers."""
+        if self._tidying is not None:
+            self._tidying.cancel()
         shelves, self.shelves = self.shelves, []
         closing = [self.calls.run(shelf.close) for shelf in shelves]
         await asyncio.gather(*closing, return_exceptions=True)

@@ -36,6 +36,9 @@ LANES: dict[str, dict[str, str]] = {
 """Settings of the lanes, as far as tests need them."""
 
 
+_producers: dict[str, Producer] = {}
+
+
 def create(address: str, topics: Mapping[str, int], settings: Mapping[str, str] | None = None) -> None:
     """Create topics, and wait until they are there."""
     admin: Any = AdminClient({"bootstrap.servers": address})
@@ -66,7 +69,9 @@ def lanes(address: str, namespace: str, count: int = 8, **settings: str) -> None
 
 def append(address: str, topic: str, partition: int, drafts: Sequence[Draft]) -> None:
     """Write with a plain producer, past everything of ours."""
-    producer = Producer({"bootstrap.servers": address, "acks": "all", "linger.ms": 0})
+    if (producer := _producers.get(address)) is None:
+        producer = _producers[address] = Producer({"bootstrap.servers": address, "linger.ms": 0})
+        producer.list_topics(timeout=10)
     for d in drafts:
         producer.produce(topic, d.value, d.key, partition, headers=[*d.headers])
     assert producer.flush(20) == 0
