@@ -23,6 +23,7 @@ from contrapas.errors import LogError, Retriable
 from contrapas.log import Source, Topic
 from contrapas_kafka.calls import ASK_S, Calls
 from contrapas_kafka.explain import MISSING, code_of, explain
+from contrapas_kafka.ids import id_of
 
 Spot = tuple[str, int]
 """(topic as the cluster calls it, partition)."""
@@ -152,7 +153,7 @@ class Asking:
                 if code_of(why) in MISSING:
                     return None
                 raise
-            return Topic(str(found.topic_id), len(found.partitions))
+            return Topic(id_of(found.topic_id), len(found.partitions))
 
         return await self.calls.run(ask, resource=name)
 

@@ -15,6 +15,7 @@ from confluent_kafka import admin as _untyped
 
 from contrapas.errors import ContrapasError, Refused, Retriable
 from contrapas_kafka.explain import FAILURES, code_of, explain, explain_connecting
+from contrapas_kafka.ids import id_of
 from contrapas_kafka.options import Cluster
 
 T = TypeVar("T")
@@ -136,7 +137,7 @@ class Inquiry:
                     else frozenset(o.name for o in one.authorized_operations)
                 )
                 copies = min((len(p.replicas) for p in one.partitions), default=0)
-                found[name] = Facts(str(one.topic_id), len(one.partitions), copies, allowed)
+                found[name] = Facts(id_of(one.topic_id), len(one.partitions), copies, allowed)
             return found
 
         return await self._call(work)

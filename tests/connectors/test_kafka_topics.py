@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException, Producer, TopicCollection, admin
 from contrapas.errors import ContrapasError, LogError, Refused, Unreachable
 from contrapas.log import Plan
 from contrapas_kafka import connector, marker
+from contrapas_kafka.ids import id_of
 from contrapas_kafka.options import Cluster
 from contrapas_kafka.rules import IN, LOG
 from tests.kafka import Broker
@@ -267,3 +268,7 @@ async def test_b54_a_broker_without_tls_is_no_broker_with_tls(kafka: Broker) -> 
         await connector.open(f"{kafka.url}?security.protocol=ssl", kafka.name)
     assert caught.value.code in ("CP501", "CP803")
     assert "TLS" in caught.value.text
+
+
+def test_an_id_never_holds_the_sign_that_ends_a_sources_name() -> None:
+    assert id_of("oeIF0PoFQv2GHYZ/aI+LlA") == "oeIF0PoFQv2GHYZ_aI-LlA"
