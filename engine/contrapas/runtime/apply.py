@@ -32,6 +32,7 @@ from contrapas.core.world import Input, Transition, World
 from contrapas.errors import DataError
 from contrapas.runtime import items, kin, meet
 from contrapas.runtime.batch import Answer, Batch, Due, is_wait
+from contrapas.runtime.egress import REFUSED, stopped
 from contrapas.runtime.partition import Partition
 
 
@@ -51,7 +52,9 @@ def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None
     mapping = p.maps and items.concerns(p, event.instance, record)
     if mapping and record is not None:
         items.told(p, event, record)
-    if record is not None and event.reason.startswith(("CP412", "CP843")):
+    if record is not None and event.outcome == REFUSED and event.cause.source == "local":
+        change = stopped(record, event)
+    elif record is not None and event.reason.startswith(("CP412", "CP843")):
         change = _unfit(record, event)
     else:
         change = transition(record, event, p.setting.world)

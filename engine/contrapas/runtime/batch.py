@@ -85,6 +85,8 @@ class Batch:
     """What went in, in order: put back by an abort."""
     senders: list[tuple[str, int]] = field(default_factory=empty(list[tuple[str, int]]))
     """(instance, messages) with `out` in this batch."""
+    starts: list[int] = field(default_factory=empty(list[int]))
+    """Of each of them: the place of its first message in `out`."""
     position: int = 0
     """Next offset of the inbound lane to read, once this batch counts."""
     size: int = 0
@@ -109,6 +111,12 @@ class Batch:
     def empty(self) -> bool:
         """Nothing to commit."""
         return not self.log and not self.out and not self.trying and not self.fence
+
+
+class Leaving(list[Draft]):
+    """Messages of one commit on their way out, and whose they are: (place of the first, how many, instance)."""
+
+    owners: tuple[tuple[int, int, str], ...] = ()
 
 
 class Duties(NamedTuple):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from contrapas.core.lane import Draft
-from contrapas.errors import Indeterminate, Retriable
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.apply import answer_bytes
-from contrapas.runtime.batch import Answer, Duties
-from contrapas.runtime.clock import pause
+from contrapas.runtime.batch import Answer, Duties, Leaving
+from contrapas.runtime.egress import Refusal, refused_input
 
 if TYPE_CHECKING:
     from contrapas.runtime.station import Station
@@ -65,7 +65,9 @@ async def publish(s: Station) -> None:
             while s.outgoing:
                 drafts = s.outgoing[0]
                 failpoint("relay.read")
-                await send(s, drafts)
+                refused = await s.egress.send(drafts)
+                if refused:
+                    await refuse(s, refused, _owners(drafts))
                 failpoint("relay.published")
                 s.outgoing.popleft()
                 if dict(drafts[0].headers).get("cp-kind") != b"answer":
@@ -82,12 +84,43 @@ async def publish(s: Station) -> None:
 
 
 async def send(s: Station, drafts: list[Draft]) -> None:
-    """Publish until it is known to be done; a repeat carries the same ids."""
-    wait = 20.0
-    while True:
-        try:
-            await s.log.publish(drafts)
-            return
-        except (Retriable, Indeterminate):
-            await pause(s.clock, wait * (0.5 + s.chance()))
-            wait = min(wait * 2, 5_000.0)
+    """Publish until it is known to be done; a repeat carries the same ids. Raises what the inbound lane says for good."""
+    for refusal in await s.egress.send(drafts):
+        raise refusal.why
+
+
+async def send_again(s: Station, drafts: list[Draft], owners: Mapping[str, str]) -> None:
+    """What a takeover sends again, before its first commit."""
+    refused = await s.egress.send(drafts)
+    if refused:
+        await refuse(s, refused, owners)
+
+
+async def refuse(s: Station, refused: Sequence[Refusal], owners: Mapping[str, str]) -> None:
+    """Destinations that refuse for good stop who sent there, and nobody else: the instance stands still and keeps the
+    message. What nobody holds becomes a dead letter."""
+    held: dict[str, list[Refusal]] = {}
+    loose: list[Refusal] = []
+    for one in refused:
+        if one.draft.to == "in":
+            raise one.why
+        owner = owners.get(one.draft.message_id)
+        if owner is None:
+            loose.append(one)
+        else:
+            held.setdefault(owner, []).append(one)
+    if loose:
+        await s.egress.send(s.egress.letters(loose, s.now()))
+    for instance, some in held.items():  # before anything that is known to have left is forgotten
+        s.partition.results.appendleft(refused_input(instance, some))
+    s.wake.set()
+
+
+def _owners(drafts: list[Draft]) -> dict[str, str]:
+    if not isinstance(drafts, Leaving):
+        return {}
+    return {
+        drafts[at].message_id: who
+        for first, count, who in drafts.owners
+        for at in range(first, first + count)
+    }

@@ -39,6 +39,7 @@ from contrapas.runtime.batch import (
     Due,
     Duties,
     Entry,
+    Leaving,
     Setting,
     Work,
     checksum,
@@ -289,6 +290,7 @@ class Partition:
         """Draft what a record sends."""
         count = self.setting.doors.partitions
         own = f"{self.setting.namespace}.in"
+        batch.starts.append(len(batch.out))
         for m in record.out:
             to = "in" if m.to in ("in", own) else m.to
             at = partition_of(m.key, count) if to == "in" else -1
@@ -392,6 +394,10 @@ class Partition:
             self.unsent_bytes += size
             for instance, count in batch.senders:
                 self.unsent[instance] = self.unsent.get(instance, 0) + count
+            out = Leaving(out)
+            out.owners = tuple(
+                [(at, n, who) for at, (who, n) in zip(batch.starts, batch.senders, strict=True)]
+            )
         return Duties(batch.steps, out, batch.answers, batch.ended)
 
     def passed(self, batch: Batch) -> Duties:

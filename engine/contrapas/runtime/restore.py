@@ -8,7 +8,7 @@ are healed in it, and pending local steps are issued again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
 
@@ -61,6 +61,8 @@ class Takeover(NamedTuple):
     """Records of strangers on the log lane: they change nothing, and are said aloud."""
     lost: list[str]
     """Keys of which only a loser is left: compaction may have erased the owner's record under it."""
+    owners: Mapping[str, str]
+    """Whose the messages of `out` are, by their ids."""
 
 
 class Saved(Protocol):
@@ -155,12 +157,13 @@ async def take_over(
     p, losers, alarms = found.p, found.losers, found.alarms
     steps: list[StepCall] = []
     out: list[Placed] = []
+    owners: dict[str, str] = {}
     p.restored()
     alarms += graphs.learn(setting.world, [(key, value) for key, (_, value) in p.graphs.items()])
     for record in sorted(
         found.later.values(), key=_OFFSET
     ):  # once it is known which other versions they may stand in
-        _resume(p, setting, record, steps, out)
+        _resume(p, setting, record, steps, out, owners)
     p.counts.losers = judge.losers
     lost = _lost(p, losers, found.newest - history_of(log), judge.name)
     for key, version in judge.owed.items():
@@ -177,7 +180,7 @@ async def take_over(
     failpoint("takeover.read")
     out.sort(key=itemgetter(0))
     drafts = [draft for _, draft in out]
-    return Takeover(p, steps, drafts, end_in, found.newest, alarms, list(lost.values()))
+    return Takeover(p, steps, drafts, end_in, found.newest, alarms, list(lost.values()), owners)
 
 
 def history_of(log: Log) -> int:
@@ -259,7 +262,14 @@ def _restore(p: Partition, setting: Setting, record: Record, found: dict[str, No
     return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)
 
 
-def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall], out: list[Placed]) -> None:
+def _resume(
+    p: Partition,
+    setting: Setting,
+    record: Record,
+    steps: list[StepCall],
+    out: list[Placed],
+    owners: dict[str, str],
+) -> None:
     """What the takeover of a partition owes an instance: its steps, its messages, another look at what it parked for."""
     headers = dict(record.headers)
     status = headers.get("cp-status", b"")
@@ -285,3 +295,4 @@ def _resume(p: Partition, setting: Setting, record: Record, steps: list[StepCall
         for draft in batch.out:  # what has no number, of an earlier release, stays behind what went before it
             place = place_of(draft.headers) or place
             out.append((place, draft))
+            owners[draft.message_id] = body.instance

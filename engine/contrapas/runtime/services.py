@@ -19,6 +19,7 @@ from contrapas.failpoints import NAMES, failpoint
 from contrapas.runtime.attempts import Attempts
 from contrapas.runtime.clock import pause
 from contrapas.runtime.deliveries import Reader
+from contrapas.runtime.egress import Sender
 from contrapas.runtime.reaction import Handler
 from contrapas.runtime.transactions import StoredAttempts
 
@@ -61,6 +62,7 @@ class Runner:
         self.send = asyncio.Event()
         self.positions: dict[tuple[str, int], int] = {}
         self.unsaved: dict[tuple[str, int], int] = {}
+        self.egress = Sender(self.log, self.namespace, worker.clock, worker.chance)
         self.closing = False
         """Nothing new is read; what is in work ends."""
         self.tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -126,14 +128,9 @@ class Runner:
             self.outgoing.clear()
             drafts = [d for some, _ in batch for d in some]
             failpoint("service.handled")
-            wait = 20.0
-            while True:
-                try:
-                    await self.log.publish(drafts)
-                    break
-                except (Retriable, Indeterminate):
-                    await pause(self.worker.clock, wait * (0.5 + self.worker.chance()))
-                    wait = min(2 * wait, 5_000.0)
+            if refused := await self.egress.send(drafts):
+                letters = self.egress.letters(refused, self.worker.log_ms())
+                await self.egress.send(letters)
             failpoint("service.published")
             for _, then in batch:
                 then()

@@ -19,6 +19,7 @@ from contrapas.log import Lease, Log
 from contrapas.runtime import commit, heal, read
 from contrapas.runtime.batch import Answer, Batch, Setting
 from contrapas.runtime.clock import Clock, LogClock
+from contrapas.runtime.egress import Sender
 from contrapas.runtime.partition import Partition
 from contrapas.runtime.schema_desk import SchemaDesk
 from contrapas.runtime.steps import StepRunner
@@ -70,6 +71,7 @@ class Station:
         self.outgoing: deque[list[Draft]] = deque()
         """Batches of messages still to be published, oldest first."""
         self.send = asyncio.Event()
+        self.egress = Sender(log, setting.namespace, clock, chance)
         self.room = asyncio.Event()
         self.acquired_ms = clock.ms()
         self.moved_ms = clock.ms()

@@ -297,7 +297,7 @@ class Worker:
             _logger.error("%s", words)
         s.lost = taken.lost
         if taken.out:
-            await dispatch.send(s, taken.out)
+            await dispatch.send_again(s, taken.out, taken.owners)
         p.relayed = max(p.relayed, 0)
         loop = asyncio.get_running_loop()
         sources = await ingress.sources_of(s)
@@ -435,6 +435,11 @@ class Worker:
             found.colour = "red"
             found.reasons += waits
         for service in self.services:
+            if service.egress.trouble:
+                found.colour = "red"
+                found.reasons.append(
+                    f"service {service.name}: messages wait to leave: {service.egress.trouble}"
+                )
             if said := next(iter(service.troubles.values()), ""):
                 found.colour = "red"
                 waiting = len(service.troubles)
@@ -444,6 +449,11 @@ class Worker:
         now = self.clock.ms()
         for number, s in self.stations.items():
             p = s.partition
+            if s.egress.trouble:
+                found.colour = "red"
+                found.reasons.append(
+                    f"partition {number}: {sum(p.unsent.values())} messages wait to leave: {s.egress.trouble}"
+                )
             if (p.inputs or p.results or p.inflight) and now - s.moved_ms > STUCK_MS:
                 found.colour = "red"
                 found.reasons.append(
