@@ -139,6 +139,12 @@ def is_position(error: KafkaError) -> bool:
     return error.code() in _POSITION
 
 
+def is_refusal(error: KafkaError) -> bool:
+    """Whether a topic says of a record what it will say again: too large, not taken so, not allowed, not there."""
+    code = error.code()
+    return code in _LARGE or code in _FORBIDDEN or code in MISSING or code == KafkaError.INVALID_RECORD
+
+
 def is_fatal(error: KafkaError) -> bool:
     """Whether the client that said it can do nothing more: a new one is made."""
     return bool(error.fatal()) or error.code() in (KafkaError._FATAL, KafkaError._GAPLESS_GUARANTEE)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
-from contrapas.errors import DataError, Indeterminate, LogError
+from contrapas.errors import ContrapasError, DataError, Indeterminate, LogError
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Capabilities, Draft, Known, Lane, Record, Source, Topic
 from contrapas.log import partition as partition_of
@@ -73,7 +73,7 @@ class KafkaLog:
         self.admin = Asking(self.calls)
         self.lanes = Senders(self.calls, {})
         """The producer of the log lane, and of nothing else: a destination that refuses a record would end it."""
-        self.out = Senders(self.calls, LARGER)
+        self.out = Senders(self.calls, LARGER, telling=True)
         self.raw = Reader(self.calls, self.admin, namespace, stable=False)
         self.committed = Reader(self.calls, self.admin, namespace, stable=True)
         self._leases: dict[int, KafkaLease] = {}
@@ -225,16 +225,21 @@ class KafkaLog:
                 failpoint("kafka.publish.between")
             sending.append(await sender.send(topic, at, rows, nulls=True))
         failpoint("kafka.publish.handed")
-        for one in sending:
-            await self._published(one)
+        wrong = [why for one in sending if (why := await self._published(one)) is not None]
+        for why in wrong:  # what one topic refuses for good is said before what is not known of the others
+            if not isinstance(why, Indeterminate):
+                raise why
+        if wrong:
+            raise wrong[0]
 
-    async def _published(self, one: asyncio.Future[Stored]) -> None:
+    async def _published(self, one: asyncio.Future[Stored]) -> ContrapasError | None:
         try:
             await self.answered(one, "messages were not answered in time")
-        except LogError as why:
+        except ContrapasError as why:
             if why.code == "CP505":
                 self._topics.pop(self.name_of(why.place), None)
-            raise
+            return why
+        return None
 
     async def answered(self, sending: asyncio.Future[Stored], late: str) -> Stored:
         """The answer to what was handed over. Indeterminate after our deadline, whatever the client does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, cast
 
@@ -17,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from contrapas.errors import ContrapasError, Indeterminate, LogError, Retriable
 from contrapas.log import NULL, Headers
 from contrapas_kafka.calls import Calls
-from contrapas_kafka.explain import error_of, explain, is_fatal
+from contrapas_kafka.explain import error_of, explain, is_fatal, is_refusal
 from contrapas_kafka.options import Cluster
 
 Row = tuple[bytes, bytes | None, Headers]
@@ -31,6 +32,7 @@ LARGER: Final[Mapping[str, object]] = {"message.max.bytes": 1_100_000}
 POLL_S: Final = 0.5
 CONNECT_S: Final = 5.0
 FULL_S: Final = 0.005
+LAST_S: Final = 0.5
 
 
 class Stored(NamedTuple):
@@ -75,9 +77,12 @@ def real(settings: dict[str, object]) -> Client:
 class Sender:
     """One producer and the thread that serves its reports. Dead after a fatal error: `Senders` makes a new one."""
 
-    def __init__(self, client: Client, cluster: Cluster) -> None:
+    def __init__(self, client: Client, cluster: Cluster, *, telling: bool = False) -> None:
+        """telling: after a fatal error wait for the reports, which say what of it is which topic's refusal."""
         self.client = client
         self.cluster = cluster
+        self._telling = telling
+        self._fatal: BaseException | KafkaError | None = None
         self.place = cluster.place
         self.dead: BaseException | KafkaError | None = None
         self._loop = asyncio.get_running_loop()
@@ -149,13 +154,30 @@ class Sender:
         while not self._closing:
             try:
                 client.poll(POLL_S)
+                ended = self._fatal
             except (KafkaException, SystemError, RuntimeError) as why:
-                self._tell(lambda why=why: self._die(why))  # type: ignore[misc]
+                ended = why
+            if ended is not None:
+                if self._telling:
+                    self._last_reports()
+                self._tell(lambda why=ended: self._die(why))  # type: ignore[misc]
                 return
             if self._reports:
                 reports, self._reports = self._reports, []
                 if not self._tell(lambda reports=reports: self._answer(reports)):  # type: ignore[misc]
                     return
+
+    def _last_reports(self) -> None:
+        """A topic that refuses a record ends the producer; the reports that follow name the topic and its reason."""
+        self.dead = self.dead or self._fatal or RuntimeError("a fatal error")
+        until = time.monotonic() + LAST_S
+        while time.monotonic() < until:
+            try:
+                self.client.poll(FULL_S)
+            except (KafkaException, SystemError, RuntimeError):
+                time.sleep(FULL_S)
+        reports, self._reports = self._reports, []
+        self._tell(lambda: self._answer(reports))
 
     def _tell(self, call: Callable[[], None]) -> bool:
         try:
@@ -166,7 +188,9 @@ class Sender:
 
     def on_error(self, error: KafkaError) -> None:
         """The client's `error_cb`, on the serving thread."""
-        if is_fatal(error):
+        if is_fatal(error) and self._telling:
+            self._fatal = error
+        elif is_fatal(error):
             self._tell(lambda: self._die(error))
 
     # ---- on the loop
@@ -174,7 +198,7 @@ class Sender:
     def _answer(self, reports: list[tuple[asyncio.Future[Stored], str, KafkaError | None, int, int]]) -> None:
         for stored, topic, error, offset, timestamp in reports:
             self._waiting.discard(stored)
-            if error is not None and is_fatal(error):
+            if error is not None and is_fatal(error) and not self._telling:
                 self._die(error)
             if stored.done():
                 continue
@@ -187,13 +211,13 @@ class Sender:
                 stored.set_result(Stored(offset, timestamp))
 
     def _reported(self, error: KafkaError, topic: str) -> ContrapasError:
-        if self.dead is not None:
+        if self.dead is not None and not (self._telling and is_refusal(error)):
             return self._died()
         return explain(error, self.cluster, sent=True, resource=topic, operation="Write")
 
     def _die(self, why: BaseException | KafkaError) -> None:
         """No record goes through this producer any more, and what is on its way is not known."""
-        if self.dead is None:
+        if self.dead is None or self._telling:
             self.dead = why
         self._closing = True
         self._give_up(self._died())
@@ -234,8 +258,16 @@ class _Gone:
 class Senders:
     """The producer of one kind: made when it is first needed, and anew after one has died."""
 
-    def __init__(self, calls: Calls, settings: Mapping[str, object], make: MakeClient = real) -> None:
-        """settings: over those of the cluster. make: in tests, another client."""
+    def __init__(
+        self,
+        calls: Calls,
+        settings: Mapping[str, object],
+        make: MakeClient = real,
+        *,
+        telling: bool = False,
+    ) -> None:
+        """settings: over those of the cluster. make: in tests, another client. telling: see `Sender`."""
+        self.telling = telling
         self.calls = calls
         self.cluster = calls.cluster
         self.settings = {**self.cluster.producer(), **ROOM, **settings}
@@ -260,7 +292,7 @@ class Senders:
 
             settings = {**self.settings, "error_cb": trouble}
             client = await self.calls.run(lambda: self.make(settings))
-            holder.append(sender := Sender(client, self.cluster))
+            holder.append(sender := Sender(client, self.cluster, telling=self.telling))
             self._sender = sender
             return sender
 
