@@ -179,7 +179,7 @@ async def test_a_destination_that_is_forbidden_names_the_right_that_is_missing()
 async def test_a_destination_that_does_not_answer_stops_the_intake_and_health_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import contrapas.runtime.partition as partition
+    from contrapas.runtime import partition
 
     monkeypatch.setattr(partition, "UNSENT_MAX", 50)
     assert batch.UNSENT_MAX == 10_000 and batch.UNSENT_BYTES_MAX == 64 << 20
