@@ -28,6 +28,7 @@ from contrapas.log import sqlite_file, sqlite_sweep
 from contrapas.log.memory import VirtualClock
 from contrapas.log.sqlite import SqliteLog
 from contrapas.log.sqlite_admin import apply, examine, plan, verify
+from contrapas.log.sqlite_owners import break_membership
 from contrapas.log.sqlite_read import SqliteReader
 from contrapas.log.sqlite_rows import pack_headers, pack_with_deadline, unpack_headers
 from tests.log.child import record
@@ -417,3 +418,18 @@ def test_every_failpoint_of_the_log_is_listed_with_its_place() -> None:
     source = "".join(p.read_text() for p in Path(sqlite_file.__file__).parent.glob("*.py"))
     listed = {name for name in NAMES if name.startswith("sqlite.")}
     assert listed == {part.split('"')[0] for part in source.split('failpoint("')[1:]}
+
+
+async def test_a_member_whose_file_was_taken_away_joins_again_when_it_goes_on(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.db", "shop", 4)
+    stopped = log.membership("shop.workers", ("in",))
+    other = log.membership("shop.workers", ("in",))
+    assert len(other.living()) == 2
+    assert break_membership(str(tmp_path / "log.db"), stopped.member)
+    assert other.living() == [other.member]
+    assert len(other.assigned()) == 4
+    assert sorted(stopped.living()) == sorted((stopped.member, other.member))
+    assert len(stopped.assigned()) + len(other.assigned()) == 4
+    assert not break_membership(str(tmp_path / "log.db"), "nobody")
+    await log.close()
+    assert not [f for f in tmp_path.iterdir() if ".m." in f.name]

@@ -54,7 +54,9 @@ ROWS: dict[str, Row] = {
         (
             f"{CRASH}::test_a_stopped_holder_is_named_and_its_lock_can_be_broken_and_it_is_fenced",
             f"{CRASH}::test_forty_takeover_races_never_let_two_owners_write",
+            "tests/scenarios/test_rows.py::test_r03_a_worker_that_was_stopped_and_robbed_goes_on_and_changes_nothing",
         ),
+        (("-m", "tests.scenarios.former", "--rounds", "20"), ("-m", "tests.scenarios.former", "--rounds", "3", "--silent", "31")),
     ),
     "R-4": Row("the server is killed", waits="there is no server; PostgreSQL: tests/scenarios/test_bank_postgres.py"),
     "R-5": Row("rebalance storm", waits="brokers' groups; joins and leaves on the file: tests/fuzz/test_engine.py"),
@@ -73,7 +75,14 @@ ROWS: dict[str, Row] = {
         ),
         (("-m", "tests.log.power", "--states", "20000"),),
     ),
-    "R-12": Row("clock jumps", waits="tests/simulation: clocks of workers jump; no test of real processes moves one"),
+    "R-12": Row(
+        "clock jumps",
+        (
+            "tests/scenarios/test_rows.py::test_r12_no_timer_is_early_or_waits_for_a_clock_that_was_put_back",
+            "tests/log/test_steady.py",
+        ),
+        (("-m", "tests.scenarios.clocks", "--rounds", "40"),),
+    ),
     "R-13": Row(
         "corrupt log",
         (

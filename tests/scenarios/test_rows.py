@@ -14,7 +14,7 @@ from contrapas.core.fold import fold
 from contrapas.log.sqlite import SqliteLog
 from contrapas.log.sqlite_admin import verify
 from contrapas.log.sqlite_read import SqliteReader
-from tests.scenarios import bank, busy, rows
+from tests.scenarios import bank, busy, clocks, former, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +41,21 @@ async def test_r02_a_worker_dies_at_one_place_and_the_next_at_another(tmp_path: 
         tmp_path, ("commit.undispatched", "takeover.read"), instances=40, more=10, seed=3
     )
     assert verdict.exact, verdict
+
+
+@pytest.mark.slow
+async def test_r03_a_worker_that_was_stopped_and_robbed_goes_on_and_changes_nothing(tmp_path: Path) -> None:
+    verdict = await former.loop(tmp_path, rounds=2, seed=3)
+    assert verdict.books.exact and not verdict.counted, verdict
+    assert verdict.named == 2 and verdict.fenced > 0, verdict
+
+
+@pytest.mark.slow
+async def test_r12_no_timer_is_early_or_waits_for_a_clock_that_was_put_back(tmp_path: Path) -> None:
+    verdict = await clocks.run(tmp_path, rounds=4, seed=2, naps=10)
+    assert verdict.jumps == 4 and verdict.kills == 2 and verdict.naps == 40
+    assert not verdict.early and not verdict.missing, verdict
+    assert verdict.latest_ms < 60_000, verdict
 
 
 async def test_r21_a_hundred_takeovers_leave_no_descriptor_or_thread_behind(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 With `SCENARIO_HASTE` in the environment, what a worker does every minute or every few thousand pages it does all the time.
 `SCENARIO_BREAK`: a rule of the product is taken out, by its name (`broken.py`), for tests that must then fail.
+`SCENARIO_CLOCK`: the file that says how far the wall clock is ahead (`skewed.py`).
 `SCENARIO_NAMESPACE`: another namespace than the app's. `SCENARIO_TELLS`: the file for what its leases see (`telling.py`).
 """
 
@@ -21,6 +22,7 @@ from contrapas.log import sqlite_store
 from contrapas.runtime import sweep, worker
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
+from tests.scenarios.skewed import skew
 from tests.scenarios.telling import tell_census, tell_leases, tell_steps
 
 
@@ -53,4 +55,6 @@ async def main(target: str, url: str) -> None:
 if __name__ == "__main__":
     if os.environ.get("SCENARIO_HASTE"):
         hasten()
+    if clock := os.environ.get("SCENARIO_CLOCK"):
+        skew(clock)
     asyncio.run(main(sys.argv[1], sys.argv[2]))

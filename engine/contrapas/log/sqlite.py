@@ -16,13 +16,13 @@ from contrapas.core.lane import Commit, Control, Draft, Known, Lane, Record, Sou
 from contrapas.errors import Fenced, LogError
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log.checks import check_source
-from contrapas.log.memory_store import wall_ms
 from contrapas.log.sharing import Slot
 from contrapas.log.sqlite_jobs import CAPS, CallJob, Job, PublishJob, Transaction
 from contrapas.log.sqlite_owners import Holder, PartitionLock, SqliteMembership, break_lock, holder, stalled
 from contrapas.log.sqlite_read import SqliteReader
 from contrapas.log.sqlite_store import SqliteStore, Writer
 from contrapas.log.sqlite_sweep import Sweep
+from contrapas.log.steady import Steady
 
 __all__ = ["SqliteLease", "SqliteLog", "SqliteMembership", "SqliteReader"]
 
@@ -71,8 +71,9 @@ class SqliteLog:
         self.path = os.fspath(path)
         self.namespace = namespace
         self.store = SqliteStore(
-            self.path, namespace, partitions, clock=clock or wall_ms, make=make, synchronous=synchronous
+            self.path, namespace, partitions, clock=clock or Steady(), make=make, synchronous=synchronous
         )
+        self._steady = self.store.clock if isinstance(self.store.clock, Steady) else None
         self.reader = SqliteReader(self.path, namespace)
         self.partitions = self.store.partitions
         self.caps = CAPS
@@ -89,7 +90,7 @@ class SqliteLog:
         self._writer: Writer | None = None
         self._waiting: dict[tuple[Lane, int], dict[asyncio.Future[bool], int]] = {}
         self._looking: asyncio.TimerHandle | None = None
-        self._seen = 0
+        self._seen: int = 0
         self._moved_at = 0.0
         self._beating: asyncio.Task[None] | None = None
         self._closed = False
@@ -276,7 +277,7 @@ class SqliteLog:
         loop = asyncio.get_running_loop()
         end = loop.time() + self.acquire_s
         while True:
-            lock = PartitionLock(self.path, partition)
+            lock = PartitionLock(self.path, partition, self._steady)
             if lock.claim(owner):
                 break
             lock.close()

@@ -14,9 +14,12 @@ from typing import NamedTuple
 from contrapas.core.lane import Lane
 from contrapas.log.sharing import Slot, share
 from contrapas.log.sqlite_file import FileLock
+from contrapas.log.steady import Steady, boot_id
 
 SILENT_MS = 30_000
 """An owner beats every second; after this long without a beat it is named."""
+JUMP_MS = 1_000
+"""A jump of the machine's clock that the next owner is told of."""
 
 
 class Holder(NamedTuple):
@@ -33,21 +36,36 @@ class Holder(NamedTuple):
 class PartitionLock(FileLock):
     """`<file>.p<p>`: held while the partition is ours; its time is the beat."""
 
-    def __init__(self, path: str, partition: int) -> None:
+    def __init__(self, path: str, partition: int, clock: Steady | None = None) -> None:
         super().__init__(f"{path}.p{partition}")
         self.partition = partition
+        self._clock = clock
+        self._owner = ""
+        self._noted = 0
 
     def claim(self, owner: str) -> bool:
         """Take it and sign; False when another lives."""
         if not self.take(wait=False) or not self.current():
             return False
-        note = {"owner": owner, "host": socket.gethostname(), "pid": os.getpid()}
-        os.ftruncate(self.fd, 0)
-        os.pwrite(self.fd, json.dumps(note).encode(), 0)
+        if self._clock is not None and (ahead := _ahead(os.pread(self.fd, 4096, 0))) is not None:
+            self._clock.knew(ahead)
+        self._owner = owner
+        self._sign()
         return True
 
+    def _sign(self) -> None:
+        note: dict[str, object] = {"owner": self._owner, "host": socket.gethostname(), "pid": os.getpid()}
+        if self._clock is not None:
+            self._noted = self._clock.ahead
+            note |= {"boot": boot_id(), "ahead_ms": self._noted}
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, json.dumps(note).encode(), 0)
+
     def beat(self) -> bool:
-        """Say that we live; False when the lock was broken."""
+        """Say that we live; False when the lock was broken. Where the log's time has jumped, the next owner is told: an
+        idle partition has no stamp that tells."""
+        if self._clock is not None and self._clock.ahead - self._noted >= JUMP_MS:
+            self._sign()
         os.utime(self.fd)
         return self.current()
 
@@ -100,6 +118,30 @@ def break_lock(path: str, partition: int) -> Holder | None:
     return was
 
 
+def break_membership(path: str, member: str) -> bool:
+    """Take a stopped member's file away, so that the others share what was its; it joins again when it goes on. Says
+    whether there was one."""
+    base = Path(os.path.abspath(path))
+    mine = [f for f in base.parent.iterdir() if f.name.startswith(f"{base.name}.m.")]
+    found = [f for f in mine if f.name.endswith(f".{member}")]
+    for file in found:
+        file.unlink(missing_ok=True)
+    return bool(found)
+
+
+def _ahead(data: bytes) -> int | None:
+    """What the former owner, of this boot of the machine, reckoned with."""
+    try:
+        note: object = json.loads(data)
+    except ValueError:
+        return None
+    match note:
+        case {"boot": str(boot), "ahead_ms": int(ahead)} if boot and boot == boot_id():
+            return ahead
+        case _:
+            return None
+
+
 class SqliteMembership:
     """One member of a group: a lock file of its own says that it lives, rendezvous hashing says what is its share."""
 
@@ -120,12 +162,17 @@ class SqliteMembership:
         self._look_s = look_s
         self._left = False
         self._pause: asyncio.Future[None] | None = None
-        self._lock = FileLock(str(self._folder / f".{self.member}.new"))
-        self._lock.take()
-        self._lock.rename(str(self._folder / (self._prefix + self.member)))
+        self._lock = self._join()
+
+    def _join(self) -> FileLock:
+        lock = FileLock(str(self._folder / f".{self.member}.new"))
+        lock.take()
+        lock.rename(str(self._folder / (self._prefix + self.member)))
+        return lock
 
     def living(self) -> list[str]:
-        """Members whose lock is held; files of dead ones are removed."""
+        """Members whose lock is held; files of dead ones are removed. Where ours was taken away while this process was
+        stopped, it joins again."""
         names: list[str] = []
         for entry in os.listdir(self._folder):
             if not entry.startswith(self._prefix):
@@ -133,6 +180,10 @@ class SqliteMembership:
             name = entry[len(self._prefix) :]
             if name == self.member or self._alive(entry):
                 names.append(name)
+        if self.member not in names and not self._left:
+            self._lock.close()
+            self._lock = self._join()
+            names.append(self.member)
         return names
 
     def _alive(self, entry: str) -> bool:

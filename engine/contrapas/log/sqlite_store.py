@@ -44,6 +44,7 @@ from contrapas.log.sqlite_file import (
     total,
 )
 from contrapas.log.sqlite_jobs import CAPS, CallJob, CommitJob, Job, Outgoing, Transaction, packed
+from contrapas.log.steady import Steady
 
 NAMES.update(
     {
@@ -232,6 +233,8 @@ class SqliteStore:
         if tx.records or tx.epochs:
             noted = struct.unpack("<q", os.pread(self._lock.fd, 8, 0) or b"\0" * 8)[0]
             os.pwrite(self._lock.fd, struct.pack("<q", noted + tx.records + tx.epochs), 0)
+        if isinstance(self.clock, Steady) and tx.heads:
+            self.clock.saw(max([head.ts for head in tx.heads.values()]))
         self._unsaved += tx.records + 1
         self._runs += 1
         if self._runs == WARM:
