@@ -150,8 +150,8 @@ def judge(woke: Path, asked: dict[str, tuple[int, int, int]], verdict: Verdict) 
     """Everybody woke; how late."""
     first: dict[str, int] = {}
     for line in woke.read_text().splitlines():
-        at, ident = line.split()
-        first.setdefault(ident, int(at))
+        when, ident = line.split()
+        first.setdefault(ident, int(when))
     for ident, (_, after, ms) in asked.items():
         at = first.get(ident)
         verdict.naps += 1

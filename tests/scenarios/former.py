@@ -25,6 +25,7 @@ from contrapas.log import Log
 from contrapas.log.sqlite import SqliteLog
 from contrapas.log.sqlite_file import FileLock
 from contrapas.log.sqlite_owners import break_membership, holder
+from sagas.bank.saga import TransferAsked
 from tests.scenarios import bank
 from tests.scenarios.proof import lane_of
 from tests.scenarios.supervisor import Supervisor, Worker
@@ -72,7 +73,7 @@ async def loop(folder: Path, *, rounds: int, seed: int, silent_s: float = 0, loa
     path = str(folder / "scenario.db")
     under.env["SCENARIO_TELLS"] = str(folder / "tells")
     names: dict[Worker, str] = {}
-    asked: list[bank.TransferAsked] = []
+    asked: list[TransferAsked] = []
     verdict = Verdict(bank.Verdict(0, 0, 0, []))
     try:
         for _ in range(2):
