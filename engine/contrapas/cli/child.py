@@ -100,6 +100,7 @@ def warm() -> None:
         "contrapas.cli.verbs.check",
         "contrapas.log.sqlite",
         "contrapas.web.server",
+        "contrapas.web.serving",
     ):
         importlib.import_module(name)
     for name in contrapas.__all__:
@@ -214,30 +215,11 @@ def _leash(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 async def _serve(plan: Plan, client: Client, worker: Worker) -> None:
-    import uvicorn
-
     from contrapas.web.server import create
-
-    class Server(uvicorn.Server):
-        """Signals are ours."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Any:
-            """Leave them alone."""
-            yield
+    from contrapas.web.serving import serve, server_of
 
     app = create(client, token=plan.token, health=worker.health)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5, server_header=False
-    )
-    server = Server(config)
-    listening = socket.socket(fileno=os.dup(plan.serve))
-    try:
-        await server.serve(sockets=[listening])
-    except asyncio.CancelledError:
-        server.should_exit = True
-        await server.shutdown(sockets=[listening])
-        raise
+    await serve(server_of(app), [socket.socket(fileno=os.dup(plan.serve))])
 
 
 async def _tell(plan: Plan, namespace: str, watch: Watch, look: screen.Look) -> None:
