@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from contrapas.errors import ContrapasError, Indeterminate, LogError, Retriable
+from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.log import NULL, Headers
 from contrapas_kafka.calls import Calls
 from contrapas_kafka.explain import error_of, explain, is_fatal, is_refusal
@@ -213,7 +213,10 @@ class Sender:
     def _reported(self, error: KafkaError, topic: str) -> ContrapasError:
         if self.dead is not None and not (self._telling and is_refusal(error)):
             return self._died()
-        return explain(error, self.cluster, sent=True, resource=topic, operation="Write")
+        found = explain(error, self.cluster, sent=True, resource=topic, operation="Write")
+        if isinstance(found, Retriable | Fenced):  # of that record perhaps; what went before it may stand
+            return Indeterminate(found.text, place=topic)
+        return found
 
     def _die(self, why: BaseException | KafkaError) -> None:
         """No record goes through this producer any more, and what is on its way is not known."""
