@@ -197,6 +197,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=seconds,
             check=True,
             cwd=self.folder,
