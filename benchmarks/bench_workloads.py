@@ -5,6 +5,7 @@
 
     python benchmarks/bench_workloads.py w2 --profile /tmp/w2.txt   # and what the workers' time went into
     python benchmarks/bench_workloads.py --log postgres             # on PostgreSQL: a private server, or its address
+    python benchmarks/bench_workloads.py --log kafka                # on Kafka, likewise
 
 One JSON line per workload. Linux only: CPU and memory come from /proc. Every commit is synced to the disk.
 """
@@ -33,10 +34,48 @@ Line = dict[str, Any]
 FAILURES = (RuntimeError, OSError, ValueError, KeyError, IndexError, ZeroDivisionError)
 
 
+SERVERS = {"BENCH_KAFKA": "kafka", "BENCH_POSTGRES": "postgresql"}
+
+
 def floor() -> Line:
     """What the log stands on, in rows of 200 bytes."""
+    if brokers := os.environ.get("BENCH_KAFKA", ""):
+        return kafka_floor(brokers)
     server = os.environ.get("BENCH_POSTGRES", "")
     return asyncio.run(postgres_floor(server)) if server else sqlite_floor()
+
+
+def kafka_floor(url: str) -> Line:
+    """One acknowledged record on Kafka from one idempotent producer: alone, and 64 handed over together."""
+    from confluent_kafka import Producer
+
+    from benchmarks.workload_rig import namespace
+    from contrapas_kafka.options import Cluster
+
+    namespace(url)
+    topic = f"{os.environ['BENCH_NAMESPACE']}.log"
+    producer = Producer(Cluster(url).producer())
+    producer.list_topics(timeout=10)
+
+    def commits(rows: int, seconds: float) -> tuple[float, float]:
+        times: list[float] = []
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            began = time.perf_counter()
+            for n in range(rows):
+                producer.produce(topic, b"x" * 200, b"wf-%d" % n, 0)
+            producer.flush(30)
+            times.append(time.perf_counter() - began)
+        return median(times) * 1e3, rows * len(times) / sum(times)
+
+    commits(1, 0.3)
+    single_ms, single = commits(1, 0.7)
+    _, grouped = commits(64, 0.7)
+    return {
+        "commit_ms": round(single_ms, 3),
+        "single_rows_s": round(single),
+        "grouped_rows_s": round(grouped),
+    }
 
 
 async def postgres_floor(server: str) -> Line:
@@ -324,7 +363,7 @@ def measure(name: str, quick: bool, workers: int | None) -> Line:
     run, default = WORKLOADS[name]
     line: Line = {
         "workload": name,
-        "log": "postgresql" if os.environ.get("BENCH_POSTGRES") else "sqlite",
+        "log": next((log for name, log in SERVERS.items() if os.environ.get(name)), "sqlite"),
         "quick": quick,
         "workers": workers or default,
         "floor": floor(),
@@ -365,15 +404,21 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument(
-        "--log", metavar="URL", help="`postgres`, or a PostgreSQL database to make others beside"
+        "--log", metavar="URL", help="`postgres`, `kafka`, a PostgreSQL database to make others beside, or kafka://…"
     )
     parser.add_argument("--workers", type=int, help="worker processes instead of the workload's own number")
     parser.add_argument(
         "--profile", metavar="PATH", help="append each worker's profile; figures are slower then"
     )
     args = parser.parse_args()
-    if args.log and args.log != "postgres":
-        os.environ["BENCH_POSTGRES"] = args.log
+    if args.log and args.log not in ("postgres", "kafka"):
+        os.environ["BENCH_KAFKA" if args.log.startswith("kafka:") else "BENCH_POSTGRES"] = args.log
+    if args.log == "kafka":
+        from deploy.kafka.server import Server as Broker
+
+        broker = Broker()
+        atexit.register(broker.close)
+        os.environ["BENCH_KAFKA"] = f"kafka://{broker.start().address}"
     if args.log == "postgres":
         from deploy.postgres.server import Server
 

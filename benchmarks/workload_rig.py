@@ -96,13 +96,33 @@ def database(server: str) -> str:
     return url
 
 
+def namespace(url: str) -> str:
+    """A fresh namespace on a Kafka cluster, for the workers to come; the address of its log."""
+    import asyncio
+
+    from contrapas_kafka import connector
+
+    name = os.environ["BENCH_NAMESPACE"] = f"bench-{os.urandom(4).hex()}"
+
+    async def make() -> None:
+        plan = await connector.plan(url, name, 8, {f"{name}.dlq": 1}, dev=True)
+        await connector.apply(plan)
+
+    asyncio.run(make())
+    return f"{url}?contrapas.dev=true"
+
+
 class Rig:
     """The folder, the log and the workers of one workload."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="contrapas-bench-", dir=os.environ.get("BENCH_DIR")))
         server = os.environ.get("BENCH_POSTGRES", "")
-        os.environ["BENCH_LOG"] = database(server) if server else f"sqlite:///{self.folder}/bench.db"
+        brokers = os.environ.get("BENCH_KAFKA", "")
+        if brokers:
+            os.environ["BENCH_LOG"] = namespace(brokers)
+        else:
+            os.environ["BENCH_LOG"] = database(server) if server else f"sqlite:///{self.folder}/bench.db"
         os.environ["LEDGER"] = str(self.folder / "ledger")
         os.environ["GATE"] = str(self.folder / "gate")
         self.ledger = LedgerFile(self.folder / "ledger")

@@ -169,5 +169,5 @@ async def crash(s: Saga, e: CrashStarted) -> Done:
     return Done(id=e.id, result=e.n)
 
 
-app = App("bench")
+app = App(os.environ.get("BENCH_NAMESPACE", "bench"))
 app.orchestrate(seq, fan, mapped, long, wait, compensated, crash)
