@@ -404,7 +404,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument(
-        "--log", metavar="URL", help="`postgres`, `kafka`, a PostgreSQL database to make others beside, or kafka://…"
+        "--log",
+        metavar="URL",
+        help="`postgres`, `kafka`, a PostgreSQL database to make others beside, or kafka://…",
     )
     parser.add_argument("--workers", type=int, help="worker processes instead of the workload's own number")
     parser.add_argument(

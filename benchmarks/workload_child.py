@@ -57,7 +57,11 @@ class Loader:
         while True:
             ident = f"{prefix}{number}"
             number += 1
-            if not own or not self.worker.stations or self.worker.owns(partition(ident.encode(), self.partitions)):
+            if (
+                not own
+                or not self.worker.stations
+                or self.worker.owns(partition(ident.encode(), self.partitions))
+            ):
                 yield ident
 
     async def execute(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +135,9 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     async with Engine.opened(w.app.definition(), os.environ["BENCH_LOG"]) as engine, engine.working(5_000):
         await engine.worker.ready.wait()
-        while not engine.worker.stations:  # a group that has just begun gives its first member nothing at first
+        while (
+            not engine.worker.stations
+        ):  # a group that has just begun gives its first member nothing at first
             await asyncio.sleep(0.05)
         loader = Loader(engine)
         reader = asyncio.StreamReader(limit=1 << 20)
