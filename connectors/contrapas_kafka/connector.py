@@ -15,8 +15,12 @@ from contrapas_kafka.topics import cluster_of
 
 if TYPE_CHECKING:
     from contrapas_kafka.log import KafkaLog
+    from contrapas_kafka.look import KafkaLook
 
-__all__ = ["apply", "examine", "namespaces", "open", "plan"]
+ASKS = True
+"""A cluster is shared with others: what would be made there is shown, and made when somebody says so."""
+
+__all__ = ["ASKS", "apply", "examine", "look", "namespaces", "open", "plan"]
 
 
 async def open(
@@ -45,6 +49,19 @@ async def open(
     return KafkaLog(cluster, namespace, found.partitions, durable=found.durable, history_ms=found.history_ms)
 
 
+async def look(url: str, namespace: str) -> KafkaLook:
+    """The log for commands that only look. Nothing is produced, no group is joined, no setting is judged."""
+    from contrapas_kafka.look import opened
+
+    cluster = Cluster(url)
+    if cluster.protocol.startswith("sasl_"):  # a password is sent
+        cluster.check_protected()
+    try:
+        return await opened(cluster, namespace)
+    except Retriable as why:
+        raise _gone(why) from why
+
+
 async def plan(
     url: str, namespace: str, partitions: int | None, topics: Mapping[str, int], *, dev: bool = False
 ) -> Plan:
@@ -65,11 +82,13 @@ async def namespaces(url: str) -> list[str]:
         return await made_topics.namespaces(asked)
 
 
-async def examine(url: str, namespace: str | None = None, partitions: int | None = None) -> list[Finding]:
-    """What `doctor` says about a cluster: first what refuses a start, then what deserves a look."""
+async def examine(
+    url: str, namespace: str | None = None, partitions: int | None = None, *, dev: bool = False
+) -> list[Finding]:
+    """What `doctor` says about a cluster: first what refuses a start, then what deserves a look. dev: as in `open`."""
     from contrapas_kafka.examine import findings
 
-    return await findings(url, namespace, partitions)
+    return await findings(url, namespace, partitions, dev=dev)
 
 
 @asynccontextmanager
@@ -79,6 +98,8 @@ async def _asked(cluster: Cluster) -> AsyncGenerator[Inquiry]:
         async with Inquiry(cluster) as asked:
             yield asked
     except Retriable as why:
-        raise Unreachable(
-            "CP501", why.text, fix="try again; contrapas doctor --log URL", place=why.place
-        ) from why
+        raise _gone(why) from why
+
+
+def _gone(why: Retriable) -> Unreachable:
+    return Unreachable("CP501", why.text, fix="try again; contrapas doctor --log URL", place=why.place)

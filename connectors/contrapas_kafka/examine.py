@@ -9,10 +9,12 @@ from contrapas_kafka.inquiry import Inquiry
 from contrapas_kafka.options import Cluster
 
 
-async def findings(url: str, namespace: str | None, partitions: int | None) -> list[Finding]:
+async def findings(
+    url: str, namespace: str | None, partitions: int | None, *, dev: bool = False
+) -> list[Finding]:
     """Everything that is found; a cluster that does not answer is the only finding then."""
     try:
-        cluster = Cluster(url)
+        cluster = Cluster(url, dev=dev)
         async with Inquiry(cluster) as asked:
             found = await _found(asked, namespace, partitions)
     except ContrapasError as no:

@@ -259,6 +259,9 @@ class KafkaLog:
             check_source(source, await self._known(lane))
             stored[self.topic_of(self.name_of(lane)), (source, partition)] = offset
         await self.admin.save_positions(f"{group}.positions", stored)
+        for member in self._members:
+            if member.group == group:
+                member.note({(topic, source[1]): offset for (topic, source), offset in stored.items()})
 
     # ---- owning
 
@@ -290,10 +293,9 @@ class KafkaLog:
         if self._closed:
             return
         self._closed = True
-        for member in self._members:
-            await member.leave()
         for lease in list(self._leases.values()):
             lease.lose()
+        await asyncio.gather(*(member.leave() for member in self._members))
         await asyncio.gather(
             self.lanes.close(), self.out.close(), self.raw.close(), self.committed.close(), self.admin.close()
         )

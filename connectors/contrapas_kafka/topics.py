@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -16,6 +17,7 @@ from contrapas_kafka.options import Cluster
 PARTITIONS: Final = 24
 DEAD_LETTERS: Final = 8
 """Partitions of `<ns>.dlq`."""
+SEEN_S: Final = 20.0
 
 
 class Found(NamedTuple):
@@ -108,6 +110,7 @@ async def apply(asked: Inquiry, made: Plan) -> None:
     """Make what a plan lists; again it changes nothing. Two who do it at once make it once."""
     for name, count in made.topics.items():
         await asked.create(name, count, made.copies or copies_of(asked), made.settings.get(name, {}))
+    await _seen(asked, list(made.topics))
     for name, values in made.settings.items():
         if name not in made.topics:
             await asked.alter(name, values)
@@ -130,11 +133,14 @@ async def apply(asked: Inquiry, made: Plan) -> None:
 async def _seen(asked: Inquiry, names: list[str]) -> dict[str, Facts]:
     """Topics just made are not known everywhere at once."""
     found: dict[str, Facts] = {}
-    for attempt in range(20):
+    end = time.monotonic() + SEEN_S
+    pause = 0.02
+    while time.monotonic() < end:
         found = await asked.describe(names)
         if len(found) == len(names):
             return found
-        await asyncio.sleep(0.02 * (attempt + 1))
+        await asyncio.sleep(pause)
+        pause = min(0.5, pause * 2)
     gone = ", ".join(name for name in names if name not in found)
     raise LogError("CP505", f"{gone}: made, and not to be seen", fix="contrapas doctor --log URL")
 

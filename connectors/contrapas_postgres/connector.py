@@ -26,11 +26,13 @@ async def open(
     *,
     partitions: int | None = None,
     make: bool = False,
+    dev: bool = False,
     clock: Callable[[], int] | None = None,
 ) -> PostgresLog:
     """Open a namespace's log.
 
-    make: create its tables when there are none, with 24 partitions if not told. Refused CP514 (a standby, read-only, a
+    make: create its tables when there are none, with 24 partitions if not told. dev: also on a server that may lose what it
+    confirmed. Refused CP514 (a standby, read-only, a
     proxy that pools by transaction, settings that lose what was confirmed, tables newer or older), CP518, CP504, CP521;
     LogError CP505 without tables; Unreachable CP501.
     """
@@ -38,7 +40,7 @@ async def open(
     async with _connected(server) as conn:
         await tables.check_version(conn, server.place)
         await tables.check_writable(conn, server.place)
-        if not relaxed:
+        if not relaxed and not dev:
             await tables.check_lasting(conn, server.place)
         await _check_session(server, conn)
         found = await tables.marks(conn, namespace)
@@ -54,8 +56,10 @@ async def open(
     return PostgresLog(server, namespace, int(found["partitions"]), found["id"], durable=durable, clock=clock)
 
 
-async def plan(url: str, namespace: str, partitions: int | None, topics: Mapping[str, int]) -> Plan:
-    """What is missing of a log and its topics. Raises what opening it would."""
+async def plan(
+    url: str, namespace: str, partitions: int | None, topics: Mapping[str, int], *, dev: bool = False
+) -> Plan:
+    """What is missing of a log and its topics. Raises what opening it would. dev: makes no difference here."""
     server, _ = _server(url)
     async with _connected(server) as conn:
         found = await tables.marks(conn, namespace)
@@ -89,12 +93,15 @@ def sql(namespace: str) -> str:
     return definition(namespace)
 
 
-async def examine(url: str, namespace: str | None = None, partitions: int | None = None) -> list[Finding]:
-    """What `doctor` says about a server: first what refuses a start, then what deserves a look."""
+async def examine(
+    url: str, namespace: str | None = None, partitions: int | None = None, *, dev: bool = False
+) -> list[Finding]:
+    """What `doctor` says about a server: first what refuses a start, then what deserves a look. dev: what may lose what it
+    confirmed is worth a look only."""
     from contrapas_postgres.log_examine import findings
 
     server, relaxed = _server(url)
-    return await findings(server, namespace, partitions, relaxed=relaxed)
+    return await findings(server, namespace, partitions, relaxed=relaxed or dev)
 
 
 def _server(url: str) -> tuple[Server, bool]:

@@ -34,7 +34,9 @@ class FarLog(LogFile):
         try:
             if not namespace:
                 namespace = self._only(self._run(connector.namespaces(url)))
-            self._log: Any = self._run(connector.open(url, namespace, make=False))
+            look: Any = getattr(connector, "look", None)
+            opening = look(url, namespace) if look else connector.open(url, namespace, make=False)
+            self._log: Any = self._run(opening)
         except BaseException:
             self._end()
             raise
@@ -73,12 +75,22 @@ class FarLog(LogFile):
 
     def version(self) -> int:
         """A number that grows when something was written."""
+        quick: Any = getattr(self._log, "version", None)
+        if quick is not None:
+            return int(self._run(quick()))
         return sum(part.log_head + part.in_head for part in self.parts())
 
     def newest(self) -> Iterator[Record]:
         """The newest record of every key on the log lane."""
+        self._all_at_once()
         for partition in range(self.partitions):
             yield from self._latest(partition)
+
+    def _all_at_once(self) -> None:
+        """Where partitions are read over the network, all of them together."""
+        whole: Any = getattr(self._log, "catch_up", None)
+        if whole is not None:
+            self._run(whole())
 
     def _latest(self, partition: int) -> list[Record]:
         async def whole() -> list[Record]:
@@ -93,6 +105,7 @@ class FarLog(LogFile):
 
     def graphs(self) -> Iterator[Record]:
         """Machine graphs, of every partition: one version may stand there several times."""
+        self._all_at_once()
         for partition in range(self.partitions):
             found: list[Record] = self._run(self._log.between(partition, b"$graph/", b"$graph0"))
             yield from found
@@ -137,11 +150,29 @@ class FarLog(LogFile):
 
     def topics(self) -> list[TopicInfo]:
         """Every topic, by name."""
-        return [self._info(name, topic.partitions) for name, topic in self._run(self._log.topics()).items()]
+        found = {name: topic.partitions for name, topic in self._run(self._log.topics()).items()}
+        return self._infos(found)
 
     def _info(self, name: str, partitions: int) -> TopicInfo:
-        ends = [self._run(self._log.bounds(name, p)) for p in range(partitions)]
-        return TopicInfo(0, name, partitions, tuple(s for s, _ in ends), tuple(e for _, e in ends))
+        return self._infos({name: partitions})[0]
+
+    def _infos(self, topics: dict[str, int]) -> list[TopicInfo]:
+        places = [(name, p) for name, count in topics.items() for p in range(count)]
+        whole: Any = getattr(self._log, "whole", None)
+        if whole is not None:
+            ends = self._run(whole(places))
+        else:
+            ends = {place: self._run(self._log.bounds(*place)) for place in places}
+        return [
+            TopicInfo(
+                0,
+                name,
+                count,
+                tuple(ends[name, p][0] for p in range(count)),
+                tuple(ends[name, p][1] for p in range(count)),
+            )
+            for name, count in topics.items()
+        ]
 
     def _lane(self, name: str) -> TopicInfo:
         return self._info(name, self.partitions)
@@ -165,6 +196,6 @@ class FarLog(LogFile):
         return None if found >= end else found
 
 
-def examine(url: str, namespace: str | None) -> list[Any]:
-    """What a connector finds about a server that may not even open."""
-    return list(asyncio.run(connector_of(url).examine(url, namespace)))
+def examine(url: str, namespace: str | None, *, dev: bool = False) -> list[Any]:
+    """What a connector finds about a server that may not even open. dev: as `--dev`."""
+    return list(asyncio.run(connector_of(url).examine(url, namespace, dev=dev)))

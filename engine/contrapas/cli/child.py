@@ -26,7 +26,7 @@ from contrapas.runtime import settings as configuration
 from contrapas.runtime.client import Client
 from contrapas.runtime.keeper import folder_of
 from contrapas.runtime.open import open_log
-from contrapas.runtime.worker import Worker
+from contrapas.runtime.worker import Worker, topics_of
 
 
 class Plan(NamedTuple):
@@ -54,6 +54,8 @@ class Plan(NamedTuple):
     ascii: bool = False
     color: bool = False
     verbose: bool = False
+    lenient: bool = False
+    """The log's server may be one that production refuses; nothing is made."""
     prepare: bool = False
     """Make the tables of stores where there are none."""
     checkpoints: str = ""
@@ -77,7 +79,14 @@ def main(plan: Plan) -> int:
         return code
     if not plan.log:
         plan = plan._replace(log=f"sqlite:///.contrapas/{ready.definition.namespace}.db")
-    said("prepared", namespace=ready.definition.namespace, log=plan.log, files=user_files())
+    said(
+        "prepared",
+        namespace=ready.definition.namespace,
+        log=plan.log,
+        files=user_files(),
+        partitions=ready.definition.partitions,
+        topics=sorted(topics_of(ready.definition, ready.world)),
+    )
     if plan.leash and sys.stdin.readline().strip() != "go":
         return exits.DONE
     try:
@@ -149,7 +158,13 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
     if plan.leash:
         _leash(loop, stop)
     definition = ready.definition
-    log = await open_log(plan.log, definition.namespace, partitions=definition.partitions, dev=plan.dev)
+    log = await open_log(
+        plan.log,
+        definition.namespace,
+        partitions=definition.partitions,
+        make=not plan.lenient,
+        dev=plan.dev,
+    )
     watch = Watch()
     if plan.tell:
         watch.over(ready.world)

@@ -13,6 +13,7 @@ from typing import Any
 from contrapas.cli import records, teller
 from contrapas.cli.children import Child, listen
 from contrapas.cli.lanes import LogFile, open_file
+from contrapas.cli.provide import provide
 from contrapas.core.envelope import ENDED, InstanceRecord
 from contrapas.errors import ContrapasError, Refused, Unreachable
 from contrapas.runtime.settings import Settings, Value
@@ -107,11 +108,24 @@ class Scene:
     def _started(self, plan: dict[str, Any]) -> Child:
         child = Child(plan).load()
         if child.wait("prepared", "failed") == "prepared":
+            if plan.get("check"):
+                self._provided(child)
             child.go()
             if child.wait("ready", "failed") == "ready":
                 return child
         child.stop()
         raise Unreachable("CP501", "the worker did not start", again=False, fix="its own words stand above")
+
+    def _provided(self, child: Child) -> None:
+        """On a server where nothing is made by itself: with a terminal, somebody is asked."""
+        import sys
+
+        try:
+            alone = not (sys.stdin.isatty() and sys.stderr.isatty())
+            provide(self.look, self.url, child.events["prepared"], self.say, unasked=alone)
+        except BaseException:
+            child.stop()
+            raise
 
     def ready(self) -> None:
         """Wait until the server answers."""

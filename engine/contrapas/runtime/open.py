@@ -19,7 +19,7 @@ async def open_log(
 ) -> Log:
     """Open a namespace's log. Refused CP510: no connector for the scheme, with the line that installs it;
     Unreachable CP501: it does not answer. make: lanes that do not exist are made where the log is our own file; dev: on
-    a server too."""
+    a server too, and what a server for production must have is not asked for."""
     scheme, _, rest = url.partition(":")
     if scheme == "memory":
         from contrapas.log.memory import MemoryLog
@@ -42,13 +42,14 @@ async def open_log(
             f"{shown(url)!r} is no log's address",
             fix="use sqlite:///path/to/file.db, kafka://host:9092, nats://host:4222 or postgresql://…",
         )
-    return await _connected(url, namespace, partitions, make and dev)
+    return await _connected(url, namespace, partitions, make and dev, dev or not make)
 
 
-async def _connected(url: str, namespace: str, partitions: int | None, make: bool) -> Log:
+async def _connected(url: str, namespace: str, partitions: int | None, make: bool, lenient: bool) -> Log:
+    """lenient: the server may be one that an engine in production refuses; a door has no engine to start."""
     connector = connector_of(url)
     try:
-        log: Log = await connector.open(url, namespace, partitions=partitions, make=make)
+        log: Log = await connector.open(url, namespace, partitions=partitions, make=make, dev=lenient)
     except ContrapasError:
         raise
     except OSError as why:

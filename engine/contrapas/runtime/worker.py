@@ -528,13 +528,26 @@ def commands_of(definition: Definition, world: World) -> frozenset[str] | None:
 
 
 async def create_topics(log: Log, definition: Definition, setting: Setting) -> None:
-    """Make the topics that the app names where the log keeps them itself, at the first start."""
+    """Make the topics that the app names where the log keeps them itself, at the first start. LogError CP505 with the
+    command that makes them where a server is shared with others: nothing is made there unasked."""
     make: Any = getattr(log, "create_topics", None)
-    if make is None:
-        return
-    names = {m.topic for m in setting.world.types.messages.values() if m.topic}
-    names |= {m.topic for m in definition.topics} | {f"{setting.namespace}.dlq"}
+    names = topics_of(definition, setting.world) | {f"{setting.namespace}.dlq"}
     count = min(TOPIC_PARTITIONS, log.partitions)
     missing = {n: count for n in sorted(names) if await log.topic(n) is None}
-    if missing:
+    if not missing:
+        return
+    if make is not None:
         await make(missing)
+        return
+    some = f"topic {next(iter(missing))} is" if len(missing) == 1 else f"{len(missing)} topics are"
+    where = str(getattr(log, "place", "URL"))
+    fix = (
+        f"contrapas topic create --log '{where}' --namespace {setting.namespace} {' '.join(missing)} --apply"
+    )
+    raise LogError("CP505", f"{some} missing: {', '.join(missing)}", fix=fix, place=where)
+
+
+def topics_of(definition: Definition, world: World) -> set[str]:
+    """Topics that an app names: of its messages, and those it reads by a mapping."""
+    named = {m.topic for m in world.types.messages.values() if m.topic}
+    return named | {m.topic for m in definition.topics}

@@ -23,10 +23,16 @@ TOPIC_PARTITIONS = 8
 @click.option(
     "--partitions", type=click.IntRange(1, 4096), help="Of the log and of the topics, when they are made."
 )
+@click.option(
+    "--plan", "show", is_flag=True, help="Show what would be made: also without it, unless --apply is there."
+)
+@click.option("--dev", is_flag=True, help="For development: one replica is enough.")
 @click.option("--apply", "do", is_flag=True, help="Make it; without it nothing is changed.")
 @click.option("--sql", is_flag=True, help="Print the statements instead, for a server with tables.")
 @verb(log=True)
-def topic_create(run: Run, topics: tuple[str, ...], partitions: int | None, do: bool, sql: bool) -> int:
+def topic_create(
+    run: Run, topics: tuple[str, ...], partitions: int | None, show: bool, dev: bool, do: bool, sql: bool
+) -> int:
     """`contrapas topic create --log URL --namespace NS` shows what would be made for the log itself."""
     url = url_of(run.settings)
     namespace = str(run.settings.get("namespace") or "")
@@ -36,15 +42,21 @@ def topic_create(run: Run, topics: tuple[str, ...], partitions: int | None, do: 
     if sql:
         _print(url, namespace)
         return exits.DONE
-    made = _plan(url, namespace, partitions, wanted)
+    if show and do:
+        raise click.UsageError("--plan shows and --apply makes: one of them")
+    made = _plan(url, namespace, partitions, wanted, dev)
     words = made.words()
     if not words:
         screen.line(run.look, f"{text.escape(shown(url))}: nothing is missing")
         return exits.DONE
     for line in words:
-        screen.line(run.look, f"{'made' if do else 'would make'}   {text.escape(line)}")
+        if line.startswith(" "):
+            screen.line(run.look, f"             {text.escape(line)}")
+        else:
+            screen.line(run.look, f"{'make' if do else 'would make'}   {text.escape(line)}")
     if do:
         _apply(url, made)
+        screen.note("made")
     else:
         screen.note("nothing was changed: --apply makes it")
     return exits.DONE
@@ -57,9 +69,9 @@ def _print(url: str, namespace: str) -> None:
     click.echo(tell(namespace), nl=False)
 
 
-def _plan(url: str, namespace: str, partitions: int | None, topics: Mapping[str, int]) -> Plan:
+def _plan(url: str, namespace: str, partitions: int | None, topics: Mapping[str, int], dev: bool) -> Plan:
     if is_far(url):
-        made: Plan = asyncio.run(connector_of(url).plan(url, namespace, partitions, topics))
+        made: Plan = asyncio.run(connector_of(url).plan(url, namespace, partitions, topics, dev=dev))
         return made
     from contrapas.log import sqlite_admin
 

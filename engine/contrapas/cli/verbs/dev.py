@@ -12,6 +12,7 @@ import click
 from contrapas.cli import exits, positions, program, screen, text
 from contrapas.cli.children import Child, Files, listen
 from contrapas.cli.options import Run, command, verb
+from contrapas.cli.provide import provide
 from contrapas.cli.verbs.check import near
 
 CRASHES = 3
@@ -73,6 +74,11 @@ class Dev:
         if child.wait("prepared", "failed") != "prepared":
             return child.failure()
         self._header(child)
+        try:
+            provide(self.look, str(child.events["prepared"]["log"]), child.events["prepared"], self._say)
+        except BaseException:
+            child.stop()
+            raise
         if (code := self._begin(child)) is not None:
             return code
         self.spare = Child({**self.plan, "spare": True})

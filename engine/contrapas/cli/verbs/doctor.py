@@ -38,11 +38,14 @@ class Finding(NamedTuple):
     "With MODULE:APP also at the databases of its stores, with MODULE:STORE at that one.",
 )
 @click.argument("target", metavar="[MODULE:APP]", required=False)
+@click.option(
+    "--dev", is_flag=True, help="For development: what a server must not lose is worth a look only."
+)
 @click.option("--quick", is_flag=True, help="Only what fails, for health checks.")
 @verb(data=True, log=True)
-def doctor(run: Run, target: str | None, quick: bool) -> int:
+def doctor(run: Run, target: str | None, dev: bool, quick: bool) -> int:
     """✓ is fine, ! is worth a look, ✗ is a finding (exit 4)."""
-    found = [*installation(), *_log(run), *_stores(run, target)]
+    found = [*installation(), *_log(run, dev), *_stores(run, target)]
     if quick:
         found = [one for one in found if one.level == "error"]
     if run.look.form in ("json", "jsonl"):
@@ -84,7 +87,7 @@ def installation() -> Iterator[Finding]:
         yield Finding("ok", f"sqlite {sqlite3.sqlite_version}")
 
 
-def _far(run: Run, url: str) -> Iterator[Finding]:
+def _far(run: Run, url: str, dev: bool) -> Iterator[Finding]:
     """What the connector says of its server; then what the log in it says."""
     from contrapas.cli.afar import examine
 
@@ -93,7 +96,11 @@ def _far(run: Run, url: str) -> Iterator[Finding]:
     try:
         log = open_file(run.settings)
     except ContrapasError as error:
-        found = [f for f in examine(url, namespace or None) if f.code != error.code or f.text != error.text]
+        found = [
+            f
+            for f in examine(url, namespace or None, dev=dev)
+            if f.code != error.code or f.text != error.text
+        ]
         if error.code == "CP501" and not found:
             fail.show(error)
             raise
@@ -104,16 +111,16 @@ def _far(run: Run, url: str) -> Iterator[Finding]:
     with log:
         words = f"{log.address}: namespace {log.namespace}, {log.partitions} partitions, as recorded"
         yield Finding("ok", text.escape(words))
-        for one in examine(url, log.namespace):
+        for one in examine(url, log.namespace, dev=dev):
             yield Finding(levels[one.refused], text.escape(one.text), one.code, one.fix)
         yield from part_findings(log.parts(), time.time_ns() // 1_000_000)
         yield from instance_findings(log)
 
 
-def _log(run: Run) -> Iterator[Finding]:
+def _log(run: Run, dev: bool = False) -> Iterator[Finding]:
     url = str(run.settings.get("log") or "")
     if is_far(url):
-        yield from _far(run, url)
+        yield from _far(run, url, dev)
         return
     try:
         log = open_file(run.settings)

@@ -17,6 +17,7 @@ import click
 
 from contrapas.cli import exits, scene, screen, tale, teller, text, travel
 from contrapas.cli.children import Files
+from contrapas.cli.lanes import is_far
 from contrapas.cli.options import Run, command, verb
 from contrapas.cli.scene import Scene
 from contrapas.core.envelope import InstanceRecord
@@ -60,9 +61,10 @@ def say(look: screen.Look, words: str) -> None:
 
 def header(look: screen.Look, stage: Scene, ours: bool) -> None:
     """What this is and where it lies."""
+    without = "no account" if is_far(stage.url) else "no broker, no account"
     say(
         look,
-        f"contrapas {version('contrapas')}   log {text.escape(shown(stage.url))}  no broker, no account, no telemetry",
+        f"contrapas {version('contrapas')}   log {text.escape(shown(stage.url))}  {without}, no telemetry",
     )
     say(look, "")
     say(look, f"  web    http://127.0.0.1:{stage.port}/?token={stage.token}")

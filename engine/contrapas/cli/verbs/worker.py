@@ -24,6 +24,9 @@ from contrapas.core.world import World
 @click.option(
     "--standby", is_flag=True, help="Follow partitions of other workers too, so that a takeover is quick."
 )
+@click.option(
+    "--dev", is_flag=True, help="For development: a server that may lose what it confirmed is enough."
+)
 @verb(log=True)
 def worker(
     run: Run,
@@ -32,6 +35,7 @@ def worker(
     concurrency: int | None,
     checkpoints: str | None,
     standby: bool,
+    dev: bool,
 ) -> int:
     """MODULE is a dotted name or a file."""
     child.logs(run.verbose)
@@ -59,6 +63,7 @@ def worker(
     plan = child.Plan(
         target=name,
         log=url,
+        lenient=dev,
         drain_ms=drain_ms,
         threads=concurrency or int(run.settings.get("concurrency", 32)),
         checkpoints=checkpoints or str(run.settings.get("checkpoints", "")),
