@@ -9,6 +9,7 @@ session, gives everything up, whatever the client says.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -35,34 +36,16 @@ LAZY_S: Final = 5.0
 QUICK_MS: Final = 10_000
 """KIP-848 is chosen by itself where its session is at most so long."""
 CLOSE_S: Final = 5.0
+MISSING_S: Final = 30.0
+"""How long a topic may be unknown: one just made is not known everywhere at once."""
 _QUIET: Final = frozenset(
     [KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._MAX_POLL_EXCEEDED]
 )
-_NO_FETCH: Final[dict[str, Any]] = {"max.partition.fetch.bytes": 1_024}
+_NO_FETCH: Final[dict[str, Any]] = {
+    "max.partition.fetch.bytes": 1_024,
+    "topic.metadata.refresh.interval.ms": 30_000,
+}
 """A request may be on its way before a partition is paused."""
-_SILENT: Final = frozenset(
-    [
-        KafkaError._TIMED_OUT,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._WAIT_COORD,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NETWORK_EXCEPTION,
-    ]
-)
-"""Not heard from the coordinator."""
-_OUT: Final = frozenset(
-    [
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.FENCED_MEMBER_EPOCH,
-        KafkaError.ILLEGAL_GENERATION,
-    ]
-)
-"""Heard, that we are no member any more."""
 _logger = logging.getLogger("contrapas.kafka")
 
 
@@ -98,6 +81,7 @@ class KafkaMembership:
         self.classic = True
         self.session_s = home.cluster.group.session_ms / 1000
         self.release_s = RELEASE_S
+        self.missing_s = MISSING_S
         self._loop = asyncio.get_running_loop()
         self._names = {home.topic_of(lane): lane for lane in lanes}
         self._owns = group == f"{home.namespace}.workers"
@@ -113,7 +97,9 @@ class KafkaMembership:
         self._told: dict[tuple[str, int], int] = {}
         self._lazy = 0.0
         self._consumer: Any = None
-        self._threads: list[threading.Thread] = []
+        self._missed = 0.0
+        """Since when a topic is unknown."""
+        self._thread: threading.Thread | None = None
         self._joining = asyncio.ensure_future(self._join())
         self._closing: asyncio.Future[None] | None = None
 
@@ -134,10 +120,8 @@ class KafkaMembership:
                 wait = min(2.0, wait * 2)
         if self._leaving.is_set():
             return
-        for work in (self._poll, self._beat):
-            thread = threading.Thread(target=work, name=f"contrapas-{work.__name__.strip('_')}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._thread = threading.Thread(target=self._poll, name="contrapas-group", daemon=True)
+        self._thread.start()
 
     async def _choose(self) -> None:
         """Classic with our session, or KIP-848 where the group's own is as short."""
@@ -153,7 +137,9 @@ class KafkaMembership:
             self.session_s = (session_ms or 45_000) / 1000
 
     def _made(self) -> Any:
-        consumer = Consumer(self.home.cluster.member(self.group, classic=self.classic) | _NO_FETCH)
+        beat = {"statistics.interval.ms": int(max(200, min(1_000, self.session_s * 1000 / 6)))}
+        settings = self.home.cluster.member(self.group, classic=self.classic)
+        consumer = Consumer(settings | _NO_FETCH | beat | {"stats_cb": self._measured})
         consumer.subscribe(
             sorted(self._names), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
         )
@@ -188,6 +174,14 @@ class KafkaMembership:
         if error.code() in _QUIET:
             return
         found = explain(error, self.home.cluster, sent=False, resource=self.group)
+        _logger.debug("group %s: %s", self.group, found)
+        if found.code == "CP505":
+            now = time.monotonic()
+            self._missed = self._missed or now
+            if now - self._missed < self.missing_s:
+                self._close()  # this one would look again in minutes
+                self._leaving.wait(0.5)
+                return
         if found.code in ("CP505", "CP506", "CP518", "CP803", "CP821", "CP822"):
             raise found
 
@@ -214,6 +208,7 @@ class KafkaMembership:
         if own:
             consumer.pause(own)
         self._heard = time.monotonic()
+        self._missed = 0.0
         self._tell((self._given or frozenset()) | self._slots(parts))
 
     def _revoke(self, consumer: Any, parts: list[TopicPartition]) -> None:
@@ -250,24 +245,13 @@ class KafkaMembership:
 
     # ---- the beat
 
-    def _beat(self) -> None:
-        """The thread that asks the coordinator something, and only measures whether it answers."""
-        pause = max(0.2, min(1.0, self.session_s / 6))
-        place = TopicPartition(next(iter(sorted(self._names))), 0)
-        while not self._leaving.wait(pause):
-            consumer = self._consumer
-            if consumer is None:
-                continue
-            asked = time.monotonic()
-            try:
-                consumer.committed([place], timeout=self.session_s)
-            except KafkaException as why:
-                error = why.args[0]
-                if error.code() in _SILENT or error.code() in _OUT:
-                    continue
-            except RuntimeError:  # it was closed meanwhile
-                continue
-            self._heard = max(self._heard, asked)
+    def _measured(self, told: str) -> None:
+        """What the client tells of itself now and then: how long ago the coordinator said anything. A question of our own
+        beside the polling would hang: the client answers one thread at a time."""
+        found: dict[str, Any] = json.loads(told).get("brokers", {})
+        for name, broker in found.items():
+            if "GroupCoordinator" in name and broker.get("rxidle", -1) >= 0:
+                self._heard = max(self._heard, time.monotonic() - broker["rxidle"] / 1e6)
 
     @property
     def in_contact(self) -> bool:
@@ -358,5 +342,5 @@ class KafkaMembership:
         self._joining.cancel()
         await asyncio.gather(self._joining, return_exceptions=True)
         end = time.monotonic() + CLOSE_S
-        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < end:
+        while self._thread is not None and self._thread.is_alive() and time.monotonic() < end:
             await asyncio.sleep(0.01)

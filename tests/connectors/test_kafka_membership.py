@@ -306,6 +306,7 @@ async def test_positions_are_committed_for_tools_that_show_lag(
 
 async def test_a_topic_that_is_gone_is_said_and_not_waited_for(kafka: Broker) -> None:
     one = Watched(Place(url_of(kafka.address, "classic"), kafka.name), f"{kafka.name}.workers")
+    one.member.missing_s = 2.0
     with pytest.raises(Exception, match="CP505"):
         await asyncio.wait_for(asyncio.shield(one.task), 20)
     await one.member.leave()
@@ -315,3 +316,15 @@ def test_a_member_is_never_static_and_never_reads_a_position() -> None:
     made: dict[str, Any] = Cluster("kafka://localhost").member("g", classic=True)
     assert "group.instance.id" not in made
     assert made["enable.auto.commit"] is made["enable.auto.offset.store"] is False
+
+
+async def test_a_member_at_rest_stays_in_contact_for_longer_than_a_session(kafka: Broker) -> None:
+    for protocol in PROTOCOLS:
+        make(kafka, f"{kafka.name}-{protocol}.in", 2, {})
+        group = f"{kafka.name}-{protocol}.workers"
+        group_session(kafka, group, SESSION_MS)
+        one = Watched(Place(url_of(kafka.address, protocol), f"{kafka.name}-{protocol}"), group)
+        await until(partial(whole, [one], 2))
+        await asyncio.sleep(2 * SESSION_MS / 1000)
+        assert len(one.shares) == 1, "nothing was given up, and nothing given again"
+        await one.end()
