@@ -13,11 +13,7 @@ from confluent_kafka import KafkaException, Producer, TopicCollection, admin
 from contrapas.errors import ContrapasError, LogError, Refused, Unreachable
 from contrapas.log import Plan
 from contrapas_kafka import connector, marker
-<<<<<<< HEAD
 from contrapas_kafka.ids import id_of
-=======
-from contrapas_kafka.ids import id_of
->>>>>>> b1b8220 (Spell a topic's id as Kafka does, so that a source can name it)
 from contrapas_kafka.options import Cluster
 from contrapas_kafka.rules import IN, LOG
 from tests.kafka import Broker
@@ -274,11 +270,5 @@ async def test_b54_a_broker_without_tls_is_no_broker_with_tls(kafka: Broker) -> 
     assert "TLS" in caught.value.text
 
 
-<<<<<<< HEAD
 def test_an_id_never_holds_the_sign_that_ends_a_sources_name() -> None:
     assert id_of("oeIF0PoFQv2GHYZ/aI+LlA") == "oeIF0PoFQv2GHYZ_aI-LlA"
-=======
-def test_an_id_of_a_topic_can_stand_before_a_partition_and_an_offset() -> None:
-    """A source is `topic@id/partition`: in ordinary base64 every third id would tear it."""
-    assert id_of("ghGWw/5QTsKOctgFLQ+osQ") == "ghGWw_5QTsKOctgFLQ-osQ"
->>>>>>> b1b8220 (Spell a topic's id as Kafka does, so that a source can name it)
