@@ -103,18 +103,32 @@ ROWS: dict[str, Row] = {
     "R-16": Row("a stranger's transaction", waits="Kafka"),
     "R-17": Row(
         "poison",
-        ("tests/catalogue/test_steps.py", "tests/catalogue/test_crashes.py", "tests/runtime/test_deadly_steps.py"),
+        (
+            "tests/catalogue/test_steps.py",
+            "tests/catalogue/test_crashes.py",
+            "tests/runtime/test_deadly_steps.py",
+            "tests/scenarios/test_rows.py::test_r17_a_poisoned_instance_parks_or_fails_alone_and_every_neighbour_goes_on",
+        ),
+        (("-m", "tests.scenarios.poison", "--rounds", "5"),),
     ),
     "R-18": Row("big payloads", ("tests/catalogue/test_payloads.py", "tests/core/test_parking.py")),
     "R-19": Row("schemas", waits="Kafka: no registry is asked yet"),
     "R-20": Row("rolling restart", waits="two builds of the product"),
     "R-21": Row(
         "leaks",
-        ("tests/scenarios/test_rows.py::test_r21_a_hundred_takeovers_leave_no_descriptor_or_thread_behind",),
+        (
+            "tests/scenarios/test_rows.py::test_r21_a_hundred_takeovers_leave_no_descriptor_or_thread_behind",
+            "tests/scenarios/test_rows.py::test_r21_workers_that_join_and_leave_and_doors_that_open_and_close_leave_nothing_behind",
+        ),
+        (("-m", "tests.scenarios.leaks", "--rounds", "1000"),),
     ),
     "R-22": Row(
         "looking meanwhile",
-        ("tests/scenarios/test_rows.py::test_r22_whoever_looks_while_workers_die_changes_nothing",),
+        (
+            "tests/scenarios/test_rows.py::test_r22_whoever_looks_while_workers_die_changes_nothing",
+            "tests/scenarios/test_rows.py::test_r22_a_command_that_looks_is_answered_while_workers_work",
+        ),
+        (("-m", "tests.scenarios.looking", "--seconds", "60"),),
     ),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from contrapas.core.fold import fold
 from contrapas.log.sqlite import SqliteLog
 from contrapas.log.sqlite_admin import verify
 from contrapas.log.sqlite_read import SqliteReader
-from tests.scenarios import bank, busy, clocks, former, rows
+from tests.scenarios import bank, busy, clocks, former, leaks, looking, poison, rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +58,21 @@ async def test_r12_no_timer_is_early_or_waits_for_a_clock_that_was_put_back(tmp_
     assert verdict.latest_ms < 60_000, verdict
 
 
+async def test_r17_a_poisoned_instance_parks_or_fails_alone_and_every_neighbour_goes_on(
+    tmp_path: Path,
+) -> None:
+    poisons = ("raises", "hangs", "returns 10 MB", "blocks the loop")
+    verdict = await poison.run(tmp_path, rounds=1, count=12, poisons=poisons)
+    assert verdict.lost == 0
+    assert verdict.ends == {
+        "raises": "failed",
+        "hangs": "failed",
+        "returns 10 MB": "parked CP843",
+        "blocks the loop": "done",
+    }
+    assert all(len(verdict.with_ms[what]) == 12 for what in poisons)
+
+
 async def test_r21_a_hundred_takeovers_leave_no_descriptor_or_thread_behind(tmp_path: Path) -> None:
     async def round_() -> None:
         log = SqliteLog(tmp_path / "log.db", "shop", 2)
@@ -77,6 +92,19 @@ async def test_r21_a_hundred_takeovers_leave_no_descriptor_or_thread_behind(tmp_
     for _ in range(100):
         await round_()
     assert held() == before
+
+
+async def test_r21_workers_that_join_and_leave_and_doors_that_open_and_close_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("this system does not say which files are open")
+    monkeypatch.setenv("WOKE", os.devnull)
+    verdict = await leaks.run(tmp_path, rounds=6, warm=4)
+    assert verdict.takeovers >= 60, verdict
+    assert verdict.after.fds <= verdict.before.fds and verdict.after.tasks <= verdict.before.tasks, verdict
+    assert verdict.after.threads <= verdict.before.threads + 1, verdict
+    assert verdict.after.objects < verdict.before.objects * 1.05, verdict
 
 
 async def test_r22_whoever_looks_while_workers_die_changes_nothing(tmp_path: Path) -> None:
@@ -105,3 +133,20 @@ async def test_r22_whoever_looks_while_workers_die_changes_nothing(tmp_path: Pat
     verdict = await bank.kill_loop(tmp_path, kills=3, seed=5, pause=(0.2, 0.5), strike=look)
     assert verdict.exact, verdict
     assert len(looked) == 3 and looked[-1] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(looking.VERBS)))
+async def test_r22_a_command_that_looks_is_answered_while_workers_work(tmp_path: Path, number: int) -> None:
+    verdict = looking.Verdict(bank.Verdict(0, 0, 0, []))
+    under, books = bank.supervisor(tmp_path)
+    try:
+        under.start()
+        async with under.outside() as engine:
+            asked = looking.bank_transfers(0, 100)
+            await bank.ask(engine, asked)
+            await asyncio.to_thread(looking.look, tmp_path, under.url, number, verdict)
+            verdict.books = await bank.judge(engine, books, asked)
+    finally:
+        under.close()
+    assert not verdict.failed and verdict.books.exact, verdict
