@@ -24,7 +24,7 @@ from contrapas.errors import ContrapasError
 from contrapas.runtime.engine import Engine
 from tests.scenarios import busy_saga
 from tests.scenarios.busy_saga import JobAsked, NoteAsked
-from tests.scenarios.proof import Run, doubled, history, lane_of, proof_of, runs_of
+from tests.scenarios.proof import Run, counting, doubled, history, lane_of, proof_of, runs_of
 from tests.scenarios.supervisor import Supervisor, Worker, newest
 
 TARGET = "tests/scenarios/busy_saga.py:app"
@@ -58,9 +58,11 @@ VISITS = {
 RELAY = "tests/connectors/test_relay_postgres.py::test_i20_i21_i22_twelve_writers_and_a_relay_that_is_killed_at_every_point"
 DELIVERY = "tests/runtime/test_stored_services.py::test_i_20_a_crash_at_any_point_leaves_exactly_one_effect_and_one_reply"
 STEP = "tests/runtime/test_stored_steps.py::test_i_17_i_18_a_step_killed_at_any_point_has_exactly_one_effect"
+STEP_FAILS = "tests/runtime/test_stored_steps.py::test_i_18_killed_around_its_failure_a_step_fails_once_and_leaves_nothing"
 ELSEWHERE: dict[str, str] = {
     **{f"delivery.{place}": DELIVERY for place in ("begun", "handled", "finished", "committed")},
     **{f"step.{place}": STEP for place in ("begun", "handled", "finished", "committed")},
+    "step.refused": STEP_FAILS,
     **{f"outbox.{place}": RELAY for place in ("claimed", "read", "sent", "noted", "release.before")},
 }
 """Places that no worker on a SQLite file passes, with the test that holds each."""
@@ -96,11 +98,12 @@ class Verdict:
 class Siege:
     """One log, and workers that die on it one after another."""
 
-    def __init__(self, folder: Path, *, haste: bool, seed: int) -> None:
+    def __init__(self, folder: Path, *, haste: bool, seed: int, under: Supervisor | None = None) -> None:
+        """under: workers on a log elsewhere than in the folder."""
         self.happened = folder / "happened"
         self.happened.touch()
-        env = {"HAPPENED": str(self.happened), **({"SCENARIO_HASTE": "1"} if haste else {})}
-        self.under = Supervisor(TARGET, folder, env)
+        self.under = under or Supervisor(TARGET, folder)
+        self.under.env |= {"HAPPENED": str(self.happened), **({"SCENARIO_HASTE": "1"} if haste else {})}
         self.haste = haste
         self.chance = random.Random(seed)
         self.numbers: dict[str, int] = {}
@@ -208,8 +211,8 @@ class Siege:
         return records
 
     async def _tombs(self, engine: Engine) -> set[str]:
-        return {r.key.decode() for p in range(engine.log.partitions) for r in await lane_of(engine.log, "log", p)
-                if r.value is None}  # fmt: skip
+        return {r.key.decode() for p in range(engine.log.partitions)
+                for r in counting(await lane_of(engine.log, "log", p)) if r.value is None}  # fmt: skip
 
     def _outcomes(self, records: dict[str, InstanceRecord]) -> Iterator[str]:
         """Each job ends as its number says."""
@@ -271,7 +274,7 @@ async def _tombstones(engine: Engine, notes: Sequence[str], *, whole: bool) -> A
     """A note has its tombstone once, after its last record."""
     values: dict[str, list[bool]] = {}
     for number in range(engine.log.partitions):
-        for record in await lane_of(engine.log, "log", number):
+        for record in counting(await lane_of(engine.log, "log", number)):
             values.setdefault(record.key.decode(), []).append(record.value is not None)
     for name in notes:
         found = values.get(f"note/{name}", [])
@@ -290,11 +293,18 @@ def _died(worker: Worker) -> bool:
 
 
 async def siege(
-    folder: Path, places: Sequence[str], *, instances: int, more: int, seed: int = 1, haste: bool = False
+    folder: Path,
+    places: Sequence[str],
+    *,
+    instances: int,
+    more: int,
+    seed: int = 1,
+    haste: bool = False,
+    under: Supervisor | None = None,
 ) -> Verdict:
     """Kill a worker at each of these places, with `instances` in flight at the first and `more` new ones at each other."""
     began = time.monotonic()
-    here = Siege(folder, haste=haste, seed=seed)
+    here = Siege(folder, haste=haste, seed=seed, under=under)
     try:
         here.under.start()  # makes the topics
         async with here.under.outside() as engine:
