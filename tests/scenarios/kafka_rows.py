@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from deploy.kafka.server import Server
 from tests.kafka import SETTINGS
 from tests.kafka_lines import Ambush, How
+from tests.scenarios.kafka_lanes import compaction, duplicates, stranger
 from tests.scenarios.kafka_rig import Rig, Strike, Verdict, under_fire
 from tests.scenarios.supervisor import Worker
 
@@ -198,6 +199,9 @@ ROWS: dict[str, Row] = {
     "R-6": partial(_fire, strike=unknown_answer, rounds=6, pause=(0.0, 0.1)),
     "R-7": partial(_fire, strike=one_way, overlap=True),
     "R-8": partial(_fire, strike=slow, after=fast, rounds=3),
+    "R-14": duplicates,
+    "R-15": compaction,
+    "R-16": stranger,
     "R-20": partial(_fire, strike=roll, rounds=3),
 }
 LONG_S = {"R-1": 180.0, "R-3": 240.0, "R-4": 300.0, "R-6": 240.0, "R-7": 300.0, "R-8": 240.0, "R-20": 180.0}

@@ -22,6 +22,7 @@ from contrapas.log import sqlite_store
 from contrapas.runtime import sweep, worker
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
+from tests.scenarios.broken import take_out
 from tests.scenarios.skewed import skew
 from tests.scenarios.telling import tell_census, tell_leases, tell_steps
 
@@ -57,4 +58,5 @@ if __name__ == "__main__":
         hasten()
     if clock := os.environ.get("SCENARIO_CLOCK"):
         skew(clock)
+    take_out(os.environ.get("SCENARIO_BREAK", ""))
     asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,277 @@
+"""What strangers, repeats and the cleaner do to lanes, and the siege: rows of `kafka_rows.py` that are no strike in a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import admin as _untyped
+from confluent_kafka.admin import AdminClient
+
+from contrapas.core.partition import partition
+from contrapas.failpoints import NAMES
+from contrapas.runtime.engine import Engine
+from deploy.kafka.server import Server
+from tests.scenarios import bank, busy
+from tests.scenarios.kafka_rig import PARTITIONS, Rig, Verdict
+from tests.scenarios.proof import lane_of
+from tests.scenarios.referee import Referee, states
+from tests.scenarios.supervisor import unfinished
+
+PLACES: Final = (
+    "kafka.commit.before",
+    "kafka.commit.handed",
+    "kafka.commit.accepted",
+    "kafka.claim.before",
+    "kafka.claim.handed",
+    "kafka.claim.unread",
+    "kafka.publish.before",
+    "kafka.publish.between",
+    "kafka.publish.handed",
+    "kafka.release.before",
+    "kafka.release.handed",
+)
+"""Where a worker on Kafka is killed in its usual work."""
+ELSEWHERE: Final = {
+    "kafka.gap.before": "tests/scenarios/test_kafka_rows.py::test_r03_former_owners_write_what_counts_for_nobody"
+}
+library: Any = _untyped
+
+
+def places() -> list[str]:
+    """All places that the connector names."""
+    import_module("contrapas_kafka.log")
+    return sorted(name for name in NAMES if name.startswith("kafka."))
+
+
+# ---- R-2
+
+
+async def siege(
+    folder: Path, server: Server, chosen: tuple[str, ...], *, instances: int, more: int
+) -> busy.Verdict:
+    """Kill a worker at each of these places with all it can do in flight."""
+    with Rig(folder, server, target=busy.TARGET, options={"session.timeout.ms": "1000"}) as rig:
+        await rig.prepare()
+        return await busy.siege(folder, chosen, instances=instances, more=more, under=rig.workers)
+
+
+# ---- R-14
+
+
+def copy(server: Server, topic: str, chance: random.Random, share: float = 0.5) -> int:
+    """Publish a part of a topic again, as it stands: key, value, headers and partition. How many."""
+    consumer = Consumer(
+        {"bootstrap.servers": server.address, "group.id": "copy", "enable.auto.commit": False}
+    )
+    producer = Producer({"bootstrap.servers": server.address, "linger.ms": 5, "acks": "all"})
+    count = 0
+    try:
+        for number in range(PARTITIONS):
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)
+            consumer.assign([TopicPartition(topic, number, 0)])
+            at, until = 0, time.monotonic() + 10
+            while at < end and time.monotonic() < until:
+                message = consumer.poll(0.5)
+                if message is None or message.error() is not None:
+                    continue
+                at = (message.offset() or 0) + 1
+                if chance.random() < share:
+                    producer.produce(
+                        topic, message.value(), message.key(), number, headers=message.headers() or []
+                    )
+                    count += 1
+        producer.flush(20)
+    finally:
+        consumer.close()
+    return count
+
+
+async def duplicates(folder: Path, server: Server, seconds: float, seed: int) -> Verdict:
+    """Old ranges of `in` and of the requests' topic come again, while workers die."""
+    began = time.monotonic()
+    with Rig(folder, server, seed=seed) as rig:
+        await rig.prepare()
+        rig.staff(2)
+        again = 0
+        async with rig.workers.outside() as engine:
+            number = 0
+            while number < 3 or time.monotonic() < began + seconds:
+                await rig.ask(engine, 12, f"t{number}-")
+                await send(rig, engine, 12, f"u{number}-")
+                await asyncio.sleep(rig.chance.uniform(0.3, 0.8))
+                for topic in (f"{rig.namespace}.in", "bank.requests"):
+                    again += await asyncio.to_thread(copy, server, topic, rig.chance)
+                if number % 2:
+                    rig.kill_one(rig.chance)
+                    rig.staff(2)
+                number += 1
+            verdict = await rig.judge(engine)
+            verdict.faults += await _outcomes(rig, engine)
+        verdict.struck["again"] = again
+    verdict.seconds = time.monotonic() - began
+    return verdict
+
+
+async def send(rig: Rig, engine: Engine, count: int, prefix: str) -> None:
+    """Transfers by the topic that services use."""
+    fresh = bank.transfers(rig.chance, count, prefix)
+    for transfer in fresh:
+        await engine.client.send(transfer)
+    rig.asked += fresh
+
+
+async def _outcomes(rig: Rig, engine: Engine) -> list[str]:
+    """Each transfer has told its outcome under one id."""
+    ids: dict[bytes, set[bytes]] = {}
+    for number in range(PARTITIONS):
+        for r in await lane_of(engine.log, "bank.events", number):
+            ids.setdefault(r.key, set()).add(dict(r.headers)["ce_id"])
+    return [
+        f"{t.transfer_id} has {len(found)} outcome events"
+        for t in rig.asked
+        if len(found := ids.get(t.transfer_id.encode(), set())) != 1
+    ][:5]
+
+
+# ---- R-15
+
+
+def set_topic(server: Server, topic: str, **settings: str) -> None:
+    """Change a topic's settings; `_` stands for `.`."""
+    admin: Any = AdminClient({"bootstrap.servers": server.address})
+    entries = [
+        library.ConfigEntry(n.replace("_", "."), v, incremental_operation=library.AlterConfigOpType.SET)
+        for n, v in settings.items()
+    ]
+    resource = library.ConfigResource(library.ResourceType.TOPIC, topic, incremental_configs=entries)
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(10)
+
+
+async def compaction(folder: Path, server: Server, seconds: float, seed: int) -> Verdict:
+    """The cleaner at work on tiny segments while instances live and workers die; one saw every record."""
+    began = time.monotonic()
+    with Rig(folder, server, seed=seed, env={"SCENARIO_BREAK": "lag"}) as rig:
+        await rig.prepare()
+        lane = f"{rig.namespace}.log"
+        rig.staff(2)
+        for worker in rig.workers.alive():
+            await asyncio.to_thread(worker.ready)
+        async with rig.workers.outside() as engine:
+            set_topic(
+                server,
+                lane,
+                segment_ms="1000",
+                segment_bytes="1048576",
+                min_compaction_lag_ms="2000",
+                max_compaction_lag_ms="3000",
+                min_cleanable_dirty_ratio="0.01",
+                delete_retention_ms="60000",
+            )
+            with Referee(server.address, lane, PARTITIONS) as referee:
+                number = 0
+                while number < 4 or time.monotonic() < began + seconds:
+                    await rig.ask(engine, 24, f"t{number}-")
+                    await asyncio.sleep(rig.chance.uniform(1.0, 2.0))
+                    if number % 2:
+                        rig.kill_one(rig.chance)
+                        rig.staff(2)
+                    number += 1
+                verdict = await rig.judge(engine, whole=False)
+                ends = [(await engine.log.bounds("log", n))[1] for n in range(PARTITIONS)]
+                if not await asyncio.to_thread(referee.level, ends):
+                    verdict.faults.append(f"the referee did not see all: {ends}")
+                for n in range(PARTITIONS):
+                    left = await lane_of(engine.log, "log", n)
+                    verdict.struck["seen"] += len(referee.seen[n])
+                    verdict.struck["left"] += len(left)
+                    if states(left) != states(referee.seen[n]):
+                        verdict.faults.append(f"partition {n}: what is left folds to something else")
+    verdict.seconds = time.monotonic() - began
+    return verdict
+
+
+# ---- R-16
+
+
+class Stranger:
+    """Somebody with transactions, who knows nothing of us."""
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.producer = Producer(
+            {"bootstrap.servers": server.address, "transactional.id": name, "transaction.timeout.ms": 60_000}
+        )
+        self.producer.init_transactions(20)
+
+    def begin(self, topic: str, partition: int, *records: tuple[bytes, bytes]) -> None:
+        """Records in a transaction that stays open."""
+        self.producer.begin_transaction()
+        for key, value in records:
+            self.producer.produce(topic, value, key, partition)
+        self.producer.flush(10)
+
+    def abort(self) -> None:
+        """End it."""
+        self.producer.abort_transaction(20)
+
+    def commit(self) -> None:
+        """End it."""
+        self.producer.commit_transaction(20)
+
+
+async def stranger(folder: Path, server: Server, seconds: float, seed: int) -> Verdict:
+    """A stranger's transaction stands open on `in`: one partition waits, the others go on. On `log` its records are
+    junk and its markers are holes, whether it commits or aborts."""
+    began = time.monotonic()
+    with Rig(folder, server, seed=seed) as rig:
+        await rig.prepare()
+        rig.staff(2)
+        inbound, lane = f"{rig.namespace}.in", f"{rig.namespace}.log"
+        faults: list[str] = []
+        async with rig.workers.outside() as engine:
+            await rig.ask(engine, 24, "a-")
+            on_in, on_log = Stranger(server, f"{rig.namespace}-x"), Stranger(server, f"{rig.namespace}-y")
+            on_in.begin(inbound, 0, (b"nobody", b"an aborted start"))
+            before = len(rig.asked)
+            await rig.ask(engine, 32, "b-")
+            waiting = await _behind(rig, engine, rig.asked[before:], 10)
+            if not waiting:
+                faults.append("nothing waits behind an open transaction")
+            if set(waiting) != {0}:
+                faults.append(f"partitions {sorted(waiting)} wait, the transaction stands open on 0")
+            number = 0
+            while number < 4 or time.monotonic() < began + seconds:
+                known = f"transfer/{rig.chance.choice(rig.asked).transfer_id}".encode()
+                on_log.begin(lane, number % PARTITIONS, (known, b"junk"), (b"transfer/nobody", b"junk"))
+                await rig.ask(engine, 8, f"c{number}-")
+                await asyncio.sleep(0.3)
+                on_log.commit() if number % 2 else on_log.abort()
+                number += 1
+            on_in.abort()
+            verdict = await rig.judge(engine)
+        verdict.faults += faults
+        verdict.struck["transactions"] = number + 1
+    verdict.seconds = time.monotonic() - began
+    return verdict
+
+
+async def _behind(rig: Rig, engine: Engine, asked: list[Any], seconds: float) -> dict[int, int]:
+    """Of some transfers, how many have not ended when no more do, by partition of `in`."""
+    left = {f"transfer/{t.transfer_id}" for t in asked}
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        left = await unfinished(engine.log, left)
+        if all(partition(i.partition("/")[2].encode(), PARTITIONS) == 0 for i in left):
+            break
+        await asyncio.sleep(0.2)
+    found: dict[int, int] = {}
+    for i in left:
+        number = partition(i.partition("/")[2].encode(), PARTITIONS)
+        found[number] = found.get(number, 0) + 1
+    return found

@@ -1,0 +1,121 @@
+"""Short forms of the rows of real processes on Kafka; the long ones are commands in `kafka_rows.py`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.kafka.server import Missing, Server
+from tests.kafka import SETTINGS, missing
+from tests.scenarios import kafka_lanes, rows
+from tests.scenarios.kafka_rig import Rig, Verdict, under_fire
+from tests.scenarios.kafka_rows import ROWS, former_owner
+
+pytestmark = pytest.mark.slow
+SHORT_S = 6.0
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Server]:
+    """One for all rows: it is killed and silenced, and goes on; each row has a namespace of its own."""
+    try:
+        with Server(settings=SETTINGS) as server:
+            yield server.start()
+    except Missing as why:
+        missing(str(why))
+
+
+async def short(name: str, folder: Path, broker: Server, seconds: float = SHORT_S) -> Verdict:
+    """A row's short form: everything exact, and money moved."""
+    verdict = await ROWS[name](folder, broker, seconds, 7)
+    assert verdict.exact, verdict
+    assert verdict.done > 0 and verdict.refused > 0, verdict
+    return verdict
+
+
+async def test_r01_books_are_exact_though_workers_are_killed_again_and_again(
+    tmp_path: Path, broker: Server
+) -> None:
+    verdict = await short("R-1", tmp_path, broker)
+    assert verdict.struck["worker killed"] >= 4
+
+
+def test_r02_every_place_that_the_connector_names_is_a_place_where_a_worker_is_killed() -> None:
+    assert sorted({*kafka_lanes.PLACES, *kafka_lanes.ELSEWHERE}) == kafka_lanes.places()
+
+
+async def test_r02_everything_happens_once_though_workers_die_at_each_place(
+    tmp_path: Path, broker: Server
+) -> None:
+    verdict = await kafka_lanes.siege(tmp_path, broker, kafka_lanes.PLACES, instances=40, more=8)
+    assert verdict.exact, verdict
+    assert verdict.killed == list(kafka_lanes.PLACES)
+
+
+async def test_r03_former_owners_write_what_counts_for_nobody(tmp_path: Path, broker: Server) -> None:
+    verdict = await short("R-3", tmp_path, broker)
+    assert verdict.saw["fenced"] > 0 and verdict.void > 0, verdict
+
+
+async def test_r04_the_broker_is_killed_in_mid_commit(tmp_path: Path, broker: Server) -> None:
+    verdict = await short("R-4", tmp_path, broker)
+    assert verdict.struck["broker killed"] >= 2
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+async def test_r05_partitions_move_all_the_time(tmp_path: Path, broker: Server, protocol: str) -> None:
+    await short(f"R-5 {protocol}", tmp_path, broker)
+
+
+async def test_r06_nobody_knows_what_became_of_a_request(tmp_path: Path, broker: Server) -> None:
+    verdict = await short("R-6", tmp_path, broker)
+    assert sum(n for what, n in verdict.struck.items() if "nothing" not in what) >= 3, verdict
+
+
+async def test_r07_nothing_goes_one_way(tmp_path: Path, broker: Server) -> None:
+    await short("R-7", tmp_path, broker)
+
+
+async def test_r08_everything_is_slow(tmp_path: Path, broker: Server) -> None:
+    await short("R-8", tmp_path, broker)
+
+
+async def test_r14_whatever_comes_again_changes_nothing(tmp_path: Path, broker: Server) -> None:
+    verdict = await short("R-14", tmp_path, broker, 3)
+    assert verdict.struck["again"] > 20, verdict
+
+
+async def test_r15_what_the_cleaner_leaves_is_what_was(tmp_path: Path, broker: Server) -> None:
+    verdict = await short("R-15", tmp_path, broker)
+    assert verdict.struck["left"] < verdict.struck["seen"], verdict
+
+
+async def test_r16_a_strangers_transaction_holds_up_one_partition_and_its_records_are_junk(
+    tmp_path: Path, broker: Server
+) -> None:
+    await short("R-16", tmp_path, broker, 3)
+
+
+async def test_r20_workers_are_replaced_one_after_the_other_and_nobody_notices(
+    tmp_path: Path, broker: Server
+) -> None:
+    verdict = await short("R-20", tmp_path, broker)
+    assert set(verdict.struck) == {"left in order"}, verdict
+    assert not verdict.void and not verdict.saw["fenced"], verdict
+
+
+async def test_without_the_comparison_of_offsets_former_owners_do_harm(
+    tmp_path: Path, broker: Server
+) -> None:
+    with Rig(tmp_path, broker, seed=7, env={"SCENARIO_BREAK": "offsets"}) as rig:
+        verdict = await under_fire(rig, former_owner, seconds=4, rounds=2, overlap=True)
+    assert not verdict.exact, verdict
+
+
+def test_every_row_of_kafka_has_a_command_for_its_long_form() -> None:
+    named = {name.partition(" ")[0] for name in ROWS} | {"R-2"}
+    assert named == {f"R-{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 14, 15, 16, 20)}
+    assert named <= set(rows.ROWS) and random.Random(1)
