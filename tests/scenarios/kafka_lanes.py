@@ -61,6 +61,29 @@ async def siege(
         return await busy.siege(folder, chosen, instances=instances, more=more, under=rig.workers)
 
 
+async def sieges(folder: Path, server: Server, seconds: float, seed: int) -> Verdict:
+    """A siege at each of the connector's places and of the runtime's, by itself; as many as fit, all of them at 0."""
+    runtime = [
+        p for some in busy.CHAINS.values() for p in some if not p.startswith(("sqlite.", "sweep.", "park."))
+    ]
+    all_ = [*PLACES, *runtime]
+    random.Random(seed).shuffle(all_)
+    whole, began = Verdict(), time.monotonic()
+    for number, place in enumerate(all_):
+        if seconds and time.monotonic() > began + seconds:
+            break
+        own = folder / f"s{number}"
+        own.mkdir()
+        found = await siege(own, server, (place,), instances=200, more=0)
+        whole.faults += [f"{place}: {fault}" for fault in found.faults]
+        whole.faults += [f"nobody came by {name}" for name in found.survived]
+        whole.struck.update(found.killed)
+        whole.started += found.jobs
+        whole.done += found.jobs
+    whole.seconds = time.monotonic() - began
+    return whole
+
+
 # ---- R-14
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from deploy.kafka.server import Server
 from tests.kafka import SETTINGS
 from tests.kafka_lines import Ambush, How
-from tests.scenarios.kafka_lanes import compaction, duplicates, stranger
+from tests.scenarios.kafka_lanes import compaction, duplicates, sieges, stranger
 from tests.scenarios.kafka_rig import Rig, Strike, Verdict, under_fire
 from tests.scenarios.supervisor import Worker
 
@@ -192,6 +192,7 @@ async def _fire(
 
 ROWS: dict[str, Row] = {
     "R-1": partial(_fire, strike=kill_worker),
+    "R-2": sieges,
     "R-3": partial(_fire, strike=former_owner, overlap=True, rounds=2),
     "R-4": partial(_fire, strike=kill_broker, rounds=2),
     "R-5 classic": partial(_fire, strike=storm, workers=1, pause=(0.5, 1.5), options=STORM["classic"]),
@@ -204,7 +205,16 @@ ROWS: dict[str, Row] = {
     "R-16": stranger,
     "R-20": partial(_fire, strike=roll, rounds=3),
 }
-LONG_S = {"R-1": 180.0, "R-3": 240.0, "R-4": 300.0, "R-6": 240.0, "R-7": 300.0, "R-8": 240.0, "R-20": 180.0}
+LONG_S = {
+    "R-1": 180.0,
+    "R-2": 0.0,
+    "R-3": 240.0,
+    "R-4": 300.0,
+    "R-6": 240.0,
+    "R-7": 300.0,
+    "R-8": 240.0,
+    "R-20": 180.0,
+}
 
 
 def main() -> int:
@@ -213,14 +223,14 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("row", choices=[*ROWS, "all"])
-    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--seconds", type=float, default=None)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nodes", type=int, choices=(1, 3), default=1)
     args = parser.parse_args()
     bad = False
     for name in ROWS if args.row == "all" else [args.row]:
         with tempfile.TemporaryDirectory() as folder, Server(args.nodes, settings=SETTINGS) as server:
-            seconds = args.seconds or LONG_S.get(name, 240.0)
+            seconds = LONG_S.get(name, 240.0) if args.seconds is None else args.seconds
             verdict = asyncio.run(ROWS[name](Path(folder), server.start(), seconds, args.seed))
         print(f"{'exact' if verdict.exact else 'WRONG'} {name}, seed {args.seed}: {verdict}", flush=True)
         bad = bad or not verdict.exact

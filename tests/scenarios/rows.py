@@ -1,4 +1,4 @@
-"""The rows of the table of real-process tests, on the embedded log: each named, with its short form, its long form, or what it waits for.
+"""The rows of the table of real-process tests, on the embedded log and on Kafka: each named, with its short form, its long form, or what it waits for.
 
 python -m tests.scenarios.rows                 # the table
 python -m tests.scenarios.rows R-1             # its tests, as in CI
@@ -33,11 +33,16 @@ POWER = "tests/log/test_power_loss.py"
 CRASH = "tests/log/test_sqlite_crash.py"
 BUSY = "tests/scenarios/busy.py"
 FUZZ = "tests/fuzz/test_files.py"
+KAFKA = "tests/scenarios/kafka_rows.py"
+ON_KAFKA = "tests/scenarios/test_kafka_rows.py"
 ROWS: dict[str, Row] = {
     "R-1": Row(
         "a worker is killed again and again",
-        ("tests/scenarios/test_bank.py::test_books_are_exact_after_workers_were_killed_again_and_again",),
-        (("tests/scenarios/bank.py", "--kills", "200"),),
+        (
+            "tests/scenarios/test_bank.py::test_books_are_exact_after_workers_were_killed_again_and_again",
+            f"{ON_KAFKA}::test_r01_books_are_exact_though_workers_are_killed_again_and_again",
+        ),
+        (("tests/scenarios/bank.py", "--kills", "200"), (KAFKA, "R-1")),
     ),
     "R-2": Row(
         "killed at named places, alone and in pairs",
@@ -46,8 +51,10 @@ ROWS: dict[str, Row] = {
             "tests/scenarios/test_busy.py::test_everything_happens_once_though_workers_die_at_each_place",
             "tests/scenarios/test_rows.py::test_r02_a_worker_dies_at_one_place_and_the_next_at_another",
             f"{CRASH}::test_a_kill_at_a_named_point_loses_nothing_that_was_acknowledged",
+            f"{ON_KAFKA}::test_r02_every_place_that_the_connector_names_is_a_place_where_a_worker_is_killed",
+            f"{ON_KAFKA}::test_r02_everything_happens_once_though_workers_die_at_each_place",
         ),
-        ((BUSY, "--long"), (BUSY, "--pairs", "60")),
+        ((BUSY, "--long"), (BUSY, "--pairs", "60"), (KAFKA, "R-2")),
     ),
     "R-3": Row(
         "former owners",
@@ -55,14 +62,31 @@ ROWS: dict[str, Row] = {
             f"{CRASH}::test_a_stopped_holder_is_named_and_its_lock_can_be_broken_and_it_is_fenced",
             f"{CRASH}::test_forty_takeover_races_never_let_two_owners_write",
             "tests/scenarios/test_rows.py::test_r03_a_worker_that_was_stopped_and_robbed_goes_on_and_changes_nothing",
+            f"{ON_KAFKA}::test_r03_former_owners_write_what_counts_for_nobody",
+            f"{ON_KAFKA}::test_without_the_comparison_of_offsets_former_owners_do_harm",
         ),
-        (("-m", "tests.scenarios.former", "--rounds", "20"), ("-m", "tests.scenarios.former", "--rounds", "3", "--silent", "31")),
+        (
+            ("-m", "tests.scenarios.former", "--rounds", "20"),
+            ("-m", "tests.scenarios.former", "--rounds", "3", "--silent", "31"),
+            (KAFKA, "R-3"),
+        ),
     ),
-    "R-4": Row("the server is killed", waits="there is no server; PostgreSQL: tests/scenarios/test_bank_postgres.py"),
-    "R-5": Row("rebalance storm", waits="brokers' groups; joins and leaves on the file: tests/fuzz/test_engine.py"),
-    "R-6": Row("unknown answers", waits="there is no network; a lost answer of the file is in R-2"),
-    "R-7": Row("partitions of the network", waits="there is no network"),
-    "R-8": Row("all slow", waits="there is no network"),
+    "R-4": Row(
+        "the server is killed",
+        (
+            "tests/scenarios/test_bank_postgres.py::test_books_are_exact_after_workers_and_server_were_killed",
+            f"{ON_KAFKA}::test_r04_the_broker_is_killed_in_mid_commit",
+        ),
+        ((KAFKA, "R-4"), (KAFKA, "R-4", "--nodes", "3")),
+    ),
+    "R-5": Row(
+        "rebalance storm",
+        (f"{ON_KAFKA}::test_r05_partitions_move_all_the_time",),
+        ((KAFKA, "R-5 classic"), (KAFKA, "R-5 consumer")),
+    ),
+    "R-6": Row("unknown answers", (f"{ON_KAFKA}::test_r06_nobody_knows_what_became_of_a_request",), ((KAFKA, "R-6"),)),
+    "R-7": Row("partitions of the network", (f"{ON_KAFKA}::test_r07_nothing_goes_one_way",), ((KAFKA, "R-7"),)),
+    "R-8": Row("all slow", (f"{ON_KAFKA}::test_r08_everything_is_slow",), ((KAFKA, "R-8"),)),
     "R-9": Row("disk full", (f"{DISK}::test_a_full_disk_is_named_and_the_log_goes_on_when_there_is_space",)),
     "R-10": Row(
         "I/O errors at the n-th call", (f"{DISK}::test_an_io_error_at_any_call_loses_nothing_and_stops_the_log",)
@@ -97,10 +121,18 @@ ROWS: dict[str, Row] = {
         (
             "tests/runtime/test_struck.py::test_whatever_comes_twice_changes_nothing",
             "tests/runtime/test_stored_services.py::test_i_23_a_duplicate_that_outlived_the_inbox_is_refused_not_applied",
+            f"{ON_KAFKA}::test_r14_whatever_comes_again_changes_nothing",
         ),
+        ((KAFKA, "R-14"),),
     ),
-    "R-15": Row("compaction for real", waits="brokers; the file's own is in R-2 (room) and tests/fuzz/test_engine.py"),
-    "R-16": Row("a stranger's transaction", waits="Kafka"),
+    "R-15": Row(
+        "compaction for real", (f"{ON_KAFKA}::test_r15_what_the_cleaner_leaves_is_what_was",), ((KAFKA, "R-15"),)
+    ),
+    "R-16": Row(
+        "a stranger's transaction",
+        (f"{ON_KAFKA}::test_r16_a_strangers_transaction_holds_up_one_partition_and_its_records_are_junk",),
+        ((KAFKA, "R-16"),),
+    ),
     "R-17": Row(
         "poison",
         (
@@ -113,7 +145,11 @@ ROWS: dict[str, Row] = {
     ),
     "R-18": Row("big payloads", ("tests/catalogue/test_payloads.py", "tests/core/test_parking.py")),
     "R-19": Row("schemas", waits="Kafka: no registry is asked yet"),
-    "R-20": Row("rolling restart", waits="two builds of the product"),
+    "R-20": Row(
+        "rolling restart, of one build: two of the product do not exist yet",
+        (f"{ON_KAFKA}::test_r20_workers_are_replaced_one_after_the_other_and_nobody_notices",),
+        ((KAFKA, "R-20"),),
+    ),
     "R-21": Row(
         "leaks",
         (
