@@ -120,7 +120,7 @@ async def duplicates(folder: Path, server: Server, seconds: float, seed: int) ->
     began = time.monotonic()
     with Rig(folder, server, seed=seed) as rig:
         await rig.prepare()
-        rig.staff(2)
+        await rig.begin(2)
         again = 0
         async with rig.workers.outside() as engine:
             number = 0
@@ -183,9 +183,7 @@ async def compaction(folder: Path, server: Server, seconds: float, seed: int) ->
     with Rig(folder, server, seed=seed, env={"SCENARIO_BREAK": "lag"}) as rig:
         await rig.prepare()
         lane = f"{rig.namespace}.log"
-        rig.staff(2)
-        for worker in rig.workers.alive():
-            await asyncio.to_thread(worker.ready)
+        await rig.begin(2)
         async with rig.workers.outside() as engine:
             set_topic(
                 server,
@@ -254,7 +252,7 @@ async def stranger(folder: Path, server: Server, seconds: float, seed: int) -> V
     began = time.monotonic()
     with Rig(folder, server, seed=seed) as rig:
         await rig.prepare()
-        rig.staff(2)
+        await rig.begin(2)
         inbound, lane = f"{rig.namespace}.in", f"{rig.namespace}.log"
         faults: list[str] = []
         async with rig.workers.outside() as engine:

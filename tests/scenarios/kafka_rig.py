@@ -173,6 +173,13 @@ class Rig:
         while len(self.workers.alive()) < count:
             self.workers.start(wait=False)
 
+    async def begin(self, count: int) -> None:
+        """The first workers, ready. RuntimeError when one ends instead, with what it said."""
+        self.staff(count)
+        for worker in list(self.workers.workers):
+            if not await asyncio.to_thread(worker.ready):
+                raise RuntimeError(f"a worker does not start: {self.said()}")
+
     def told(self) -> list[Line]:
         """What the leases saw."""
         return told(self.tells)
@@ -300,9 +307,7 @@ async def under_fire(
     began = time.monotonic()
     struck: Counter[str] = Counter()
     await rig.prepare()
-    rig.staff(workers)
-    for worker in rig.workers.alive():
-        await asyncio.to_thread(worker.ready)
+    await rig.begin(workers)
     fire = time.monotonic()
     async with rig.workers.outside() as engine:
         number = 0
