@@ -61,6 +61,7 @@ _SOON: Final = frozenset(
         KafkaError.KAFKA_STORAGE_ERROR,
         KafkaError._QUEUE_FULL,
         KafkaError._WAIT_CACHE,
+        KafkaError._NOENT,  # no partition has a leader that the client knows of
         KafkaError._IN_PROGRESS,
         KafkaError._PREV_IN_PROGRESS,
         KafkaError._STATE,

@@ -27,6 +27,8 @@ from contrapas_kafka.options import Cluster
 Slot = tuple[Lane, int]
 
 POLL_S: Final = 0.1
+TURN_S: Final = 0.02
+"""Pause between polls: the client lets one thread in at a time, and a loop of polls alone would keep the beat out for ever."""
 LOOK_S: Final = 0.2
 """How often the loop looks whether the member is still in contact."""
 RELEASE_S: Final = 1.0
@@ -159,6 +161,7 @@ class KafkaMembership:
                 if message is not None and (error := message.error()) is not None:
                     self._said(error)
                 self._commit(now)
+                self._leaving.wait(TURN_S)
         except Exception as why:  # noqa: BLE001  whoever follows the assignments hears it
             self._stopped(why)
         finally:
@@ -252,6 +255,11 @@ class KafkaMembership:
         for name, broker in found.items():
             if "GroupCoordinator" in name and broker.get("rxidle", -1) >= 0:
                 self._heard = max(self._heard, time.monotonic() - broker["rxidle"] / 1e6)
+
+    @property
+    def heard(self) -> float:
+        """When the coordinator was last asked something that it answered, on the monotonic clock."""
+        return self._heard
 
     @property
     def in_contact(self) -> bool:

@@ -121,6 +121,17 @@ async def test_members_share_evenly_and_one_that_leaves_is_replaced_at_once(
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_who_is_left_in_peace_keeps_what_was_given(kafka: Broker, protocol: str) -> None:
+    async with members(kafka, protocol) as found:
+        await until(lambda: whole(found) and all(len(one.share or ()) == 3 for one in found))
+        before = [len(one.shares) for one in found]
+        heard = found[0].member.heard
+        await asyncio.sleep(2 * SESSION_MS / 1000)
+        assert [len(one.shares) for one in found] == before, "nothing was given up"
+        assert found[0].member.heard >= heard + SESSION_MS / 1000, "the coordinator was asked, and has answered"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 async def test_what_is_taken_away_is_released_before_the_next_gets_it(kafka: Broker, protocol: str) -> None:
     async with members(kafka, protocol, 1) as found:
         first = found[0]

@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import secrets
+import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from contrapas.core.envelope import ENDED
 from contrapas.core.fold import Fold
 from contrapas.core.lane import Record
 from contrapas.errors import Indeterminate, Retriable, Unreachable
@@ -33,7 +35,7 @@ from sagas.bank.saga import TransferAsked
 from tests.kafka_lines import Lines
 from tests.scenarios import bank
 from tests.scenarios.proof import counting, doubled, history, lane_of, proof_of
-from tests.scenarios.supervisor import ROOT, Supervisor, Worker
+from tests.scenarios.supervisor import ROOT, Supervisor, Worker, newest
 from tests.scenarios.telling import Line, census, runs, told, uncounted
 
 OPTIONS: Final = {
@@ -220,6 +222,8 @@ class Rig:
         """
         found = await bank.judge(engine, self.books, self.asked)
         v = Verdict(found.started, found.done, found.refused, list(found.faults))
+        if v.done + v.refused < v.started:
+            v.faults += await self._standing(engine.log)
         await asyncio.to_thread(self._leave)
         lines = self.told()
         v.saw = census(lines)
@@ -228,6 +232,18 @@ class Rig:
         v.faults += (await self._steps(engine.log, lines, whole=whole, overlap=overlap))[:5]
         v.faults += await self._inputs(engine.log, dead)
         return v
+
+    async def _standing(self, log: Log) -> list[str]:
+        """Where those that have not ended stand, for whoever looks for the reason."""
+        for worker in self.workers.alive():
+            worker.process.send_signal(signal.SIGUSR1)
+        found = await newest(log)
+        left = [found[i] for t in self.asked if (i := f"transfer/{t.transfer_id}") in found]
+        return [
+            f"{r.instance} version {r.version} in {r.state}, written by {r.writer} after {r.cause}: {[*r.operations()]}"
+            for r in left
+            if r.status not in ENDED
+        ][:3]
 
     def _leave(self) -> None:
         for worker in self.workers.alive():

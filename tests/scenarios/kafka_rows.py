@@ -26,6 +26,7 @@ from tests.kafka_lines import Ambush, How
 from tests.scenarios.kafka_lanes import compaction, duplicates, sieges, stranger
 from tests.scenarios.kafka_rig import Rig, Strike, Verdict, under_fire
 from tests.scenarios.supervisor import Worker
+from tests.scenarios.telling import tell
 
 STORM = {
     "classic": {"group.protocol": "classic"},
@@ -39,7 +40,10 @@ AWAY_S = 3.0
 
 
 async def kill_worker(rig: Rig, chance: random.Random, _: int) -> str:
-    """R-1."""
+    """R-1: one that works, not one that only starts."""
+    seen = _count(rig, "committed")
+    await rig.until(lambda: _count(rig, "committed") > seen, 30, "nobody commits")
+    await asyncio.sleep(chance.uniform(0, 0.5))
     rig.kill_one(chance)
     return "worker killed"
 
@@ -47,9 +51,11 @@ async def kill_worker(rig: Rig, chance: random.Random, _: int) -> str:
 async def kill_broker(rig: Rig, chance: random.Random, _: int) -> str:
     """R-4: whatever is in flight then is in flight for good."""
     node = chance.choice(rig.server.nodes).id
+    tell(rig.tells, "broker killed", -1, 0)
     await asyncio.to_thread(rig.server.kill, node)
     await asyncio.sleep(chance.uniform(0, 1.0))
     await asyncio.to_thread(rig.server.start)
+    tell(rig.tells, "broker back", -1, 0)
     return "broker killed"
 
 
@@ -152,6 +158,10 @@ async def former_owner(rig: Rig, chance: random.Random, number: int) -> str:
     victim.go_on()
     await asyncio.sleep(1.0)
     return "held back" if number % 2 == 0 else "stopped"
+
+
+def _count(rig: Rig, what: str) -> int:
+    return sum(line.what == what for line in rig.told())
 
 
 def _claims(rig: Rig, but: Worker) -> int:

@@ -9,6 +9,7 @@ With `SCENARIO_HASTE` in the environment, what a worker does every minute or eve
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import functools
 import os
 import signal
@@ -34,10 +35,19 @@ def hasten() -> None:
     worker.__dict__["sweep"] = functools.partial(sweep.sweep, history_ms=200)
 
 
+def stacks() -> None:
+    """Say what every task and thread waits for: somebody wonders why nothing happens."""
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=6)
+    faulthandler.dump_traceback()
+
+
 async def main(target: str, url: str) -> None:
     """Work until told to stop."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, stacks)
     definition = find(target).definition()
     if name := os.environ.get("SCENARIO_NAMESPACE"):
         definition = replace(definition, namespace=name)
