@@ -12,6 +12,7 @@ from typing import Any, Final
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
     IsolationLevel,
+    KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
@@ -29,6 +30,19 @@ Spot = tuple[str, int]
 """(topic as the cluster calls it, partition)."""
 
 
+STALE: Final = frozenset(
+    [
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    ]
+)
+"""Who leads a partition is not what the client thinks."""
+NONE: Final = -1
+"""No record has such a timestamp."""
+_UNANSWERED: Final = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+"""Of a broker that has just started the client passes on an answer without an offset, -1001, and no error."""
 AGAIN_S: Final = 3.0
 """How long a question is asked again that the broker cannot answer now."""
 
@@ -124,9 +138,12 @@ class Asking:
             found: dict[Spot, int | Exception] = {}
             for part, future in futures.items():
                 try:
-                    found[part.topic, part.partition] = int(future.result(ASK_S).offset)
+                    at = int(future.result(ASK_S).offset)
+                    found[part.topic, part.partition] = at if at >= NONE else _UNANSWERED
                 except (KafkaException, TimeoutError) as why:
                     found[part.topic, part.partition] = why
+            if any(code_of(answer) in STALE for answer in found.values() if isinstance(answer, Exception)):
+                self.client().list_topics(timeout=ASK_S)  # it would believe what it knows for minutes
             return found
 
         return await self.calls.run(ask)
