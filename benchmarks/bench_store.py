@@ -61,7 +61,7 @@ def row(id: str) -> Outgoing:
 
 async def handled(store: Any, id: str, business: Callable[[Any], Awaitable[Any]]) -> None:
     """What the runtime does for a delivery."""
-    async with store.begin() as tx:
+    async with store.begin(receipt(id)) as tx:
         if await tx.take(receipt(id)) is None:
             await business(tx.session)
             await tx.finish(receipt(id), reply=VALUE, reply_type="CardCharged", rows=[row(id)])

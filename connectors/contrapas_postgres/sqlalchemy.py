@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from contrapas.errors import Refused
-from contrapas.participant import Event, Finding
+from contrapas.participant import Event, Finding, Receipt
 from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
@@ -134,7 +134,9 @@ class SqlStore(Base[AsyncSession]):
         )
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[PostgresTx[AsyncSession]]:
+    async def begin(
+        self, receipt: Receipt | None = None, *, undoes: str = ""
+    ) -> AsyncGenerator[PostgresTx[AsyncSession]]:
         """A transaction for one delivery."""
         sql = self._statements or await self.looked_up()
         session = self._sessions()

@@ -9,13 +9,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 
-from contrapas.errors import Refused
-from contrapas.participant import Event, Finding
+from contrapas.errors import Refused, Retriable
+from contrapas.participant import Event, Finding, Receipt
 from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
 from contrapas_postgres import examine
@@ -23,6 +23,8 @@ from contrapas_postgres.base import DEADLINE_S, Base, Sender
 from contrapas_postgres.explain import ADDRESS_FIX
 from contrapas_postgres.meaning import committing, exhausted, told
 from contrapas_postgres.proxied import caches
+from contrapas_postgres.statements import Statements
+from contrapas_postgres.together import Framed, Together, Unfit
 from contrapas_postgres.transaction import PostgresTx
 
 if TYPE_CHECKING:
@@ -59,28 +61,70 @@ class AsyncpgLink:
         return self._con.get_server_pid(), (await self.rows("select pg_backend_pid()"))[0][0]
 
 
+class Watch:
+    """Deadlines that end connections: what waits on one then fails. One timer looks after all of them, because a timer for
+    each statement costs as much as a tenth of the statement."""
+
+    def __init__(self) -> None:
+        self._until: dict[Connection, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def limit(self, con: Connection, seconds: float) -> Limit:
+        """A block that ends within so long, give or take a twentieth of a second."""
+        return Limit(self, con, seconds)
+
+    def begin(self, con: Connection, seconds: float) -> None:
+        """From now on."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self._until.clear()
+            loop.call_later(_TICK_S, self._look)
+        self._until[con] = loop.time() + seconds
+
+    def end(self, con: Connection) -> None:
+        """It was in time."""
+        self._until.pop(con, None)
+
+    def _look(self) -> None:
+        loop = self._loop
+        if loop is None or not self._until:
+            self._loop = None
+            return
+        now = loop.time()
+        for con in [con for con, until in self._until.items() if until <= now]:
+            del self._until[con]
+            con.terminate()
+        loop.call_later(_TICK_S, self._look)
+
+
+_TICK_S: Final = 0.05
+
+
 class Limit:
-    """A deadline that ends the connection: what waits on it then fails. A tenth of the cost of `asyncio.timeout`."""
+    """A deadline of a `Watch`, as a block."""
 
-    __slots__ = ("con", "handle", "seconds")
+    __slots__ = ("con", "seconds", "watch")
 
-    def __init__(self, con: Connection, seconds: float) -> None:
+    def __init__(self, watch: Watch, con: Connection, seconds: float) -> None:
+        self.watch = watch
         self.con = con
         self.seconds = seconds
 
     def __enter__(self) -> None:
-        self.handle = asyncio.get_running_loop().call_later(self.seconds, self.con.terminate)
+        self.watch.begin(self.con, self.seconds)
 
     def __exit__(self, *_: object) -> None:
-        self.handle.cancel()
+        self.watch.end(self.con)
 
 
 class AsyncpgHeld(AsyncpgLink):
     """A connection of the pool that the outbox keeps."""
 
-    def __init__(self, pool: AnyPool, con: Connection, deadline_s: float) -> None:
+    def __init__(self, pool: AnyPool, con: Connection, deadline_s: float, watch: Watch) -> None:
         super().__init__(con, deadline_s)
         self._pool = pool
+        self._watch = watch
 
     @property
     def closed(self) -> bool:
@@ -89,7 +133,7 @@ class AsyncpgHeld(AsyncpgLink):
 
     async def close(self) -> None:
         """See `Held`."""
-        await _give_back(self._pool, self._con)
+        await _give_back(self._watch, self._pool, self._con)
 
 
 class PostgresStore(Base["Connection"]):
@@ -133,6 +177,8 @@ class PostgresStore(Base["Connection"]):
         self._address = pool if isinstance(pool, str) else ""
         self._pool: AnyPool | None = None if isinstance(pool, str) else pool
         self._opening = asyncio.Lock()
+        self._framed: Framed | None = None
+        self._watch = Watch()
 
     async def pool(self) -> AnyPool:
         """The pool, opened where the store was given an address."""
@@ -169,19 +215,17 @@ class PostgresStore(Base["Connection"]):
         return pool, cast("Connection", await self._free(pool))
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[PostgresTx[Connection]]:
-        """A transaction for one delivery."""
+    async def begin(
+        self, receipt: Receipt | None = None, *, undoes: str = ""
+    ) -> AsyncGenerator[PostgresTx[Connection]]:
+        """A transaction for one delivery; `receipt` is taken in the same round trip."""
         sql = self._statements or await self.looked_up()
         with told(self.name):
             pool = self._pool or await self.pool()
             con = cast("Connection", await self._free(pool))
         try:
-            transaction = con.transaction()
             with told(self.name):
-                with Limit(con, self.deadline_s):
-                    await transaction.start()
-                link = AsyncpgLink(con, self.deadline_s)
-                tx = PostgresTx(con, link, sql, self.name)
+                transaction, tx = await self._begun(con, sql, receipt, undoes)
             token = self._current.set(con)
             since = time.monotonic()
             try:
@@ -190,24 +234,59 @@ class PostgresStore(Base["Connection"]):
             except Exception as why:
                 if _closed(con) and (ended := self.idled(since)) is not None:
                     raise ended from why
-                await _undo(con, transaction)
+                await _undo(self._watch, con, transaction)
                 if (trouble := exhausted(why, self.name)) is not None:
                     raise trouble from why
                 raise
             except BaseException:
-                await _undo(con, transaction)
+                await _undo(self._watch, con, transaction)
                 raise
             finally:
                 self._current.reset(token)
             if _closed(con):
                 with told(self.name):
                     raise self.idled(since) or ConnectionResetError("the connection was lost before COMMIT")
-            with committing(self.name), Limit(con, self.deadline_s):
-                await transaction.commit()
+            with committing(self.name), self._watch.limit(con, self.deadline_s):
+                try:
+                    await transaction.commit()
+                except asyncpg.PostgresError:
+                    if not _closed(con) and con.is_in_transaction():  # refused is what went with COMMIT
+                        await con.execute("rollback")
+                    raise
             if tx.wrote:
                 self._outbox.committed()
         finally:
-            await _give_back(pool, con)
+            await _give_back(self._watch, pool, con)
+
+    async def _begun(
+        self, con: Connection, sql: Statements, receipt: Receipt | None, undoes: str
+    ) -> tuple[Any, PostgresTx[Connection]]:
+        """Together with the first statement where that is known, else BEGIN alone."""
+        link = AsyncpgLink(con, self.deadline_s)
+        if receipt is not None:
+            if self._framed is None or self._framed.sql is not sql:
+                self._framed = Framed(sql)
+            own = await self._framed.known(con, self.deadline_s)
+            if own is not None:
+                together = Together(own, self._framed.names, self.deadline_s)
+                values = (*receipt, undoes) if undoes else receipt
+                try:
+                    fresh = await together.start(sql.take_undo if undoes else sql.take, values)
+                except Unfit:
+                    pass
+                except asyncpg.InvalidSQLStatementNameError as why:
+                    if "cp_" not in str(why):  # not of these statements: somebody shares out sessions
+                        raise
+                    self._framed.forget(own)
+                    raise Retriable(f"PostgreSQL {self.name}: the session forgot its statements") from why
+                else:
+                    tx = PostgresTx(con, link, sql, self.name, together if fresh is not None else None)
+                    tx.taken = None if fresh is None else (receipt, undoes, fresh)
+                    return together.transaction, tx
+        transaction = con.transaction()
+        with self._watch.limit(con, self.deadline_s):
+            await transaction.start()
+        return transaction, PostgresTx(con, link, sql, self.name)
 
     async def _free(self, pool: AnyPool) -> Proxy:
         if pool.get_idle_size():
@@ -236,19 +315,19 @@ class PostgresStore(Base["Connection"]):
         try:
             yield AsyncpgLink(con, self.deadline_s)
         finally:
-            await _give_back(pool, con)
+            await _give_back(self._watch, pool, con)
 
     async def hold(self) -> AsyncpgHeld:
         """A connection of the outbox's own."""
         pool, con = await self._acquire()
         if pool.get_max_size() < 2:
-            await _give_back(pool, con)
+            await _give_back(self._watch, pool, con)
             raise Refused(
                 "CP850",
                 "the pool has one connection; the relay keeps one, deliveries need another",
                 fix="asyncpg.create_pool(…, max_size=2) or more",
             )
-        return AsyncpgHeld(pool, con, self.deadline_s)
+        return AsyncpgHeld(pool, con, self.deadline_s, self._watch)
 
     async def examine(self) -> Sequence[Finding]:
         """What `doctor` says of the database and its tables."""
@@ -266,12 +345,12 @@ def _closed(con: Connection) -> bool:
         return True
 
 
-async def _undo(con: Connection, transaction: Any) -> None:
+async def _undo(watch: Watch, con: Connection, transaction: Any) -> None:
     """Roll back; a connection that does not answer is thrown away, which rolls back, too."""
     done = False
     try:
         with suppress(Exception):
-            with Limit(con, 5):
+            with watch.limit(con, 5):
                 await transaction.rollback()
             done = True
     finally:
@@ -280,11 +359,11 @@ async def _undo(con: Connection, transaction: Any) -> None:
                 con.terminate()
 
 
-async def _give_back(pool: AnyPool, con: Connection) -> None:
+async def _give_back(watch: Watch, pool: AnyPool, con: Connection) -> None:
     done = False
     try:
         with suppress(Exception):
-            with Limit(con, 5):
+            with watch.limit(con, 5):
                 await pool.release(cast("Proxy", con))
             done = True
     finally:

@@ -67,14 +67,29 @@ def ended() -> DataError:
     )
 
 
+class Last(Protocol):
+    """What can send a statement together with COMMIT."""
+
+    def last(self, sql: str, values: Sequence[object]) -> bool:
+        """False: it must be sent before."""
+        ...
+
+
 class PostgresTx(Generic[S]):
     """What `begin` gives."""
 
-    def __init__(self, session: S, link: Link, statements: Statements, name: str) -> None:
+    def __init__(
+        self, session: S, link: Link, statements: Statements, name: str, last: Last | None = None
+    ) -> None:
         self._session = session
         self._link = link
         self._sql = statements
         self._name = name
+        self._last = last
+        self._ending: tuple[str, tuple[Any, ...]] | None = None
+        """What COMMIT takes with it."""
+        self.taken: tuple[Receipt, str, bool] | None = None
+        """What BEGIN has taken already, and whether it was new."""
         self.wrote = False
         """Outbox rows stand in it."""
 
@@ -91,7 +106,10 @@ class PostgresTx(Generic[S]):
     async def take(self, receipt: Receipt, *, undoes: str = "") -> Known | None:
         """As the seam says. Retriable also when the row waited for stays locked until the deadline."""
         with told(self._name):
-            if undoes:
+            fresh: Any
+            if self.taken is not None and self.taken[:2] == (receipt, undoes):
+                fresh, self.taken = self.taken[2], None
+            elif undoes:
                 fresh = await self._link.rows(self._sql.take_undo, *receipt, undoes)
             else:
                 fresh = await self._link.rows(self._sql.take, *receipt)
@@ -131,8 +149,26 @@ class PostgresTx(Generic[S]):
         self.check()
         answer = (*receipt[:4], reply, reply_type) if reply is not None or reply_type else ()
         with told(self._name):
+            if self._ending is not None:
+                sent, self._ending = self._ending, None
+                await self._link.rows(sent[0], *sent[1])
+            self.wrote = self.wrote or bool(rows)
+            if self._deferred(rows, answer):
+                return
             if rows:
                 await add(self._link, self._sql, rows, answer)
-                self.wrote = True
             elif answer:
                 await self._link.rows(self._sql.answer, *answer)
+
+    def _deferred(self, rows: Sequence[Outgoing], answer: tuple[Any, ...]) -> bool:
+        """Whether COMMIT takes it with it: one row at most, by far the most frequent."""
+        if self._last is None or len(rows) > 1 or not (rows or answer):
+            return False
+        sql = self._sql.answer
+        if rows:
+            sql = self._sql.finish_one if answer else self._sql.add_one
+        whole = (*answer, *(values(rows[0], self._sql.binary) if rows else ()))
+        if not self._last.last(sql, whole):
+            return False
+        self._ending = (sql, whole)
+        return True

@@ -120,7 +120,7 @@ class Pooler:
                     held, back = await self.taken(), None
                 if back is None:
                     back = asyncio.create_task(answers(held))
-                if kind == b"Q" and body.upper().startswith(b"COMMIT") and self.cut:
+                if kind == b"Q" and b"COMMIT;" in body.upper() and self.cut:
                     how, self.cut = self.cut, ""
                     if how == "before":
                         return

@@ -169,8 +169,10 @@ def test_store_sql_prints_what_psql_can_run(postgres: Database, cli: Callable[..
     assert cli("store", "sql", "--from", "9")[0] == 6
 
 
-def test_store_status_and_prune_show_and_do(postgres: Database, tmp_path: Path) -> None:
-    """In processes of their own, as people run them."""
+def test_store_status_and_prune_show_and_do(
+    postgres: Database, tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    """The first in a process of its own, as people run them; a process for each would take most of the time."""
     (tmp_path / "svc.py").write_text(
         f"from contrapas_postgres import PostgresStore\nstore = PostgresStore({postgres.url!r}, name='shop')\n"
         "gone = PostgresStore('postgresql://u:s3cret@127.0.0.1:1/away')\n"
@@ -178,20 +180,11 @@ def test_store_status_and_prune_show_and_do(postgres: Database, tmp_path: Path) 
         f"forgets = PostgresStore({postgres.url!r}, name='short', inbox='1h')\n"
         "app = App('shop')\napp.serve(Service('payments', store=forgets))\n"
     )
-
-    def run(*args: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "contrapas", *args],
-            cwd=tmp_path,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        return done.returncode, done.stdout, done.stderr
-
-    code, out, err = run("store", "status", "svc")
+    words = [sys.executable, "-m", "contrapas", "store", "status", "svc"]
+    done = subprocess.run(words, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60)
+    code, out, err = done.returncode, done.stdout, done.stderr
     assert code == 6 and "version 0" in out and "CP514" in err and "store sql" in err
+    run = cli
     execute(postgres.url, tables.script(), "drop table " + _tomorrow())
     asyncio.run(_deliver(postgres.url))
     code, out, _ = run("store", "status", "svc:store", "-o", "json")

@@ -149,16 +149,16 @@ class CommitsFailures(Planted):
 
 class OneAtATime(Planted):
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[MemoryTx]:
+    async def begin(self, receipt: Receipt | None = None, *, undoes: str = "") -> AsyncGenerator[MemoryTx]:
         lock: asyncio.Lock = self.database.__dict__.setdefault("only", asyncio.Lock())
-        async with lock, super().begin() as tx:
+        async with lock, super().begin(receipt, undoes=undoes) as tx:
             yield tx
 
 
 class KeepsSession(Planted):
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[MemoryTx]:
-        async with super().begin() as tx:
+    async def begin(self, receipt: Receipt | None = None, *, undoes: str = "") -> AsyncGenerator[MemoryTx]:
+        async with super().begin(receipt, undoes=undoes) as tx:
             self._kept = tx.session
             yield tx
 
@@ -257,8 +257,8 @@ class NumbersAtCommit(Planted):
     """Breaks no rule: numbers and commits agree, so that the naive cursor would do."""
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[MemoryTx]:
-        async with super().begin() as tx:
+    async def begin(self, receipt: Receipt | None = None, *, undoes: str = "") -> AsyncGenerator[MemoryTx]:
+        async with super().begin(receipt, undoes=undoes) as tx:
             yield tx
             rows, tx.session.outbox = list(tx.session.outbox.values()), {}
             for row in rows:

@@ -25,8 +25,8 @@ class Held:
     def session(self) -> Any:
         return self.inner.session()
 
-    def begin(self) -> Any:
-        return self.inner.begin()
+    def begin(self, *args: Any, **named: Any) -> Any:
+        return self.inner.begin(*args, **named)
 
     @property
     def source(self) -> str:

@@ -226,8 +226,11 @@ class Store(Protocol[S]):
     sender: Literal["relay", "debezium"]
     """Who sends what the outbox holds."""
 
-    def begin(self) -> AbstractAsyncContextManager[Tx[S]]:
-        """A transaction for one delivery."""
+    def begin(
+        self, receipt: Receipt | None = None, *, undoes: str = ""
+    ) -> AbstractAsyncContextManager[Tx[S]]:
+        """A transaction for one delivery. receipt, undoes: what `take` will be asked with first, which is asked all the
+        same: a store may do both in one round trip, and raise here what `take` would."""
         ...
 
     def session(self) -> S:

@@ -201,7 +201,7 @@ class MemoryStore:
         return type(self)(self.name, database=self.database, inbox_ms=self.inbox_ms)
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[MemoryTx]:
+    async def begin(self, receipt: Receipt | None = None, *, undoes: str = "") -> AsyncGenerator[MemoryTx]:
         await asyncio.sleep(0)
         self.database.meets("begin")
         async with self.transaction() as session:

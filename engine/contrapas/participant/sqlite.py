@@ -148,7 +148,7 @@ class SqliteStore:
     # ---- transactions
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[SqliteTx]:
+    async def begin(self, receipt: Receipt | None = None, *, undoes: str = "") -> AsyncGenerator[SqliteTx]:
         async with self.transaction() as con:
             token = self._current.set(con)
             try:

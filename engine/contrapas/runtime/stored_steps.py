@@ -66,7 +66,7 @@ async def in_store(
     while True:
         told: BaseException | None = None
         try:
-            async with store.begin() as tx:
+            async with store.begin(receipt, undoes=call.undoes) as tx:
                 failpoint("step.begun")
                 known = await _taken(tx, receipt, call)
                 if known is not None:

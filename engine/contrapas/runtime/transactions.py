@@ -87,7 +87,7 @@ class StoredAttempts(Attempts):
     ) -> list[Draft]:
         """One transaction; what is to be published besides. unsure: the commit of the attempt before was not answered, and
         its rows are there if its inbox row is."""
-        async with self.store.begin() as tx:
+        async with self.store.begin(receipt, undoes=d.undoes) as tx:
             failpoint("delivery.begun")
             known = await tx.take(receipt, undoes=d.undoes)
             self.runner.troubles.pop(receipt, None)

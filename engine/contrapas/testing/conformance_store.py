@@ -153,7 +153,7 @@ async def deliver(
     rows: Sequence[Outgoing] = (),
 ) -> Known | None:
     """One attempt of a delivery, as the runtime makes it."""
-    async with store.begin() as tx:
+    async with store.begin(r, undoes=undoes) as tx:
         known = await tx.take(r, undoes=undoes)
         if known is not None:
             return known
