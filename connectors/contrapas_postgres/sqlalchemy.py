@@ -14,12 +14,13 @@ from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
+import asyncpg
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
-from contrapas.errors import Refused
+from contrapas.errors import Refused, Retriable
 from contrapas.participant import Event, Finding, Receipt
 from contrapas.participant.durations import Duration
 from contrapas.participant.tables import Payload
@@ -27,6 +28,8 @@ from contrapas_postgres import examine
 from contrapas_postgres.base import DEADLINE_S, Base, Sender
 from contrapas_postgres.meaning import committing, exhausted, told
 from contrapas_postgres.proxied import caches
+from contrapas_postgres.statements import Statements
+from contrapas_postgres.together import Framed, Together, Unfit
 from contrapas_postgres.transaction import PostgresTx, ended
 
 __all__ = ["SqlStore"]
@@ -66,6 +69,33 @@ class SqlLink:
         async with asyncio.timeout(self._deadline_s):
             result = await self.con.exec_driver_sql(sql, values or None)
         return result.fetchall() if result.returns_rows else []
+
+    async def untouched(self, framed: Framed) -> tuple[Any, Any] | None:
+        """SQLAlchemy's connection and asyncpg's, where no transaction has begun on them and our statements are known."""
+        pooled: Any = self.con.sync_connection.connection if self.con.sync_connection else None
+        adapter: Any = getattr(pooled, "dbapi_connection", None)
+        parts = ("_transaction", "isolation_level", "readonly", "deferrable")
+        if self._raw is None or not all(hasattr(adapter, part) for part in parts):
+            return None
+        if adapter._transaction is not None or adapter.isolation_level == "autocommit":
+            return None
+        if getattr(adapter, "_prepared_statement_cache", None) is None or self._raw.is_in_transaction():
+            return None
+        known = await framed.known(self._raw, self._deadline_s)
+        return None if known is None else (adapter, known)
+
+    def begun(self, adapter: Any, transaction: Any) -> None:
+        """SQLAlchemy is told that its transaction has begun: it ends it by itself."""
+        self._used = True
+        adapter._transaction = transaction
+        if hasattr(adapter, "_started"):
+            adapter._started = True
+
+    async def rolled_back(self) -> None:
+        """The server's transaction is over, too."""
+        with suppress(Exception):
+            if self._raw is not None and not self._raw.is_closed() and self._raw.is_in_transaction():
+                await self._raw.execute("rollback", timeout=5)
 
     async def kept(self) -> tuple[int, bool]:
         """See `Link`."""
@@ -118,6 +148,7 @@ class SqlStore(Base[AsyncSession]):
         deadline_s: float = DEADLINE_S,
     ) -> None:
         self._sessions = sessions
+        self._framed: Framed | None = None
         self._engine = _engine_of(sessions)
         if self._engine.dialect.name != "postgresql":
             raise Refused("CP850", f"SqlStore works with PostgreSQL, not with {self._engine.dialect.name}")
@@ -149,7 +180,7 @@ class SqlStore(Base[AsyncSession]):
                         "deliveries were given sessions that commit each statement: their rows"
                     )
                 link = SqlLink(con, self.deadline_s)
-            tx = _FlushingTx(session, link, sql, self.name)
+                tx = await self._begun(session, link, sql, receipt, undoes)
             token = self._current.set(session)
             event.listen(session.sync_session, "before_commit", _refuse)
             since = time.monotonic()
@@ -170,12 +201,53 @@ class SqlStore(Base[AsyncSession]):
                 with told(self.name):
                     raise self.idled(since) or ConnectionResetError("the connection was lost before COMMIT")
             with committing(self.name):
-                async with asyncio.timeout(self.deadline_s):
-                    await session.commit()
+                try:
+                    async with asyncio.timeout(self.deadline_s):
+                        await session.commit()
+                except Exception:
+                    await (
+                        link.rolled_back()
+                    )  # refused is what went with COMMIT, and SQLAlchemy takes it for over
+                    raise
             if tx.wrote:
                 self._outbox.committed()
         finally:
             await _leave(session)
+
+    async def _begun(
+        self, session: AsyncSession, link: SqlLink, sql: Statements, receipt: Receipt | None, undoes: str
+    ) -> PostgresTx[AsyncSession]:
+        """Together with the first statement, where the driver is asyncpg; else BEGIN goes with what is asked first."""
+        own = None
+        if receipt is not None:
+            if self._framed is None or self._framed.sql is not sql:
+                self._framed = Framed(sql)
+            own = await link.untouched(self._framed)
+        if receipt is None or own is None or self._framed is None:
+            return _FlushingTx(session, link, sql, self.name)
+        adapter, raw = own
+        together = Together(
+            raw,
+            self._framed.names,
+            self.deadline_s,
+            adapter.isolation_level,
+            adapter.readonly,
+            adapter.deferrable,
+        )
+        values = (*receipt, undoes) if undoes else receipt
+        try:
+            fresh = await together.start(sql.take_undo if undoes else sql.take, values)
+        except Unfit:
+            return _FlushingTx(session, link, sql, self.name)
+        except asyncpg.InvalidSQLStatementNameError as why:
+            if "cp_" not in str(why):
+                raise
+            self._framed.forget(raw)
+            raise Retriable(f"PostgreSQL {self.name}: the session forgot its statements") from why
+        link.begun(adapter, together.transaction)
+        tx = _FlushingTx(session, link, sql, self.name, together if fresh is not None else None)
+        tx.taken = None if fresh is None else (receipt, undoes, fresh)
+        return tx
 
     async def publish(self, session: AsyncSession, *events: Event) -> None:
         """Write events as outbox rows in the caller's own transaction; sent once that has committed."""

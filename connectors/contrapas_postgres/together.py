@@ -64,12 +64,20 @@ class Together:
 
     __slots__ = ("_adding", "_con", "_names", "transaction")
 
-    def __init__(self, con: Connection, names: dict[str, str], deadline_s: float) -> None:
+    def __init__(
+        self,
+        con: Connection,
+        names: dict[str, str],
+        deadline_s: float,
+        isolation: str | None = None,
+        readonly: bool = False,
+        deferrable: bool = False,
+    ) -> None:
         self._con = con
         self._names = names
         self._adding = _Adding(con, deadline_s)
         made: Any = Transaction
-        self.transaction: Transaction = made(self._adding, None, False, False)
+        self.transaction: Transaction = made(self._adding, isolation, readonly, deferrable)
 
     async def start(self, sql: str, values: Sequence[object]) -> bool | None:
         """BEGIN and a statement; whether that touched a row. Unfit: nothing was begun. None: only BEGIN was sent, for this

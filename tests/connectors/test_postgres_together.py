@@ -10,12 +10,16 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from contrapas.errors import DataError, Retriable
 from contrapas.participant import Outgoing, Receipt, Tx
 from contrapas.testing.conformance_store import deliver, message, receipt, relayed
 from contrapas_postgres import together
+from contrapas_postgres.sqlalchemy import SqlStore
 from contrapas_postgres.store import PostgresStore
+from tests.connectors.postgres_store_bench import alchemy
 from tests.postgres import Database, execute
 
 NASTY = (
@@ -218,3 +222,37 @@ async def test_a_key_that_is_held_is_waited_for_until_the_deadline_and_no_sessio
     finally:
         await first.close()
         await second.close()
+
+
+async def test_sqlalchemy_s_sessions_share_the_round_trips_and_survive_a_refusal(postgres: Database) -> None:
+    engine = create_async_engine(alchemy(postgres.url), pool_size=1, max_overflow=0)
+    store = SqlStore(async_sessionmaker(engine), name="shop", deadline_s=5)
+    await store.prepare()
+    execute(postgres.url, "create table business (key text primary key, value text)")
+    bad = Outgoing(message("m1").id, "store.notes", "k", "Noted", b"no json", "/s")
+
+    async def writes_with_savepoint(tx: Tx[Any]) -> None:
+        async with tx.session.begin_nested():
+            await tx.session.execute(text("insert into business values ('k', '1')"))
+
+    async with engine.connect() as con:
+        raw: Any = (await con.get_raw_connection()).driver_connection
+        pid = raw.get_server_pid()
+        seen = Seen(None)
+        raw.add_query_logger(seen)
+    for _ in range(2):
+        with pytest.raises(DataError, match="no JSON"):
+            await deliver(store, receipt(), writes_with_savepoint, rows=[bad])
+    await asyncio.sleep(0.01)  # asyncpg tells its loggers a turn later
+    seen.said.clear()
+    assert await deliver(store, receipt(), writes_with_savepoint, rows=[message("m1")]) is None
+    await asyncio.sleep(0.01)
+    ours = [s for s in seen.said if "contrapas" in s or "cp_" in s or s.startswith(("BEGIN", "COMMIT"))]
+    assert len(ours) == 2 and ours[0].startswith("BEGIN") and ours[1].endswith("; COMMIT;"), seen.said
+    known = await deliver(store, receipt())
+    assert known is not None and known.reply == b'{"ok":1}'
+    async with engine.connect() as con:
+        raw = (await con.get_raw_connection()).driver_connection
+        assert raw.get_server_pid() == pid and not raw.is_in_transaction()
+        assert (await con.execute(text("select count(*) from business"))).scalar_one() == 1
+    await engine.dispose()
