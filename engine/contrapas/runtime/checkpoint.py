@@ -9,11 +9,12 @@ topic or count. Deleting it costs time only.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -68,7 +69,7 @@ class State(NamedTuple):
         return Known(self.upto, self.epoch, self.control)
 
     def fold(self, name: str, floor: int) -> Fold:
-        """A fold that goes on from here. The versions of the keys that it meets are to be told to it."""
+        """A fold that goes on from here, over the newest record of each key: versions before it do not bind it."""
         judge = Fold(name, floor=floor, epoch=self.epoch)
         judge.control = self.control
         judge.owed = dict(self.owed)
@@ -137,15 +138,11 @@ class Checkpoint:
             words = f"checkpoint {self.path} does not hold the {self._count} records that it was sealed with"
             raise Damaged("CP520", words, place=str(self.path))
 
-    def versions(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        """Versions of those keys that it has."""
-        found: dict[bytes, int] = {}
-        for key in set(keys):
-            row = self._run("select headers from entry where key=?", (key,)).fetchone()
-            if row is not None:
-                version = dict(unpack_headers(row[0])).get("cp-version", b"0")
-                found[key] = int(version) if version.isdigit() else 0
-        return found
+    async def batches(self) -> AsyncIterator[list[Record]]:
+        """The same, read by threads."""
+        found = self.records()
+        while batch := await asyncio.to_thread(next, found, None):
+            yield batch
 
     # ---- writing
 

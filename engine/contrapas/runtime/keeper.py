@@ -129,9 +129,7 @@ class Keeper:
         judge = state.fold(self.name, end)
         newest = state.at_ms
         async for records in self.log.latest(self.number, after=state.upto, upto=end):
-            judge.known.clear()
-            if state.upto:
-                judge.known.update(await asyncio.to_thread(file.versions, [r.key for r in records]))
+            judge.known.clear()  # of each key the newest alone is given: a new run begins again at version 1
             changed: dict[bytes, Record | None] = {}
             for record in records:
                 newest = max(newest, record.timestamp_ms)

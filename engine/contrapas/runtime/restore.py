@@ -7,8 +7,7 @@ are healed in it, and pending local steps are issued again.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
 
@@ -68,7 +67,7 @@ class Takeover(NamedTuple):
 class Saved(Protocol):
     """What is known of the log lane up to an offset: a checkpoint."""
 
-    def records(self) -> Iterator[list[Record]]:
+    def batches(self) -> AsyncIterator[list[Record]]:
         """The newest record that counts of each key, in no order. Damaged when they are not what was saved."""
         ...
 
@@ -102,13 +101,14 @@ class _Found:
         self.p.graphs.pop(name, None)
 
     async def read(self, log: Log, judge: Fold, after: int, end: int) -> None:
-        """The lane from an offset on. What stops a partition is raised."""
-        known, p = judge.known, self.p
-        async for records in log.latest(p.number, after=after, upto=end):
+        """The lane from an offset on. What stops a partition is raised.
+
+        Only the newest record of a key is given, so the versions before `after` are not told to the fold: a key may have
+        ended in between and begun again, from version 1 on.
+        """
+        async for records in log.latest(self.p.number, after=after, upto=end):
             for record in records:
                 self.newest = max(self.newest, record.timestamp_ms)
-                if after:
-                    known[record.key] = heal.known_version(p, record.key)
                 verdict = judge.judge(record)
                 if verdict is Verdict.APPLIED:
                     self.keep(record)
@@ -138,8 +138,7 @@ async def take_over(
             Partition(number, setting, epoch=lease.epoch, control=lease.control, start=start), setting
         )
         judge = saved[0].fold(name, end)
-        batches = saved[1].records()
-        while records := await asyncio.to_thread(next, batches, None):
+        async for records in saved[1].batches():
             for record in records:
                 found.keep(record)
         found.newest = saved[0].at_ms
