@@ -12,7 +12,10 @@ QUICK = ("offsets", "dispatch", "read back", "tie", "epoch", "old epoch", "tombs
 def test_owners_that_keep_the_rules_may_race_as_they_like() -> None:
     seed, wrong, seen = run(50_000, 120)
     assert seed < 0, f"python -m contrapas.testing.races_broken --runs 1 --first {seed}: {wrong}"
-    assert min(seen[what] for what in ("commits", "fenced", "losers", "heals", "checkpoints", "late batches")) > 30
+    assert (
+        min(seen[what] for what in ("commits", "fenced", "losers", "heals", "checkpoints", "late batches"))
+        > 30
+    )
 
 
 @pytest.mark.parametrize("name", QUICK)
