@@ -8,7 +8,7 @@ duties, `abort` puts everything back as it was. The shell around it (`processor`
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -238,6 +238,10 @@ class Partition:
             record = decode_instance(entry.value)
             self._remember(instance, record)
         return record
+
+    def decoded(self) -> Iterable[tuple[str, InstanceRecord]]:
+        """Those that need not be decoded again."""
+        return self._cache.items()
 
     def committed_record(self, instance: str) -> InstanceRecord | None:
         """What the last commit says about an instance, for doors that only look."""

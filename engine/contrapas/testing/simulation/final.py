@@ -53,10 +53,14 @@ def look(play: Play) -> None:
 
 def _records(play: Play) -> dict[str, InstanceRecord]:
     found: dict[str, InstanceRecord] = {}
+    memo = play.watch.memo
+    for worker in play.workers:
+        for s in worker.all:
+            memo.learn(s.partition)
     for shadow in play.watch.shadows:
         for key, counted in (*shadow.buried.items(), *shadow.keys.items()):
             if key[:1] != b"$" and counted.value is not None:
-                found[key.decode()] = decode(counted.value)
+                found[key.decode()] = memo.known.get(counted.value) or decode(counted.value)
     return found
 
 

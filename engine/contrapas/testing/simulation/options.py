@@ -12,42 +12,42 @@ from typing import Literal
 class Rates:
     """How often something goes wrong, as a share of what it can happen to."""
 
-    crash: float = 0.024
-    """Per commit: a worker dies, at a place of the commit that chance chooses."""
-    unknown: float = 0.0225
-    """Per commit: it is not answered; written, not written, a prefix, or later."""
+    crash: float = 0.0145
+    """Per transition: a worker dies, at a place of a commit that chance chooses."""
+    unknown: float = 0.0075
+    """Per transition of a commit: it is not answered; written, not written, a prefix, or later."""
     retriable: float = 0.006
     """Per commit, publish, acquire."""
-    io: float = 0.0028
-    """Per commit: disk full, or an error of the disk; a while of it."""
+    io: float = 0.0009
+    """Per transition of a commit: disk full, or an error of the disk; a while of it."""
     claim: float = 0.03
     """Per acquire: the same as `unknown`."""
     publish: float = 0.012
     """Per publish."""
-    pause: float = 0.0135
-    """Per commit: the worker stands still past its lease, before or after it."""
-    rebalance: float = 0.0135
-    """Per commit."""
-    jump: float = 0.0026
-    """Per commit: a worker's wall clock jumps."""
-    compact: float = 0.0046
-    """Per commit."""
+    pause: float = 0.0056
+    """Per transition of a commit: the worker stands still past its lease, before or after it."""
+    rebalance: float = 0.0068
+    """Per transition."""
+    jump: float = 0.0008
+    """Per transition: a worker's wall clock jumps."""
+    compact: float = 0.0021
+    """Per transition."""
     duplicate: float = 0.006
     """Per delivered message."""
-    stale: float = 0.009
-    """Per commit: an old stretch of a lane comes again."""
-    corrupt: float = 0.0006
-    """Per commit."""
-    release: float = 0.0014
-    """Per commit: a worker is replaced by one of another release."""
-    foreign: float = 0.002
-    """Per commit: somebody else writes to the inbound lane."""
+    stale: float = 0.0046
+    """Per transition: an old stretch of a lane comes again."""
+    corrupt: float = 0.0002
+    """Per transition."""
+    release: float = 0.0004
+    """Per transition: a worker is replaced by one of another release."""
+    foreign: float = 0.0006
+    """Per transition: somebody else writes to the inbound lane."""
     rival: float = 0.04
     """Per acquire under the order fence: somebody else claims between the look at the end and the claim."""
-    refuses: float = 0.004
-    """Per commit with messages, where they are part of it: their topic is not there."""
-    inside: float = 0.003
-    """Per commit under the order fence: somebody else's claim comes in the middle of it."""
+    refuses: float = 0.002
+    """Per transition of a commit with messages, where they are part of it: their topic is not there."""
+    inside: float = 0.001
+    """Per transition of a commit under the order fence: somebody else's claim comes in the middle of it."""
     step: float = 0.075
     """Per attempt of a step or command: it fails, hangs, answers late or twice, or its answer is lost."""
 
@@ -78,6 +78,8 @@ class Options:
     """Compaction leaves alone what is younger."""
     spread_ms: int
     """Starts come within this time."""
+    lag_ms: int = 6
+    """How long what came waits at most until its partition looks: what comes meanwhile is one batch."""
     skew_ms: int
     """How far workers' clocks are apart."""
     long: bool = False
@@ -107,6 +109,7 @@ class Options:
             spread_ms=draw.choice([200, 2_000, 20_000]),
             skew_ms=draw.choice([0, 500, 10_000]),
             long=draw.random() < 0.15,
+            lag_ms=draw.choice([6, 40, 200, 200]),
         )
 
     def but(self, sizes: Mapping[str, int]) -> Options:
@@ -125,6 +128,6 @@ class Options:
             f"{name}={getattr(self, name)}"
             for name in (
                 "seed", "load", "partitions", "workers", "instances", "fence", "atomic", "gaps", "batch",
-                "history_ms", "spread_ms", "skew_ms", "long",
+                "history_ms", "spread_ms", "lag_ms", "skew_ms", "long",
             )
         )  # fmt: skip

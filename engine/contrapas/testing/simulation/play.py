@@ -26,6 +26,7 @@ from contrapas.testing.simulation.final import look
 from contrapas.testing.simulation.group import Group
 from contrapas.testing.simulation.load import Load
 from contrapas.testing.simulation.mailbox import Mailbox
+from contrapas.testing.simulation.memo import remembering
 from contrapas.testing.simulation.options import Options
 from contrapas.testing.simulation.steps import scripted
 from contrapas.testing.simulation.store import SimStore
@@ -285,9 +286,10 @@ class Play:
         """The whole of it."""
         wrong = ""
         try:
-            self._safety()
-            self._liveness()
-            look(self)
+            with remembering(self.watch.memo):
+                self._safety()
+                self._liveness()
+                look(self)
         except Wrong as why:
             wrong = str(why)
         except ContrapasError as why:

@@ -106,7 +106,7 @@ class SimStation(Station):
     def soon(self, delay_ms: int = -1) -> None:
         """Have a turn before long; an earlier one that is due already will do."""
         u = self.universe
-        at = u.now + (delay_ms if delay_ms >= 0 else u.chance.below(6))
+        at = u.now + (delay_ms if delay_ms >= 0 else u.chance.below(u.options.lag_ms))
         if self._turn_at >= 0 and self._turn_at <= at:
             return
         self._turn_at = at
@@ -264,7 +264,7 @@ class SimStation(Station):
         batch = decide(p, now, tick.__next__)
         self.universe.seen["decided"] += 1
         self.idle_at = self.universe.now + read.IDLE_MS
-        self.worker.trouble(self)
+        self.worker.trouble(len(batch.log) or 0.3)
         if batch.empty:
             at_once(commit.commit(self, batch))
             self.eyes.passed(self, batch)

@@ -56,10 +56,11 @@ class SimFaults(Faults):
         if chance.fault("retriable", rates.retriable):
             return "retriable"
         if call == "commit":
-            if chance.fault("io", rates.io):
+            weight = u.weight
+            if chance.fault("io", min(0.2, rates.io * weight)):
                 self.sick[partition] = u.now + int(chance.bad() * 90_000)
                 return "retriable"
-            kind = self._kind() if chance.fault("unknown commit", rates.unknown) else ""
+            kind = self._kind() if chance.fault("unknown commit", min(0.5, rates.unknown * weight)) else ""
         elif call == "acquire":
             kind = self._kind() if chance.fault("unknown claim", rates.claim) else ""
         else:
@@ -171,11 +172,12 @@ class SimStore(MemoryStore):
 
     def commit(self, hold: Hold, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As `MemoryStore.commit`; what arrives late arrives at a moment of chance."""
-        waiting = len(self.in_flight)
-        if out and self.universe.chance.fault("topic refuses", self.universe.rates.refuses):
+        waiting, u = len(self.in_flight), self.universe
+        u.weight = len(log) or 0.3
+        if out and u.chance.fault("topic refuses", min(0.2, u.rates.refuses * u.weight)):
             topic = out[0].to
             if topic not in ("in", f"{self.namespace}.dlq"):
-                self.universe.sometimes["memory rolled back after a refused batch"] += 1
+                u.sometimes["memory rolled back after a refused batch"] += 1
                 raise LogError("CP505", f"topic {topic} does not exist", place=f"{topic}/0")
         end = self.lanes["log"][hold.partition].end
         try:
@@ -236,7 +238,11 @@ class SimStore(MemoryStore):
     def _write_rows(self, partition: int, rows: Sequence[tuple[bytes, bytes | None, Headers]]) -> list[int]:
         """As `MemoryStore._write_rows`; another's claim may come in between."""
         u = self.universe
-        at = int(u.chance.bad() * len(rows)) if u.chance.fault("claim inside", u.rates.inside) else -1
+        at = (
+            int(u.chance.bad() * len(rows))
+            if u.chance.fault("claim inside", min(0.2, u.rates.inside * u.weight))
+            else -1
+        )
         if at < 0:
             return super()._write_rows(partition, rows)
         found = super()._write_rows(partition, rows[:at])

@@ -42,6 +42,8 @@ class Universe:
         """Records appended to any lane."""
         self.transitions = 0
         """Records of instances that count."""
+        self.weight = 1.0
+        """Transitions of the commit in hand: so often something may go wrong with it."""
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._count = 0
         self._hash = hashlib.blake2b(digest_size=16)

@@ -199,15 +199,15 @@ class SimWorker:
 
     # ---- what happens to it
 
-    def trouble(self, s: SimStation) -> None:
-        """Chance looks whether something happens to the process that just decided a batch."""
+    def trouble(self, weight: float) -> None:
+        """Chance looks whether something happens to the process that just decided a batch of so many transitions."""
         u = self.universe
         chance, rates = u.chance, u.rates
         if chance.calm:
             return
-        if chance.fault("pause", rates.pause):
+        if chance.fault("pause", min(0.3, rates.pause * weight)):
             self.pause(u.chance.below(40_000))
-        if chance.fault("clock jump", rates.jump):
+        if chance.fault("clock jump", min(0.3, rates.jump * weight)):
             self.clock.wall_ahead_ms += int((chance.bad() - 0.5) * 7_200_000)
 
     def pause(self, ms: int) -> None:
@@ -258,6 +258,7 @@ class Killer:
 
     def __init__(self) -> None:
         self.left = -1
+        self.passed = 0
         self.places: dict[str, int] = {}
         self.on_kill: Callable[[str], bool] = lambda place: True
 
@@ -272,6 +273,7 @@ class Killer:
 
         def pass_by() -> None:
             places[name] = places.get(name, 0) + 1
+            self.passed += 1
             self.left -= 1
             if self.left == 0 and self.on_kill(name):
                 raise Killed(name)

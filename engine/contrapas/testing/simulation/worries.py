@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 EVERY_MS = 100
 PEOPLE_MS = 1_800_000
 ROUNDS = 8
+CAREFUL_ENDS = 0.1
 
 
 class Worries:
@@ -43,6 +44,7 @@ class Worries:
             self._restore(number)
         play.mailbox.heal()
         play.group.deal()
+        self._restart()
         self._rounds = ROUNDS
         self.u.at(PEOPLE_MS, self._people)
 
@@ -64,7 +66,8 @@ class Worries:
         rates, killer, chance = self.u.rates, self.play.killer, self.u.chance
         if not rates.crash:
             return
-        killer.left = chance.gap(5 / rates.crash)  # a commit passes some five places
+        each = (killer.passed + 100) / (self.u.transitions + 25)  # places that a transition passes
+        killer.left = chance.gap(each / rates.crash)
         killer.on_kill = self._kills
 
     def _kills(self, place: str) -> bool:
@@ -80,10 +83,10 @@ class Worries:
         if u.chance.calm:
             return
         u.at(EVERY_MS, self._look)
-        decided = u.seen["decided"]
-        commits, self._looked = decided - self._looked, decided
+        moved, self._looked = u.transitions - self._looked, u.transitions
         rates, chance = u.rates, u.chance
-        for _ in range(commits):
+        self._restart()
+        for _ in range(moved):
             if chance.fault("rebalance", rates.rebalance):
                 self.play.group.shuffle()
             if chance.fault("compaction", rates.compact):
@@ -96,6 +99,15 @@ class Worries:
                 self._damage()
             if chance.fault("release", rates.release):
                 self._deploy()
+
+    def _restart(self) -> None:
+        """Somebody sees an owner that goes one input at a time, and starts it again in order: the next one does not."""
+        for worker in self.play.workers:
+            for s in list(worker.all):
+                if s.partition.care is not None and (
+                    self.u.chance.calm or self.u.chance.order() < CAREFUL_ENDS
+                ):
+                    s.leave()
 
     # ---- the log
 

@@ -1,0 +1,55 @@
+"""Records that were decoded once in a world are not decoded again by the next owner: a third of the time otherwise.
+
+A record is data that nobody changes, so who shares it sees the same. That bytes become the same record, and a record the
+same bytes, is looked at apart: by every few takeovers (`Watch`), and by the tests of the codec.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from contrapas.core.envelope import InstanceRecord
+from contrapas.runtime import partition
+
+MOST = 20_000
+
+
+class Memo:
+    """Bytes of a record -> the record."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, InstanceRecord] = {}
+
+    def learn(self, p: partition.Partition) -> None:
+        """What an owner that goes has decoded or written."""
+        if len(self.known) > MOST:
+            self.known.clear()
+        for instance, record in p.decoded():
+            entry = p.entries.get(instance)
+            if entry is not None:
+                self.known[entry.value] = record
+
+
+@contextmanager
+def remembering(memo: Memo) -> Generator[None]:
+    """For as long as the block lasts; the collector of garbage rests meanwhile."""
+    right = partition.decode_instance
+    known = memo.known
+
+    def decode(value: bytes) -> InstanceRecord:
+        found = known.get(value)
+        if found is None:
+            found = known[value] = right(value)
+        return found
+
+    was = gc.isenabled()
+    gc.disable()
+    partition.decode_instance = decode
+    try:
+        yield
+    finally:
+        partition.decode_instance = right
+        if was:
+            gc.enable()
