@@ -8,10 +8,15 @@ if TYPE_CHECKING:
     from contrapas.testing.conformance import exercise_log
     from contrapas.testing.conformance_store import exercise_store
     from contrapas.testing.sagas import Run, Sagas, Seen
+    from contrapas.testing.simulation.scene import End, Scene
+    from contrapas.testing.simulation.users import Simulation
 
-__all__ = ["Run", "Sagas", "Seen", "exercise_log", "exercise_store"]
+__all__ = ["End", "Run", "Sagas", "Scene", "Seen", "Simulation", "exercise_log", "exercise_store"]
 
 _HOME = {
+    "End": "contrapas.testing.simulation.scene",
+    "Scene": "contrapas.testing.simulation.scene",
+    "Simulation": "contrapas.testing.simulation.users",
     "Run": "contrapas.testing.sagas",
     "Sagas": "contrapas.testing.sagas",
     "Seen": "contrapas.testing.sagas",

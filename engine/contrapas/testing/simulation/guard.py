@@ -59,3 +59,46 @@ def guarded() -> Generator[None]:
     finally:
         for where, name, value in before:
             setattr(where, name, value)
+
+
+def _passes(seconds: float) -> None:
+    """Nobody waits for it."""
+
+
+@contextmanager
+def virtual(seed: int, now: Callable[[], int]) -> Generator[None]:
+    """For code of users: clocks show the world's time and chance comes from its seed; sockets and threads raise.
+
+    now: ms since 1970. `datetime.now` cannot be replaced: code that stores what it says is another run each time.
+    """
+    chance = random.Random(f"{seed}:code")
+
+    def drawn(n: int | None = None) -> bytes:
+        return chance.randbytes(32 if n is None else n)
+
+    def hexed(n: int | None = None) -> str:
+        return drawn(n).hex()
+
+    ours: tuple[tuple[Any, str, Any], ...] = (
+        (time, "time", lambda: now() / 1_000),
+        (time, "time_ns", lambda: now() * 1_000_000),
+        (time, "sleep", _passes),
+        (os, "urandom", drawn),
+        (secrets, "token_bytes", drawn),
+        (secrets, "token_hex", hexed),
+        (uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
+        (socket, "create_connection", _raises("a socket")),
+        (socket.socket, "connect", _raises("a socket")),
+        (threading.Thread, "start", _raises("a thread")),
+    )
+    before = [(where, name, getattr(where, name)) for where, name, _ in ours]
+    state = random.getstate()
+    random.seed(f"{seed}:code")
+    for where, name, value in ours:
+        setattr(where, name, value)
+    try:
+        yield
+    finally:
+        for where, name, value in before:
+            setattr(where, name, value)
+        random.setstate(state)

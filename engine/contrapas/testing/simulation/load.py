@@ -40,7 +40,7 @@ class Load:
     name: str
     definition: Definition
     saga: str
-    """Registered name of the saga that is started."""
+    """Registered name of the saga that is started; empty: the one that its event starts."""
     start: Start
     """The n-th start."""
     later: Later = nothing_later

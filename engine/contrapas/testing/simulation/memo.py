@@ -7,13 +7,15 @@ same bytes, is looked at apart: by every few takeovers (`Watch`), and by the tes
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Final
 
 from contrapas.core.envelope import InstanceRecord
 from contrapas.runtime import partition
 
 MOST = 20_000
+NAME: Final = "decode_instance"
 
 
 class Memo:
@@ -35,7 +37,7 @@ class Memo:
 @contextmanager
 def remembering(memo: Memo) -> Generator[None]:
     """For as long as the block lasts; the collector of garbage rests meanwhile."""
-    right = partition.decode_instance
+    right: Callable[[bytes], InstanceRecord] = getattr(partition, NAME)
     known = memo.known
 
     def decode(value: bytes) -> InstanceRecord:
@@ -46,10 +48,10 @@ def remembering(memo: Memo) -> Generator[None]:
 
     was = gc.isenabled()
     gc.disable()
-    partition.decode_instance = decode
+    setattr(partition, NAME, decode)
     try:
         yield
     finally:
-        partition.decode_instance = right
+        setattr(partition, NAME, right)
         if was:
             gc.enable()

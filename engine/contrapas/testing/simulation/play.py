@@ -222,7 +222,8 @@ class Play:
         key = key_of(message, event)
         ident = self.ident()
         value = value_of(message, event)
-        instance = f"{load.saga}/{key}"
+        saga = load.saga or self.setting.routes.starts[message.name][0]
+        instance = f"{saga}/{key}"
         now = self.universe.now
         self.started[instance] = event
         if self.chance.order() < load.door or not message.topic:
