@@ -136,6 +136,20 @@ def test_positions_wait_for_messages_that_have_not_left() -> None:
     assert stage.p.next_control(None).cursor == {("in", 0): 1} and stage.p.relayed == 1
 
 
+def test_what_was_known_behind_messages_that_have_not_left_counts_once_they_have() -> None:
+    """Else the cursor of a partition that falls quiet then stays behind, and retention overtakes it one day."""
+    stage = Stage(fence="order")
+    record = stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.go()
+    stage.p.feed([record._replace(offset=1)], 2)
+    batch = stage.decide()
+    assert batch.empty
+    stage.p.passed(batch)
+    assert stage.p.next_control(None).cursor == {}
+    stage.p.left()
+    assert stage.p.next_control(None).cursor == {("in", 0): 2} and stage.p.relayed == 1
+
+
 def test_a_message_that_has_not_left_rides_in_the_next_record() -> None:
     stage = Stage(fence="order")
     stage.feed("start", "pay/a", Began(id="a", n=1))

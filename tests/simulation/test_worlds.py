@@ -108,9 +108,7 @@ def test_a_failing_world_is_made_small_and_can_be_repeated() -> None:
     assert again(options, keep).trace == small.trace
 
 
-@pytest.mark.parametrize(
-    "name", ["M-01", "M-04", "M-06", "M-09", "M-15.gap", "M-16", "M-25", "M-34", "M-65", "N-01"]
-)
+@pytest.mark.parametrize("name", ["M-01", "M-04", "M-06", "M-09", "M-15.gap", "M-16", "M-34", "M-65"])
 def test_a_planted_bug_is_found_within_its_seeds(name: str) -> None:
     number, wrong = hunt(LOADS, BUGS[name])
     assert number, f"{BUGS[name].what} survives {BUGS[name].seeds} seeds"

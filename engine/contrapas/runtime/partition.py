@@ -410,6 +410,8 @@ class Partition:
         self.position = batch.position
         if not self._outgoing:
             self.settled[self.source] = batch.position
+        else:  # behind messages that have not left: it counts when they have
+            self._outgoing.append((batch.position, self._outgoing[-1][1], None, 0))
         return Duties([], [], batch.answers, [])
 
     def left(self) -> None:

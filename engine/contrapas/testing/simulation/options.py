@@ -36,7 +36,7 @@ class Rates:
     """Per delivered message."""
     stale: float = 0.0046
     """Per transition: an old stretch of a lane comes again."""
-    corrupt: float = 0.0002
+    corrupt: float = 0.0010
     """Per transition."""
     release: float = 0.0004
     """Per transition: a worker is replaced by one of another release."""
