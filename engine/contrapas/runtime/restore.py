@@ -20,7 +20,8 @@ from contrapas.core.fold import Fold, Verdict, damage, header_number, text_of
 from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.moves import unfit
-from contrapas.core.order import place_of
+from contrapas.core.order import HEADER, place_of
+from contrapas.core.parking import keeps_messages
 from contrapas.core.resume import reissue
 from contrapas.core.transition import awaits_release
 from contrapas.core.world import Input, StepCall
@@ -290,8 +291,13 @@ def _resume(
         batch = Batch(0)
         body.out = [*body.unsent, *body.out]
         p.send(batch, body)
+        late = keeps_messages(
+            body
+        )  # refused once: others have passed them, and only their ids may judge them
         place = (0, 0)
         for draft in batch.out:  # what has no number, of an earlier release, stays behind what went before it
+            if late:
+                draft = draft._replace(headers=tuple([h for h in draft.headers if h[0] != HEADER]))
             place = place_of(draft.headers) or place
             out.append((place, draft))
             owners[draft.message_id] = body.instance

@@ -200,7 +200,7 @@ def hunt(loads: Loads, bug: Bug, *, first: int = 0, seeds: int = 0) -> tuple[int
     """How many seeds it takes to find a planted bug, and by which invariant; 0: it survives."""
     kinds = sorted(bug.loads) or sorted(loads)
     for number in range(1, (seeds or bug.seeds) + 1):
-        options = Options.drawn(first + number, kinds, fence=bug.fence)
+        options = Options.drawn(first + number, kinds, fence=bug.fence).but(bug.sizes)
         world = Play(loads[options.load], options, Chance(options.seed))
         with bug.planted(), guarded():
             try:

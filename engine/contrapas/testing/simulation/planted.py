@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -45,6 +45,8 @@ class Bug:
     loads: tuple[str, ...] = ()
     """Kinds of worlds in which it can show; empty: all."""
     fence: str = ""
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Worlds must have these sizes: `instances`, `workers`, `partitions`, `batch`."""
 
     @contextmanager
     def planted(self) -> Generator[None]:
@@ -532,7 +534,7 @@ _ALL: Sequence[Bug] = (
     _bug("M-66", "a tie of two claims is not broken", {f"{MEMORY}.check_claim": tie}, fence="order"),
     _bug("M-68", "the next commit comes under the old epoch", {f"{COMMIT}:commit": _goes_on}, fence="order"),
     _bug("M-69", "steps start before the offsets are compared", {f"{COMMIT}:_write": _early("steps")}, loads=STEPS, fence="order"),
-    _bug("N-01", "what one sender sent is not numbered", {f"{CORE}.transition:numbered": _nothing}, loads=("hot",)),
+    _bug("N-01", "what one sender sent is not numbered", {f"{CORE}.transition:numbered": _nothing}, loads=("hot",), sizes={"instances": 400}, seeds=200),
     _bug("N-02", "a takeover sends again out of order", {f"{RUNTIME}.restore:place_of": _nothing}, loads=("hot",), fence="order", seeds=200),
     _bug("M-71", "a later batch without the earlier", {f"{STORE}.commit": _believed}, fence="refuse"),
 )  # fmt: skip
