@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contrapas.core.lane import Commit, Control, Draft, Known, Lane, Record, Source, Topic
 from contrapas.errors import Fenced, LogError
 from contrapas.failpoints import NAMES, failpoint
+from contrapas.log.beat import GRID_S, next_beat
 from contrapas.log.checks import check_source
 from contrapas.log.sharing import Slot
 from contrapas.log.sqlite_jobs import CAPS, CallJob, Job, PublishJob, Transaction
@@ -43,7 +44,7 @@ ALONE = 16
 """After so many transactions with one job each the next ones are not held back for others to join."""
 SHY_S = 0.05
 """... and for so long after another process was found with the lock."""
-LOOK_S = (0.002, 0.06)
+LOOK_S = (0.002, GRID_S)
 """How often another process's commits are looked for while somebody waits: just after one, and after three quiet seconds."""
 BEAT_S = 1.0
 ACQUIRE_S = 2.0
@@ -229,7 +230,7 @@ class SqliteLog:
                 self._wake(place, end)
         least, most = LOOK_S
         pause = min(most, max(least, (now - self._moved_at) / 50))
-        self._looking = loop.call_later(pause, self._look, loop)
+        self._looking = loop.call_at(next_beat(loop, pause), self._look, loop)
 
     async def latest(
         self, partition: int, *, after: int = 0, upto: int | None = None
@@ -303,7 +304,7 @@ class SqliteLog:
     async def _beat(self) -> None:
         """Once a second: say that we live, and see whether we were fenced or our lock was broken."""
         while not self._closed:
-            await asyncio.sleep(BEAT_S)
+            await _until(next_beat(asyncio.get_running_loop(), BEAT_S))
             if not self._leases:
                 continue
             epochs = self.reader.epochs()
@@ -447,6 +448,17 @@ class SqliteLease:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+async def _until(at: float) -> None:
+    """Sleep until a moment of the loop's clock."""
+    loop = asyncio.get_running_loop()
+    came: asyncio.Future[bool] = loop.create_future()
+    timer = loop.call_at(at, _answer, came, True)
+    try:
+        await came
+    finally:
+        timer.cancel()
 
 
 def _answer(future: asyncio.Future[bool], value: bool) -> None:

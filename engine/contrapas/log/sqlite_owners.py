@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contrapas.core.lane import Lane
+from contrapas.log.beat import next_beat
 from contrapas.log.sharing import Slot, share
 from contrapas.log.sqlite_file import FileLock
 from contrapas.log.steady import Steady, boot_id
@@ -220,7 +221,7 @@ class SqliteMembership:
                     continue
             loop = asyncio.get_running_loop()
             self._pause = loop.create_future()
-            timer = loop.call_later(self._look_s, _wake, self._pause)
+            timer = loop.call_at(next_beat(loop, self._look_s), _wake, self._pause)
             try:
                 await self._pause
             finally:

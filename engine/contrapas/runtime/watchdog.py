@@ -17,6 +17,8 @@ from collections import Counter
 from types import FrameType
 from typing import Final, NamedTuple
 
+from contrapas.log.beat import next_beat
+
 BEAT_S: Final = 0.5
 BLOCKED_S: Final = 1.0
 RED_S: Final = 30.0
@@ -75,7 +77,7 @@ class Watchdog:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beaten = time.monotonic()
-        self._timer = loop.call_later(self.beat_s, self._beat, loop)
+        self._timer = loop.call_at(next_beat(loop, self.beat_s), self._beat, loop)
 
     def _watch(self) -> None:
         said = told = 0.0
