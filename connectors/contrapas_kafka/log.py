@@ -79,6 +79,8 @@ class KafkaLog:
         self._leases: dict[int, KafkaLease] = {}
         self._members: list[KafkaMembership] = []
         self._topics: dict[str, tuple[float, Topic]] = {}
+        self._awaited: dict[asyncio.Future[Stored], tuple[float, str]] = {}
+        self._looking: asyncio.TimerHandle | None = None
         self._closed = False
 
     # ---- lanes and topics
@@ -243,11 +245,22 @@ class KafkaLog:
 
     async def answered(self, sending: asyncio.Future[Stored], late: str) -> Stored:
         """The answer to what was handed over. Indeterminate after our deadline, whatever the client does."""
+        loop = asyncio.get_running_loop()
+        self._awaited[sending] = (loop.time() + self.commit_s, late)
+        if self._looking is None:  # one timer for all: a commit is too short for one of its own
+            self._looking = loop.call_later(self.commit_s / 20, self._look_late)
         try:
-            async with asyncio.timeout(self.commit_s):
-                return await sending
-        except TimeoutError:
-            raise Indeterminate(late, place=self.place) from None
+            return await sending
+        finally:
+            del self._awaited[sending]
+
+    def _look_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for sending, (until, late) in self._awaited.items():
+            if until <= now and not sending.done():
+                sending.set_exception(Indeterminate(late, place=self.place))
+        self._looking = loop.call_later(self.commit_s / 20, self._look_late) if self._awaited else None
 
     async def positions(self, group: str) -> Mapping[Source, int]:
         return await self.admin.positions(f"{group}.positions")

@@ -111,18 +111,15 @@ class Sender:
                 (stored, topic, error, -1 if offset is None else offset, message.timestamp()[1])
             )
 
-        while at <= last:
-            given_key, value, given = rows[at]
-            key: bytes | None = given_key
-            headers: Any = [*given]
-            if nulls:
-                key = None if key is NULL else key
-                headers = [(name, None if said is NULL else said) for name, said in given]
+        while True:
             try:
-                if at < last:
-                    produce(topic, value, key, partition, headers=headers)
-                else:
-                    produce(topic, value, key, partition, on_delivery=report, headers=headers)
+                for at in range(at, last):  # noqa: B020  it goes on where the queue was full
+                    key, value, headers = _nulls(rows[at]) if nulls else rows[at]
+                    produce(topic, value, key, partition, headers=[*headers])
+                at = last
+                key, value, headers = _nulls(rows[at]) if nulls else rows[at]
+                produce(topic, value, key, partition, on_delivery=report, headers=[*headers])
+                return stored
             except BufferError:
                 if not at:
                     self._waiting.discard(stored)
@@ -130,12 +127,9 @@ class Sender:
                 await asyncio.sleep(FULL_S)
                 if self.dead is not None:
                     raise self._died() from None
-                continue
             except (KafkaException, SystemError, RuntimeError) as why:
                 self._waiting.discard(stored)
                 raise self._refused(why, topic, at) from why
-            at += 1
-        return stored
 
     def _refused(self, why: Exception, topic: str, at: int) -> ContrapasError:
         """`produce` raised. What it says of one record before any was handed over concerns that record only."""
@@ -248,6 +242,12 @@ class Sender:
         """Let go of the client; may take a moment."""
         self._thread.join(2 * POLL_S)
         self.client = _Gone()
+
+
+def _nulls(row: Row) -> tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]]]:
+    """A row as the client takes nulls."""
+    key, value, headers = row
+    return None if key is NULL else key, value, [(n, None if said is NULL else said) for n, said in headers]
 
 
 class _Gone:
