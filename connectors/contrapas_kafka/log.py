@@ -207,16 +207,16 @@ class KafkaLog:
 
     async def publish(self, drafts: Sequence[Draft]) -> None:
         groups: dict[Spot, list[Row]] = {}
+        known: dict[Lane, tuple[str, int, int]] = {}
         for draft in drafts:
-            lane = self.name_of(draft.to)
-            if lane in ("", "log"):
-                raise DataError("CP522", "the log lane takes records only through a lease")
-            count = await self._count(lane)
-            check_size(draft, self.caps.max_record_bytes + (0 if lane == "in" else ROOM))
+            if (found := known.get(draft.to)) is None:
+                found = known[draft.to] = await self._destination(draft.to)
+            topic, count, limit = found
+            check_size(draft, limit)
             at = draft.partition if draft.partition >= 0 else partition_of(draft.key, count)
             if at >= count:
-                raise LogError("CP505", f"{lane} has no partition {at}", place=f"{lane}/{at}")
-            groups.setdefault((self.topic_of(lane), at), []).append((draft.key, draft.value, draft.headers))
+                raise LogError("CP505", f"{draft.to} has no partition {at}", place=f"{draft.to}/{at}")
+            groups.setdefault((topic, at), []).append(draft[2:5])
         if not groups:
             return
         sender = await self.out.ready()
@@ -233,6 +233,14 @@ class KafkaLog:
                 raise why
         if wrong:
             raise wrong[0]
+
+    async def _destination(self, to: Lane) -> tuple[str, int, int]:
+        """A topic as the cluster calls it, its partitions, and how large a record there may be."""
+        lane = self.name_of(to)
+        if lane in ("", "log"):
+            raise DataError("CP522", "the log lane takes records only through a lease")
+        limit = self.caps.max_record_bytes + (0 if lane == "in" else ROOM)
+        return self.topic_of(lane), await self._count(lane), limit
 
     async def _published(self, one: asyncio.Future[Stored]) -> ContrapasError | None:
         try:

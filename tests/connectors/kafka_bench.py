@@ -44,8 +44,8 @@ def create(address: str, topics: Mapping[str, int], settings: Mapping[str, str] 
     admin: Any = AdminClient({"bootstrap.servers": address})
     new = [NewTopic(name, count, 1, config=dict(settings or {})) for name, count in topics.items()]
     for done in admin.create_topics(new).values():
-        done.result(20)
-    until = time.monotonic() + 20
+        done.result(60)
+    until = time.monotonic() + 60
     while True:  # created is not yet led
         specs: Any = OffsetSpec
         wanted = {
@@ -55,7 +55,7 @@ def create(address: str, topics: Mapping[str, int], settings: Mapping[str, str] 
             for done in admin.list_offsets(wanted).values():
                 done.result(5)
             return
-        except KafkaException:
+        except (KafkaException, TimeoutError):
             assert time.monotonic() < until, "topics have no leaders"
             time.sleep(0.02)
 
@@ -180,7 +180,7 @@ class KafkaBench:
     async def drop(self, topic: str) -> None:
         admin: Any = AdminClient({"bootstrap.servers": self.address})
         for done in admin.delete_topics([topic]).values():
-            done.result(20)
+            done.result(60)
 
     def advance(self, ms: int) -> None:
         raise NotImplementedError
@@ -191,7 +191,7 @@ class KafkaBench:
             admin: Any = AdminClient({"bootstrap.servers": self.address})
             part = TopicPartition(f"{self.namespace}.{lane}", int(partition), int(kinds[0]))
             for done in admin.delete_records([part]).values():
-                done.result(20)
+                done.result(60)
         else:
             self.scripts.setdefault(call, deque()).extend(kinds)
 
