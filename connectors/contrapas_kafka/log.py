@@ -22,6 +22,7 @@ from contrapas_kafka.options import Cluster
 from contrapas_kafka.producer import LARGER, Row, Senders, Stored
 from contrapas_kafka.read import Reader
 from contrapas_kafka.streams import Spot
+from contrapas_kafka.stuck import Stuck
 
 __all__ = ["KafkaLease", "KafkaLog"]
 
@@ -76,6 +77,7 @@ class KafkaLog:
         self.out = Senders(self.calls, LARGER, telling=True)
         self.raw = Reader(self.calls, self.admin, namespace, stable=False)
         self.committed = Reader(self.calls, self.admin, namespace, stable=True)
+        self.stuck = Stuck(self)
         self._leases: dict[int, KafkaLease] = {}
         self._members: list[KafkaMembership] = []
         self._topics: dict[str, tuple[float, Topic]] = {}
@@ -159,7 +161,13 @@ class KafkaLog:
     ) -> tuple[Sequence[Record], int]:
         lane = self.name_of(lane)
         spot = await self._spot(lane, partition)
+        if lane != "log":
+            self.stuck.begin()
         return await self.reader(lane).read(lane, spot, offset, max_records, max_bytes, wait_ms)
+
+    def held_back(self) -> Sequence[str]:
+        """Partitions that somebody's open transaction holds back, for health: each with its producer and age."""
+        return self.stuck.words()
 
     async def range_of(self, partition: int, first: int, upto: int) -> list[Record]:
         """Every record of the log lane with first <= offset < upto. Retriable: not to be had now."""
@@ -314,6 +322,7 @@ class KafkaLog:
         if self._closed:
             return
         self._closed = True
+        self.stuck.close()
         for lease in list(self._leases.values()):
             lease.lose()
         await asyncio.gather(*(member.leave() for member in self._members))

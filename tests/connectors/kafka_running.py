@@ -72,9 +72,11 @@ class Running:
                 return
             if self.task.done():
                 self.task.result()
-            assert time.monotonic() < until, (
-                f"it does not come about; {self.worker.health()} {self.worker.counts()}"
-            )
+            if time.monotonic() > until:
+                w: Any = self.worker
+                raise AssertionError(
+                    f"it does not come about: {w.health()} {w.counts()} {w._assigned} {w.troubles}"
+                )
             await asyncio.sleep(0.05)
 
     async def status(self, instance: str) -> str:

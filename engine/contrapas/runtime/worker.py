@@ -434,6 +434,10 @@ class Worker:
         if waits := self.desk.reasons():
             found.colour = "red"
             found.reasons += waits
+        held: Callable[[], Sequence[str]] = getattr(self.log, "held_back", tuple)
+        for words in held():
+            found.colour = "amber" if found.colour == "green" else found.colour
+            found.reasons.append(words)
         for service in self.services:
             if service.egress.trouble:
                 found.colour = "red"
