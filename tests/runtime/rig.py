@@ -51,6 +51,8 @@ class Rig:
             if w.ready.is_set() or self.tasks[-1].done():
                 break
             await self.turn()
+            if "checkpoints" in more:
+                await asyncio.sleep(0.002)  # a file is read by a thread
         return w
 
     def client(self, worker: Worker | None = None) -> Client:

@@ -139,6 +139,12 @@ class Setting:
     doors: Doors
     caps: Capabilities
     writer: str
+
+    @property
+    def lane(self) -> str:
+        """Name of the log lane, for errors."""
+        return f"{self.namespace}.log"
+
     desk: Any = None
     """`runtime.schema_desk.SchemaDesk`: asks for schemas that are not known yet."""
 

@@ -125,8 +125,8 @@ class Checkpoint:
             rows = self._open().execute("select key, o, ts, headers, value, sum from entry")
             while batch := rows.fetchmany(step):
                 count += len(batch)
-                for *row, total in batch:
-                    if _crc(*row) != total:
+                for key, o, ts, h, value, total in batch:
+                    if _row_crc(key, o, ts, h, value) != total:
                         raise ValueError("a row is damaged")
                     whole += total
                 yield [
@@ -178,7 +178,7 @@ class Checkpoint:
             if r.value is None or len(r.value) > VALUE_MAX:
                 raise ValueError(f"no record for a checkpoint: {r.key[:80]!r}")
             headers = pack_headers(r.headers)
-            total = _crc(r.key, r.offset, r.timestamp_ms, headers, r.value)
+            total = _row_crc(r.key, r.offset, r.timestamp_ms, headers, r.value)
             rows.append((r.key, r.offset, r.timestamp_ms, headers, r.value, total))
             self._sum += total
         self._count += len(rows)
@@ -252,6 +252,11 @@ def _crc(*fields: Field) -> int:
         data = field if isinstance(field, bytes) else str(field).encode()
         total = zlib.crc32(data, zlib.crc32(b"%d:" % len(data), total))
     return total
+
+
+def _row_crc(key: bytes, offset: int, ts: int, headers: bytes, value: bytes) -> int:
+    said = b"%d %d %d %d %d " % (offset, ts, len(key), len(headers), len(value))
+    return zlib.crc32(value, zlib.crc32(headers, zlib.crc32(key, zlib.crc32(said))))
 
 
 def _owed_sum(owed: Mapping[bytes, int]) -> int:

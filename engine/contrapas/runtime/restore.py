@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
+from zlib import crc32
 
 from contrapas.core.correlate import ENDED, LIVE
 from contrapas.core.envelope import ENDED as ENDED_STATUSES
@@ -229,14 +230,14 @@ def _items(p: Partition, keys: Iterable[str]) -> dict[str, dict[str, list[ItemRe
 def _restore(p: Partition, setting: Setting, record: Record, found: dict[str, None]) -> bool:
     """Put a record into the index; says whether there is more to do about it. found: keys of items."""
     headers = dict(record.headers)
-    lane = f"{setting.namespace}.log"
     kind = headers.get("cp-kind", b"")
+    lane = setting.lane
     if kind == b"graph" and record.value is not None and damage(record) is None:
         version = header_number(record, "cp-version", headers.get("cp-version"), lane) or 0
         p.graphs[text_of(record.key)] = (version, record.value)
     if record.value is None or kind not in (b"instance", b"rendezvous", b"item"):
         return False
-    if (bad := damage(record, lane)) is not None:
+    if headers.get("cp-sum") != b"%08x" % crc32(record.value) and (bad := damage(record, lane)) is not None:
         raise bad
     try:
         key = record.key.decode()
@@ -244,19 +245,16 @@ def _restore(p: Partition, setting: Setting, record: Record, found: dict[str, No
         place = f"{lane}/{record.partition}@{record.offset}"
         raise Damaged("CP520", "a record's key is no text", got=record.key.hex()[:80], place=place) from None
     status = headers.get("cp-status", b"")
-    p.restore(
-        key,
-        Entry(
-            record.value,
-            header_number(record, "cp-deadline", headers.get("cp-deadline"), lane),
-            ENDED if status in _ENDED else LIVE,
-            header_number(record, "cp-version", headers.get("cp-version"), lane) or 0,
-        ),
-    )
+    said = headers.get("cp-deadline")
+    deadline = None if said is None else header_number(record, "cp-deadline", said, lane)
+    version = header_number(record, "cp-version", headers.get("cp-version"), lane) or 0
     if kind == b"item":
-        p.entries[key] = p.entries[key]._replace(deadline=None)
+        deadline = None
         found[key] = None
-    elif kind == b"instance" and kin.is_item(key):
+    p.restore(key, Entry(record.value, deadline, ENDED if status in _ENDED else LIVE, version))
+    if kind == b"item":
+        return False
+    if kind == b"instance" and kin.is_item(key):
         p.kin.append(key)
     unsent = record.offset >= p.control.relayed and "cp-out" in headers
     return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)

@@ -202,7 +202,7 @@ class Lane_:
         self.race = race
         self.caps = race.store.caps
         self.partitions = 1
-        self.history_ms = 1
+        self.history_ms = 1 << 40  # every loser is healed in time: what is lost for good is not raced for
 
     async def bounds(self, lane: Lane, partition: int) -> tuple[int, int]:
         """As `Log.bounds`."""
