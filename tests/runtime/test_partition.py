@@ -349,3 +349,27 @@ def test_entries_at_rest_are_nothing_for_the_garbage_collector() -> None:
 def vars_of(thing: object, name: str) -> Any:
     """What is behind the door."""
     return getattr(thing, name)
+
+
+def test_a_position_passes_what_is_no_record_once_all_before_it_is_decided() -> None:
+    stage = Stage()
+    stage.p.release_at = 3  # the lane's end at the takeover, behind the marker of somebody's transaction
+    stage.feed("start", "seq/a", Began(id="a", n=1))
+    stage.p.skip(3)
+    assert stage.p.timers_held and stage.p.position == 0, "what was read is not decided"
+    stage.go()
+    assert not stage.p.timers_held
+    assert stage.p.next_control(None).cursor == {("in", 0): 3}
+    stage.p.skip(5)
+    assert (stage.p.position, stage.p.fetched) == (5, 5)
+    assert stage.p.behind(), "the cursor comes level when there is time"
+
+
+def test_a_position_that_passes_markers_does_not_pass_messages_that_have_not_left() -> None:
+    stage = Stage(fence="order")
+    stage.feed("start", "pay/a", Began(id="a", n=1))
+    stage.go()
+    stage.p.skip(2)
+    assert stage.p.position == 2 and stage.p.next_control(None).cursor == {}
+    stage.p.left()
+    assert stage.p.next_control(None).cursor == {("in", 0): 2}

@@ -74,6 +74,8 @@ class Partition:
         """Next offset to decide."""
         self.fetched = self.position
         """Next offset to read."""
+        self._bare = (0, 0)
+        """Nothing stands from the first of these offsets up to the second: where the newest gap that was read lies."""
         self.complete_until = 0
         """Every input stamped before this moment of log time has been read."""
         self.release_at: int | None = None
@@ -124,6 +126,20 @@ class Partition:
         self.input_bytes += sum(len(r.value or b"") for r in records)
         self.fetched = after
 
+    def skip(self, after: int) -> None:
+        """Nothing stands between what was read and `after`: records were removed, or another's transaction ended there."""
+        first, last = self._bare
+        self._bare = (first if last == self.fetched else self.fetched, after)
+        self.fetched = after
+        self.position = self._beyond(self.position)
+        if self.source in self.settled or not self._outgoing:
+            self.settled[self.source] = self._beyond(self.settled.get(self.source, self.position))
+
+    def _beyond(self, position: int) -> int:
+        """The same position behind what is no record: a timer would wait for that one for ever."""
+        first, last = self._bare
+        return last if first <= position < last else position
+
     def wants_input(self) -> bool:
         """Room for more: bounded by count and bytes, and by what has not left yet."""
         if sum(self.unsent.values()) > UNSENT_MAX or self.unsent_bytes > UNSENT_BYTES_MAX:
@@ -168,7 +184,7 @@ class Partition:
         if self.release_at is None:
             return True
         position = self.inflight.position if self.inflight is not None else self.position
-        return position < self.release_at
+        return self._beyond(position) < self.release_at
 
     # ---- one batch
 
@@ -380,7 +396,7 @@ class Partition:
             del self.heal[key]
         self.void = False
         del self.publish[: batch.published]
-        self.position = batch.position
+        self.position = batch.position = self._beyond(batch.position)
         for due in batch.armed:
             self.timers.add(due.at, due.key)
         self.timers.tidy()
@@ -407,7 +423,7 @@ class Partition:
     def passed(self, batch: Batch) -> Duties:
         """Nothing had to be written: what came was known, or asked for what is committed."""
         self.inflight = None
-        self.position = batch.position
+        self.position = batch.position = self._beyond(batch.position)
         if not self._outgoing:
             self.settled[self.source] = batch.position
         else:  # behind messages that have not left: it counts when they have
@@ -424,11 +440,11 @@ class Partition:
                 self.unsent[instance] = rest
             else:
                 del self.unsent[instance]
-        self.settled[self.source] = position
+        self.settled[self.source] = self._beyond(position)
         self.relayed = relayed
         while self._outgoing and self._outgoing[0][2] is None:
             position, relayed, _, _ = self._outgoing.popleft()
-            self.settled[self.source], self.relayed = position, relayed
+            self.settled[self.source], self.relayed = self._beyond(position), relayed
 
     def abort(self, batch: Batch) -> None:
         """Nothing of the batch happened: previous bytes back, inputs and results back where they came from."""

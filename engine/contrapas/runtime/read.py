@@ -125,7 +125,7 @@ async def feed(s: Station) -> None:
                 p.feed(records, after)
                 s.wake.set()
             elif after != p.fetched:
-                p.fetched = after
+                p.skip(after)
                 s.wake.set()
     except asyncio.CancelledError:
         raise
