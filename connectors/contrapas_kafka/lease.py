@@ -58,6 +58,9 @@ class KafkaLease:
         self._claims = scan.claims
         """Of former owners, with their times: removed when they are older than the history age and nothing is owed."""
         self._lost = asyncio.Event()
+        self._in_flight = False
+        self._blind_since = 0.0
+        """Since when what others wrote cannot be read."""
 
     # ---- commits
 
@@ -68,6 +71,7 @@ class KafkaLease:
         drafts.append(control_draft(self.partition, control))
         rows: list[Row] = [draft[2:5] for draft in drafts]  # key, value, headers
         failpoint("kafka.commit.before")
+        self._in_flight = True
         try:
             sending = await self.sender.send(self._topic, self.partition, rows)
             failpoint("kafka.commit.handed")
@@ -80,6 +84,8 @@ class KafkaLease:
         except BaseException:
             self.lose()  # unclear, or another's: the next owner, under a new epoch, reads it from the lane
             raise
+        finally:
+            self._in_flight = False
         self.control = control
         self.scan = None
         if self._owed or losers:
@@ -186,19 +192,21 @@ class KafkaLease:
         expected = self.expected
         try:
             end = await self.log.raw.end((self._topic, self.partition))
-            if end == expected or self.expected != expected:  # ours, or a commit went on meanwhile
-                return ()
-            if end < expected:
-                self.lose()
-                raise Indeterminate(f"the lane ends at {end}, our last record stands at {expected - 1}")
-            found = await self.log.range_of(self.partition, expected, end)
+            found: list[Record] = []
+            if end > expected and not self._in_flight:
+                found = await self.log.range_of(self.partition, expected, end)
         except Retriable:
-            since = self.log.raw.failing_since
-            if since and time.monotonic() - since > BLIND_S:
+            now = time.monotonic()
+            self._blind_since = self._blind_since or now
+            if now - self._blind_since > BLIND_S:
                 self.lose()
             raise
-        if self.expected != expected:
+        self._blind_since = 0.0
+        if end == expected or self._in_flight or self.expected != expected:  # a commit looks for itself
             return ()
+        if end < expected:
+            self.lose()
+            raise Indeterminate(f"the lane ends at {end}, our last record stands at {expected - 1}")
         losers = self._judged(expected, end, (), found)
         self.expected = end
         for record in losers:

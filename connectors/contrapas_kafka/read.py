@@ -32,8 +32,6 @@ class Reader:
         # nobody stays at the end of the log lane: what is asked for there is to come at once
         self.hub = Hub(calls, settings, idle_s=10.0 if stable else 0.5, wait_ms=100 if stable else 10)
         self._starts: dict[Spot, tuple[float, int]] = {}
-        self.failing_since = 0.0
-        """Since when nothing that is there could be read; 0 while all is well."""
 
     async def bounds(self, spot: Spot) -> tuple[int, int]:
         """[start, end) of a partition."""
@@ -45,14 +43,8 @@ class Reader:
         return start, end
 
     async def end(self, spot: Spot) -> int:
-        """The end of a partition; notes whether the cluster answers."""
-        try:
-            end = await self.admin.end(*spot, stable=self.stable)
-        except Retriable:
-            self.failing_since = self.failing_since or time.monotonic()
-            raise
-        self.failing_since = 0.0
-        return end
+        """The end of a partition. Retriable: the cluster does not answer."""
+        return await self.admin.end(*spot, stable=self.stable)
 
     async def read(
         self, lane: str, spot: Spot, offset: int, max_records: int, max_bytes: int, wait_ms: int
@@ -78,7 +70,6 @@ class Reader:
             if stream.error is not None and not records:
                 await self._failed(lane, stream)
             if not records and stream.next == offset and must and wait_ms <= 0:
-                self.failing_since = self.failing_since or time.monotonic()
                 self.hub.drop(stream)
                 raise Retriable("Kafka does not answer: what is there is not read in time", place=spot[0])
             return records, stream.next

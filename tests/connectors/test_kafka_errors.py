@@ -114,8 +114,6 @@ class Client:
 class Eyes:
     """A reader of that partition."""
 
-    failing_since = 0.0
-
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
 
@@ -348,7 +346,6 @@ async def test_an_owner_that_cannot_look_for_thirty_seconds_gives_up(monkeypatch
         s.lane.silent = True
         now = [100.0]
         monkeypatch.setattr(time, "monotonic", lambda: now[0])
-        cast("Any", s.log.raw).failing_since = 100.0
         with pytest.raises(Retriable):
             await s.lease.look()
         assert not s.lease.gone
@@ -384,3 +381,14 @@ async def test_a_release_says_that_nobody_owns_the_partition() -> None:
         await s.log.acquire(0, "next")
         third = await s.log.acquire(0, "third")
         assert third.control.takeovers == 2
+
+
+async def test_a_look_while_a_commit_is_on_its_way_leaves_the_commit_alone() -> None:
+    async with owning() as s:
+        committing = asyncio.ensure_future(s.commit("a", "b"))
+        while s.lane.end == 41:
+            await asyncio.sleep(0)
+        assert await s.lease.look() == ()
+        done = await committing
+        assert (done.first, done.last, done.losers) == (41, 43, ())
+        assert await s.lease.look() == ()
