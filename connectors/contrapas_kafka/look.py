@@ -282,18 +282,37 @@ class KafkaLook:
         found: dict[int, _Lane] = {}
         back = TAIL
         while wanted := [p for p in bounds if p not in found]:
-            for p in wanted:
-                start, end = bounds[p]
-                first = max(start, end - back)
-                lane = _Lane()
-                while first < end:
-                    records, first = await self.read("log", p, first, max_records=back)
-                    for record in records:
-                        lane.take(record, self._log)
-                if lane.control is not None or end - back <= start:
+            firsts = {p: max(bounds[p][0], bounds[p][1] - back) for p in wanted}
+            async with self._turn:
+                lanes = await asyncio.to_thread(self._spans, firsts, {p: bounds[p][1] for p in wanted})
+            for p, lane in lanes.items():
+                if lane.control is not None or firsts[p] <= bounds[p][0]:
                     found[p] = lane
             back *= 16
         return found
+
+    def _spans(self, firsts: dict[int, int], ends: dict[int, int]) -> dict[int, _Lane]:
+        """Pieces of several partitions of the log lane at once."""
+        lanes = {p: _Lane(at=first) for p, first in firsts.items()}
+        open_ = {p for p, end in ends.items() if lanes[p].at < end}
+        try:
+            consumer = self._readers.get(False)
+            if consumer is None:
+                consumer = self._readers[False] = self._consumer(committed=False)
+            consumer.assign([TopicPartition(self._log, p, firsts[p]) for p in open_])
+            for message in self._messages(consumer, lambda: open_):
+                p = int(message.partition() or 0)
+                if message.error() is not None:
+                    lanes[p].at = max(lanes[p].at, _next_of(message))
+                elif _next_of(message) <= ends[p]:
+                    lanes[p].take(record_of(message), self._log)
+                else:
+                    lanes[p].at = ends[p]
+                if lanes[p].at >= ends[p]:
+                    open_.discard(p)
+        except FAILURES as why:
+            raise explain(why, self.cluster, sent=False, resource=self._log, operation="Read") from why
+        return lanes
 
     # ---- topics, groups
 
@@ -329,11 +348,17 @@ class KafkaLook:
                 found[group.removesuffix(".positions")] = sum(max(0, ends[p] - o) for p, o in at.items())
         return found
 
-    async def close(self) -> None:
-        """Let everything go."""
+    async def leave(self) -> None:
+        """Let the readers go."""
         for consumer in (self._lane_reader, *self._readers.values()):
             if consumer is not None:
                 await asyncio.to_thread(consumer.close)
+        self._lane_reader = None
+        self._readers.clear()
+
+    async def close(self) -> None:
+        """Let everything go."""
+        await self.leave()
         await self.asked.close()
 
 
