@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: demo
-demo: setup  ## the first minute, as a user sees it; LOG=postgresql://… puts it on a server
-	@$(BIN)/contrapas demo $(if $(LOG),--log '$(LOG)')
+demo: setup  ## the first minute, as a user sees it; LOG=postgresql://… or kafka://… puts it on a server, LOG=kafka starts one
+	@$(if $(filter kafka,$(LOG)),$(BIN)/python deploy/kafka/demo.py,$(BIN)/contrapas demo $(if $(LOG),--log '$(LOG)'))
 
 .PHONY: test
 ifeq ($(T),)

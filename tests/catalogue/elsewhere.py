@@ -34,20 +34,50 @@ SHOWN: dict[int, tuple[str, ...]] = {
         "tests/catalogue/test_payloads.py::test_b24_a_message_above_what_the_lane_takes_is_a_dead_letter_by_reference",
     ),
     49: ("tests/cli/test_where.py::test_anything_else_is_refused",),
+    53: (
+        "tests/connectors/test_kafka_options.py::test_b53_a_secret_file_that_everybody_can_read_is_refused_but_in_dev",
+        "tests/connectors/test_kafka_options.py::test_a_secret_in_the_address_is_refused_and_not_repeated",
+    ),
+    54: (
+        "tests/connectors/test_kafka_options.py::test_b54_an_unprotected_way_is_refused_but_in_dev",
+        "tests/connectors/test_kafka_topics.py::test_b54_a_broker_without_tls_is_no_broker_with_tls",
+    ),
     55: ("tests/log/test_sqlite_file.py::test_a_network_file_system_is_refused",),
+    58: (
+        "tests/connectors/test_kafka_topics.py::test_b58_b59_b64_a_wrong_setting_is_named_refused_and_mended_by_one_command",
+    ),
+    59: (
+        "tests/connectors/test_kafka_doctor.py::test_b59_one_replica_and_one_in_sync_are_refused_and_worth_a_look_in_development",
+        "tests/connectors/test_kafka_topics.py::test_one_broker_is_for_development_only",
+    ),
     60: (
+        "tests/connectors/test_kafka_topics.py::test_b60_a_count_that_is_not_the_recorded_one_is_refused",
         "tests/log/test_sqlite_file.py::test_another_namespace_count_or_kind_of_file_is_refused",
         "tests/connectors/test_postgres_server.py::test_no_tables_another_count_and_a_copy_on_another_server_are_refused",
     ),
     61: (
+        "tests/connectors/test_kafka_topics.py::test_nothing_is_made_unasked",
+        "tests/connectors/test_kafka_topics.py::test_b61_a_topic_of_somebody_else_is_refused",
         "tests/log/test_sqlite_file.py::test_another_namespace_count_or_kind_of_file_is_refused",
         "tests/cli/test_running.py::test_produce_names_a_missing_topic_or_file",
         "tests/runtime/test_nothing_twice.py::test_an_unknown_destination_parks_its_instance_and_retry_sends_the_message",
     ),
-    65: ("tests/connectors/test_postgres_server.py::test_a_missing_permission_is_named",),
+    64: (
+        "tests/connectors/test_kafka_topics.py::test_b58_b59_b64_a_wrong_setting_is_named_refused_and_mended_by_one_command",
+        "tests/connectors/test_kafka_doctor.py::test_b64_dead_letters_must_hold_the_largest_source",
+    ),
+    65: (
+        "tests/connectors/test_postgres_server.py::test_a_missing_permission_is_named",
+        "tests/connectors/test_kafka_doctor.py::test_b65_a_missing_right_is_named_with_principal_resource_operation_and_command",
+    ),
     66: (
+        "tests/connectors/test_kafka_topics.py::test_b66_a_broker_that_is_not_there_is_said_within_three_seconds",
+        "tests/connectors/test_kafka_topics.py::test_b66_the_records_of_another_namespace_or_cluster_are_refused",
         "tests/connectors/test_postgres_server.py::test_a_server_that_is_down_or_unknown_is_named",
         "tests/cli/test_first_minute.py::test_what_cannot_start_says_why_within_the_line_budgets",
+    ),
+    67: (
+        "tests/connectors/test_kafka_doctor.py::test_b67_an_open_transaction_is_named_with_its_producer_its_age_and_how_to_end_it",
     ),
     70: (
         "tests/connectors/test_postgres_server.py::test_a_server_that_loses_what_it_confirms_is_refused_unless_told_so",
@@ -78,12 +108,6 @@ COMES: dict[int, tuple[str, str]] = {
     16: ("Kafka, on a real broker", "no schema registry is asked yet: types come from the app alone"),
     35: ("tenancy", "one process serves one namespace, and no field of a message names another"),
     50: ("operations", "there is no verb yet that deletes, resets or rewinds"),
-    53: ("Kafka, on a real broker", "no setting is a secret yet: the embedded log has none"),
-    54: ("Kafka, on a real broker", "TLS and SASL belong to brokers' connections"),
-    58: ("Kafka, on a real broker", "settings of Kafka's topics"),
-    59: ("Kafka, on a real broker", "replication"),
-    64: ("Kafka, on a real broker", "limits of a broker"),
-    67: ("Kafka, on a real broker", "open transactions of others"),
     68: ("NATS", "settings of streams"),
     69: ("NATS", "settings of consumers"),
     73: ("Kafka, on a real broker", "the embedded log's clock is the worker's own; brokers have another"),

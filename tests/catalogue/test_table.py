@@ -106,7 +106,17 @@ BESIDES: dict[int, tuple[str, ...]] = {
         "tests/runtime/test_stored_services.py::test_b_56_an_inbox_that_remembers_less_than_an_outage_is_refused_with_the_sum",
         "tests/runtime/test_stored_services.py::test_b_56_i_23_what_is_to_be_read_again_must_be_younger_than_the_inbox_remembers",
     ),
-    57: ("tests/cli/test_config.py::test_a_session_holds_three_heartbeats",),
+    57: (
+        "tests/cli/test_config.py::test_a_session_holds_three_heartbeats",
+        "tests/connectors/test_kafka_options.py::test_b57_times_that_contradict_each_other_are_refused",
+    ),
+    62: (
+        "tests/connectors/test_kafka_topics.py::test_b62_a_topic_that_was_made_anew_is_refused",
+        "tests/connectors/test_kafka_doctor.py::test_b62_a_position_beyond_the_end_is_refused",
+    ),
+    63: (
+        "tests/connectors/test_kafka_doctor.py::test_b63_input_that_was_removed_unread_is_refused_with_the_gap",
+    ),
     72: (
         "tests/log/test_sqlite_file.py::test_each_error_of_sqlite_means_one_of_ours",
         "tests/log/test_sqlite_file.py::test_a_busy_file_is_retriable_and_the_commit_can_be_repeated",
