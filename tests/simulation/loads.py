@@ -270,7 +270,8 @@ INDEX = Load(
 def _whim_steps(play: Play) -> Mapping[str, Callable[..., Any]]:
     apps.DRAWS[:] = [play.chance.whim]
     given: dict[tuple[str, int], int] = {}
-    play.books = given
+    back_again: dict[tuple[str, int], int] = {}
+    play.books = given, back_again
 
     def give(id: str, number: int, amount: int) -> int:
         if given.setdefault((id, number), amount) != amount:
@@ -278,9 +279,28 @@ def _whim_steps(play: Play) -> Mapping[str, Callable[..., Any]]:
         return amount
 
     def back(id: str, number: int, amount: int) -> None:
-        return
+        """One of five fails for good, twice: its instance stands still until somebody has looked at it twice."""
+        tries = back_again.get((id, number), 0)
+        if tries < 2 and (len(id) + number + amount) % 5 == 0:
+            play.universe.sometimes["an undo failed, and its instance stood still"] += 1
+            back_again[id, number] = tries + 1
+            raise StepFailed("not now")
+        back_again[id, number] = 9
 
     return {"give": give, "give_back": back}
+
+
+def _given_back(play: Play) -> list[str]:
+    """I-29: where a saga says that it is compensated, everything was given back."""
+    given, back = play.books
+    bad: list[str] = []
+    for id, number in given:
+        record = play.ended.get(f"capricious/{id}")
+        if record is not None and record.status == "compensated":
+            play.universe.seen["I-29"] += 1
+            if back.get((id, number)) != 9:
+                bad.append(f"capricious/{id} is compensated, and {number} was not given back")
+    return bad
 
 
 WHIMS = Load(
@@ -289,6 +309,7 @@ WHIMS = Load(
     saga="capricious",
     start=lambda play, number: apps.Wished(id=f"w{number}"),
     steps=_whim_steps,
+    final=_given_back,
 )
 FAMILY = Load(
     name="family",

@@ -23,7 +23,7 @@ from contrapas.testing.simulation.planted import BUGS, Bug
 from contrapas.testing.simulation.play import Outcome, Play
 from contrapas.testing.simulation.shrink import shrink
 
-FEW = 8
+FEW = 4
 """Worlds that a process is handed at a time."""
 TOLD = 40
 """Faults of a failing world that are named."""

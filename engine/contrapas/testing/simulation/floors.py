@@ -53,17 +53,26 @@ SOMETIMES = (
     "batch cut at 20 ms",
     "memory rolled back after a refused batch",
     "careful mode",
+    "two rebalances inside one step",
+    "an undo failed, and its instance stood still",
     "messages published again at takeover",
     "damaged record found and restored",
     "others moved while a commit was on its way",
 )
 """What a long run must have met at least once."""
 NOT_YET = (
-    "two rebalances inside one step",
     "timer held back for an earlier input",
     "wait unbound with a delivery under way",
 )
 """Rare things that come about, and that nobody counts yet."""
+
+
+def slack(wanted: int, transitions: int) -> float:
+    """How far chance may stay below a floor: few worlds have much of one thing, and nothing of another. Beyond a million
+    transitions not at all, below 20,000 as far as it likes."""
+    if transitions >= 1_000_000:
+        return 0.0
+    return wanted if transitions < 20_000 else 0.3 * wanted + 3 * wanted**0.5
 
 
 def total(faults: Mapping[str, int]) -> int:
@@ -72,10 +81,10 @@ def total(faults: Mapping[str, int]) -> int:
 
 
 def figures(faults: Mapping[str, int], transitions: int) -> list[tuple[str, int, int, bool]]:
-    """(what, how often, floor for so many transitions, reached)."""
+    """(what, how often, floor for so many transitions, reached). A short run is allowed some slack."""
     found: list[tuple[str, int, int, bool]] = []
     for what, (floor, names) in FLOORS.items():
         count = sum(faults.get(name, 0) for name in names) if names else total(faults)
         wanted = floor * transitions // 1_000_000
-        found.append((what, count, wanted, count >= wanted))
+        found.append((what, count, wanted, count >= wanted - slack(wanted, transitions)))
     return found

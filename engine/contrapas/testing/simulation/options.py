@@ -18,7 +18,7 @@ class Rates:
     """Per transition of a commit: it is not answered; written, not written, a prefix, or later."""
     retriable: float = 0.006
     """Per commit, publish, acquire."""
-    io: float = 0.0009
+    io: float = 0.0014
     """Per transition of a commit: disk full, or an error of the disk; a while of it."""
     claim: float = 0.03
     """Per acquire: the same as `unknown`."""
@@ -28,9 +28,9 @@ class Rates:
     """Per transition of a commit: the worker stands still past its lease, before or after it."""
     rebalance: float = 0.0068
     """Per transition."""
-    jump: float = 0.0008
+    jump: float = 0.0012
     """Per transition: a worker's wall clock jumps."""
-    compact: float = 0.0021
+    compact: float = 0.0032
     """Per transition."""
     duplicate: float = 0.006
     """Per delivered message."""
@@ -38,7 +38,7 @@ class Rates:
     """Per transition: an old stretch of a lane comes again."""
     corrupt: float = 0.0010
     """Per transition."""
-    release: float = 0.0004
+    release: float = 0.0006
     """Per transition: a worker is replaced by one of another release."""
     foreign: float = 0.0006
     """Per transition: somebody else writes to the inbound lane."""

@@ -89,6 +89,7 @@ class Play:
         self.setting = self.setting_for(self.world, "door")
         self._topics()
         self.watch = Watch(self.universe, options.fence == "order")
+        self.watch.observes = all(use.mode == "observe" for use in definition.sagas)
         self.store.eyes = self.watch
         self.mailbox = Mailbox(self)
         self.store.on_record = self._stored

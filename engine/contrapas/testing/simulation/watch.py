@@ -71,6 +71,10 @@ class Watch:
         self._attempts: set[tuple[str, int, int]] = set()
         self.first_unread: Callable[[int, int], int] = lambda number, at: 0
         """(partition, offset) -> timestamp of the first record of the inbound lane from there on, 0: none."""
+        self.moved: Counter[str] = Counter()
+        """Key of a step -> how often a new owner has issued it again."""
+        self.observes = False
+        """Whether sagas of this world only follow what others do."""
         self._takeovers = 0
         self.memo = Memo()
         self._census: list[Counts] = []
@@ -200,10 +204,25 @@ class Watch:
             if call.attempt > 1 and call.key not in self.issued:
                 raise Wrong("I-19", f"attempt {call.attempt} of {call.step} has the new key {call.key}")
             self.issued[call.key] = call.attempt
+            if call.undoes:  # an undo that failed for good is tried again when an operator says so
+                self.settled.pop(call.key, None)
         for work in batch.taken:
             if isinstance(work, Input) and work.in_reply_to and work.outcome in ("ok", "declined"):
                 self.settled[work.in_reply_to] = work.attempt
         self.sent.update([d.message_id for d in batch.out])
+        if self.observes:
+            self._silent(batch)
+
+    def _silent(self, batch: Batch) -> None:
+        """I-33: who observes sends nothing but the words of a rendezvous, dead letters, and undos where its app says that
+        what comes late is to be taken back."""
+        for draft in batch.out:
+            self.seen["I-33"] += 1
+            headers = dict(draft.headers)
+            kind = headers.get("cp-kind", b"event")
+            ours = "cp-undoes" not in headers and not any(n.startswith("cp-dlq-") for n in headers)
+            if kind in (b"command", b"event", b"start") and ours:
+                raise Wrong("I-33", f"an observing saga sends {kind.decode()} {draft.message_id}")
 
     def passed(self, s: SimStation, batch: Batch) -> None:
         """What came was known."""
@@ -260,6 +279,7 @@ class Watch:
         if self._takeovers % DEEP == 0:
             self._deep(s)
         for call in taken.steps:
+            self._moved(call)
             self.issued.setdefault(call.key, call.attempt)
         care = taken.partition.care
         if care is not None:
@@ -269,6 +289,17 @@ class Watch:
         self.sent.update([d.message_id for d in taken.out])
         if taken.out:
             self.u.sometimes["messages published again at takeover"] += 1
+
+    def _moved(self, call: StepCall) -> None:
+        """I-13: a step that a rebalance met in its middle goes on under its key, and has no result yet."""
+        self.seen["I-13"] += 1
+        if call.undoes:  # an operator may have let it be tried again, in a commit that nobody answered
+            self.settled.pop(call.key, None)
+        if call.key in self.settled:
+            raise Wrong("I-13", f"{call.key} is issued again by a new owner, its result is recorded")
+        self.moved[call.key] += 1
+        if self.moved[call.key] == 2:
+            self.u.sometimes["two rebalances inside one step"] += 1
 
     def _deep(self, s: SimStation) -> None:
         """I-03: bytes to a record and back are the same bytes."""
