@@ -91,7 +91,7 @@ async def _due(feed: Feeder, worker: Worker, due: dict[str, int], start: list[in
     for number, at in enumerate(start):
         end = feed.reader.parts()[number].log_end
         for record in feed.reader.scan("log", number, at, end):
-            if (when := waiting.pop(record.key.decode(), None)) is not None:
+            if record.value is not None and (when := waiting.pop(record.key.decode(), None)) is not None:
                 late.append(record.timestamp_ms - when)
     return {
         "due_per_s": DUE_PER_S,

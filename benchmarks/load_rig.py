@@ -207,7 +207,7 @@ class Feeder:
         for instance, at in of:
             key = instance.partition("/")[2]
             p = partition(key.encode(), count)
-            record.instance, record.key, record.epoch = instance, key, held[p].epoch
+            record.instance, record.key, record.epoch, record.head = instance, key, held[p].epoch, b""
             pending = record.root.pending
             assert pending is not None
             pending.deadline, pending.key = at, f"{instance}/{record.run}/sleep/1"
