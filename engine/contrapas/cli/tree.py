@@ -72,6 +72,15 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "prune": ("store", "make days ahead, drop acknowledged ones, forget old deliveries"),
         },
     ),
+    "schema": (
+        "Avro schemas of an app's messages",
+        {
+            "list": ("schemas", "list schemas with subject and fingerprint"),
+            "show": ("schemas", "one schema"),
+            "check": ("schemas", "judge them against every version in the registry"),
+            "publish": ("schemas", "register them: show it, or do it with --apply"),
+        },
+    ),
 }
 """Noun -> (help, verb -> (module, help))."""
 
