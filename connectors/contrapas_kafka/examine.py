@@ -15,7 +15,6 @@ from contrapas_kafka.inquiry import Facts, Inquiry, places_of
 from contrapas_kafka.look import KafkaLook, Part
 from contrapas_kafka.marker import Marker
 from contrapas_kafka.options import Cluster
-from contrapas_kafka.producers import open_transactions
 
 STUCK_S: Final = 1.0
 """A stable offset that has not moved for so long, with records behind it, is named."""
@@ -142,21 +141,14 @@ async def _stuck(asked: Inquiry) -> AsyncGenerator[Finding]:
         return
     await asyncio.sleep(STUCK_S)
     again = await asked.ends(held, committed=True)
+    same = {place: first[place] for place in held if again[place] == first[place]}
     server = asked.cluster.servers.split(",")[0]
-    for topic, partition in (place for place in held if again[place] == first[place]):
-        offset = first[topic, partition]
-        found = await open_transactions(asked.cluster, topic, partition)
-        now = time.time_ns() // 1_000_000
-        who = ", ".join(f"producer {one.producer} for {max(0, now - one.last_ms) // 1000} s" for one in found)
-        text = (
-            f"a transaction of somebody else is open at {topic}/{partition}@{offset}{f' ({who})' if who else ''}: "
-            f"{ends[topic, partition] - offset} records behind it wait"
-        )
-        fix = (
-            f"end that producer, or: kafka-transactions.sh --bootstrap-server {server} abort --topic {topic} "
-        )
-        fix += f"--partition {partition} --start-offset {offset}"
-        yield Finding(False, "CP511", text, fix, f"{topic}/{partition}@{offset}")
+    for one in await asked.open_transactions(same):
+        place = f"{one.topic}/{one.partition}@{one.offset}"
+        who = f" (producer {one.producer} for {one.age_ms // 1000} s)" if one.producer >= 0 else ""
+        waiting = ends[one.topic, one.partition] - one.offset
+        text = f"a transaction of somebody else is open at {place}{who}: {waiting} records behind it wait"
+        yield Finding(False, "CP511", text, f"end that producer, or: {one.command(server)}", place)
 
 
 # ---- what is recorded

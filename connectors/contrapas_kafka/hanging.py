@@ -223,6 +223,8 @@ class _Reader:
         while True:
             byte = self.data[self.at]
             self.at += 1
+            if shift > 35:
+                raise ValueError("no length")
             found |= (byte & 0x7F) << shift
             if byte < 128:
                 return found

@@ -15,6 +15,7 @@ from confluent_kafka import admin as _untyped
 
 from contrapas.errors import ContrapasError, Refused, Retriable
 from contrapas_kafka.explain import FAILURES, code_of, explain, explain_connecting
+from contrapas_kafka.hanging import Open, open_in
 from contrapas_kafka.ids import id_of
 from contrapas_kafka.options import Cluster
 
@@ -96,6 +97,10 @@ class Inquiry:
         self.cluster_id = str(found.cluster_id or "")
         self.brokers = tuple(sorted(found.brokers))
         self.topics = {name: len(one.partitions) for name, one in found.topics.items() if one.error is None}
+
+    async def open_transactions(self, held: Mapping[tuple[str, int], int]) -> list[Open]:
+        """Whose transactions hold partitions back whose stable end stands at these offsets."""
+        return await self._call(lambda: open_in(self.cluster, self._client, held)) if held else []
 
     async def close(self) -> None:
         """Let the client go; it ends in the background."""

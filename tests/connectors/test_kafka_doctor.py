@@ -215,16 +215,16 @@ def test_b65_every_kind_of_right_has_a_command() -> None:
 
 
 def test_what_a_broker_says_of_producers_is_read_to_the_byte() -> None:
-    from contrapas_kafka import producers
+    from contrapas_kafka import hanging
 
-    read: Any = getattr(producers, "_read")  # noqa: B009
+    read: Any = getattr(hanging, "_read")  # noqa: B009
     name = b"orders"
     one = struct.pack(">qiiqiq", 7, 0, 3, 1_700_000_000_000, 0, 42) + b"\0"
     none = struct.pack(">qiiqiq", 8, 0, 3, 1_700_000_000_000, 0, -1) + b"\0"
     part = struct.pack(">ih", 0, 0) + b"\0" + b"\x03" + one + none + b"\0"
-    data = struct.pack(">i", 1) + b"\0" + struct.pack(">i", 0) + b"\x02" + bytes([len(name) + 1]) + name
+    data = struct.pack(">i", 0) + b"\x02" + bytes([len(name) + 1]) + name
     data += b"\x02" + part + b"\0" + b"\0"
-    assert read(data) == [(7, 42, 1_700_000_000_000)]
+    assert read(data) == {("orders", 0): [(7, 0, 1_700_000_000_000, 42), (8, 0, 1_700_000_000_000, -1)]}
     for cut in range(len(data) - 3):
-        with pytest.raises((struct.error, ValueError)):
+        with pytest.raises((struct.error, ValueError, IndexError)):
             read(data[:cut])
