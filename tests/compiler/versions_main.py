@@ -126,6 +126,7 @@ class Walk:
         """Stand there."""
         self.on.now, self.on.offset, value = held
         self.on.value = None if value is None else base64.b64decode(value)
+        self.on.warm = None if self.on.value is None else decode(self.on.value)
 
 
 def told(held: list[Any]) -> Any:
