@@ -129,7 +129,7 @@ def test_a_killed_dev_leaves_no_worker_behind(tmp_path: Path) -> None:
     [
         (["dev", "order_saga:app", "--host", "0.0.0.0"], 6, "CP827"),
         (["dev", "nowhere:app", "--port", "0"], 3, "CP809"),
-        (["dev", "order_saga:app", "--port", "0", "--log", "kafka://localhost:9092"], 6, "CP510"),
+        (["dev", "order_saga:app", "--port", "0", "--log", "nats://localhost:4222"], 6, "CP510"),
         (["dev", "broken:app", "--port", "0"], 6, "CP810"),
         (["dev", "refused:app", "--port", "0"], 6, "CP101"),
         (["check", "broken:app"], 4, "CP810"),

@@ -165,7 +165,7 @@ def test_a_damaged_record_is_named_and_exits_9(shop: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["sqlite:///nowhere.db", "sqlite:///.", "sqlite:///not-a-log.db", "kafka://localhost:9", "nonsense"],
+    ["sqlite:///nowhere.db", "sqlite:///.", "sqlite:///not-a-log.db", "nats://localhost:9", "nonsense"],
 )
 def test_a_log_that_cannot_be_opened_is_said_in_six_lines(shop: Path, cli: Cli, url: str) -> None:
     (shop / "not-a-log.db").write_bytes(b"not a database" * 100)

@@ -18,6 +18,7 @@ import struct
 import sys
 import termios
 import time
+from types import TracebackType
 from typing import Any
 
 from contrapas.cli import verbs
@@ -31,9 +32,13 @@ def play(
     args: list[str], folder: str, env: dict[str, str], size: tuple[int, int], keys: bytes
 ) -> dict[str, Any]:
     """One command line at a terminal of that size (rows, columns), with keys that are hit at once."""
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGINT]
+    )  # a key must not strike this rig between fork and `main`
     pid, end = pty.fork()
     if pid == 0:
         _child(args, folder, env)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     os.kill(pid, signal.SIGWINCH)
     out, until = b"", time.monotonic() + HANGS_S
@@ -62,13 +67,27 @@ def _child(args: list[str], folder: str, env: dict[str, str]) -> None:
         os.chdir(folder)
         os.environ.update(env)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         code = main(args)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException as why:  # noqa: BLE001  whatever leaves `main` is a finding
+        if isinstance(why, KeyboardInterrupt) and not _in_main(
+            why.__traceback__
+        ):  # as before Python has begun
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
         os.write(2, f"Traceback: {type(why).__name__} left main: {why}".encode())
     finally:
         os._exit(code)
+
+
+def _in_main(at: TracebackType | None) -> bool:
+    while at is not None:
+        if at.tb_frame.f_code is main.__code__:
+            return True
+        at = at.tb_next
+    return False
 
 
 def _ended(pid: int, until: float) -> int | None:

@@ -59,10 +59,12 @@ RELAY = "tests/connectors/test_relay_postgres.py::test_i20_i21_i22_twelve_writer
 DELIVERY = "tests/runtime/test_stored_services.py::test_i_20_a_crash_at_any_point_leaves_exactly_one_effect_and_one_reply"
 STEP = "tests/runtime/test_stored_steps.py::test_i_17_i_18_a_step_killed_at_any_point_has_exactly_one_effect"
 STEP_FAILS = "tests/runtime/test_stored_steps.py::test_i_18_killed_around_its_failure_a_step_fails_once_and_leaves_nothing"
+CHECKPOINT = "tests/runtime/test_checkpoint.py::test_a_checkpoint_that_is_killed_is_as_it_was_before_or_whole"
 ELSEWHERE: dict[str, str] = {
     **{f"delivery.{place}": DELIVERY for place in ("begun", "handled", "finished", "committed")},
     **{f"step.{place}": STEP for place in ("begun", "handled", "finished", "committed")},
     "step.refused": STEP_FAILS,
+    **{f"checkpoint.{place}": CHECKPOINT for place in ("before", "after")},
     **{f"outbox.{place}": RELAY for place in ("claimed", "read", "sent", "noted", "release.before")},
 }
 """Places that no worker on a SQLite file passes, with the test that holds each."""
