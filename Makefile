@@ -12,6 +12,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 STAMP := $(VENV)/.ready-$(VERSION)
 BIN := $(VENV)/bin
 T ?=
+# Suites that mostly wait for servers.
+SERVERS := tests/connectors tests/deploy tests/scenarios/test_kafka_rows.py
 
 .PHONY: help
 help:  ## lists the targets
@@ -36,7 +38,10 @@ demo: setup  ## the first minute, as a user sees it; LOG=postgresql://… or kaf
 .PHONY: test
 ifeq ($(T),)
 test: setup check  ## says "ready": all of it; make test T=core/test_fold.py for one
-	@$(BIN)/python -m pytest -q
+	@echo "tests with real servers run beside the others; theirs are printed at the end"
+	@mkdir -p build; $(BIN)/python -m pytest -q -p no:cacheprovider $(SERVERS) > build/servers.txt 2>&1 & beside=$$!; \
+		$(BIN)/python -m pytest -q --ignore=tests/repo $(SERVERS:%=--ignore=%); rest=$$?; \
+		wait $$beside; servers=$$?; cat build/servers.txt; test $$rest -eq 0 && test $$servers -eq 0
 	@echo ready
 else
 test: setup
@@ -45,7 +50,8 @@ endif
 
 .PHONY: smoke
 smoke: setup  ## the tests that are not marked slow and need no server
-	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/repo --ignore=tests/typing --ignore=tests/connectors
+	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/repo --ignore=tests/typing --ignore=tests/fuzz \
+		--ignore=tests/simulation $(SERVERS:%=--ignore=%)
 
 .PHONY: check
 check: setup  ## format, lint, exports, import contracts, types, wheel; the first failure ends it

@@ -60,7 +60,7 @@ class SqlLink:
     async def rows(self, sql: str, *values: object) -> Sequence[Any]:
         """See `Link`."""
         self._used = True
-        if self._raw is not None and self._raw.is_in_transaction():
+        if self._raw is not None and not self._raw.is_closed() and self._raw.is_in_transaction():
             # SQLAlchemy has begun on this very connection: its cursors would add nothing but their time.
             found: Sequence[Any] = await self._raw.fetch(sql, *values, timeout=self._deadline_s)
             return found
@@ -75,7 +75,7 @@ class SqlLink:
         pooled: Any = self.con.sync_connection.connection if self.con.sync_connection else None
         adapter: Any = getattr(pooled, "dbapi_connection", None)
         parts = ("_transaction", "isolation_level", "readonly", "deferrable")
-        if self._raw is None or not all(hasattr(adapter, part) for part in parts):
+        if self._raw is None or self._raw.is_closed() or not all(hasattr(adapter, part) for part in parts):
             return None
         if adapter._transaction is not None or adapter.isolation_level == "autocommit":
             return None

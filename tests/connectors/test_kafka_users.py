@@ -166,9 +166,9 @@ async def test_a_destination_that_is_not_there_or_refuses_parks_its_sender_and_n
     shop: Broker,
 ) -> None:
     made = definition()
-    delete(shop, "plain.commands")
-    gone(shop, ["plain.commands"])
-    async with running(shop, made, world=WORLD) as r:
+    async with running(shop, made, world=WORLD) as r:  # which would not begin without the topic
+        delete(shop, "plain.commands")
+        gone(shop, ["plain.commands"])
         put(shop, "plain.orders", b"c", body("o-1"))
 
         async def parked() -> bool:

@@ -65,7 +65,9 @@ async def appears(path: Path) -> None:
 
 async def waits_for_the_row(con: asyncpg.Connection[asyncpg.Record]) -> None:
     """Until somebody's insert into the inbox waits for another's transaction."""
-    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ilike '%inbox%'"
+    waiting = (  # its statement goes with BEGIN, by the name under which it is prepared
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+    )
     async with asyncio.timeout(30):
         while not await con.fetchval(waiting):
             await asyncio.sleep(0.05)
