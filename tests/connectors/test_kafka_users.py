@@ -163,12 +163,16 @@ async def test_dead_letters_of_a_users_topic_are_bit_for_bit_nulls_included(shop
 
 
 async def test_a_destination_that_is_not_there_or_refuses_parks_its_sender_and_nobody_waits(
-    shop: Broker,
+    shop: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def unseen(*_: object) -> None:
+        """The topic went right after the worker had looked for it."""
+
     made = definition()
-    async with running(shop, made, world=WORLD) as r:  # which would not begin without the topic
-        delete(shop, "plain.commands")
-        gone(shop, ["plain.commands"])
+    delete(shop, "plain.commands")
+    gone(shop, ["plain.commands"])
+    monkeypatch.setattr("contrapas.runtime.worker.create_topics", unseen)
+    async with running(shop, made, world=WORLD) as r:
         put(shop, "plain.orders", b"c", body("o-1"))
 
         async def parked() -> bool:

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.slow
 SHORT_S = 6.0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker() -> Iterator[Server]:
-    """One for all rows: it is killed and silenced, and goes on; each row has a namespace of its own."""
+    """One for each row: the bank's topics have fixed names, and a row that sends old ranges again would send another's."""
     try:
         with Server(settings=SETTINGS) as server:
             yield server.start()
