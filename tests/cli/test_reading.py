@@ -181,6 +181,11 @@ def test_several_logs_in_a_folder_need_a_name(shop: Path, cli: Cli) -> None:
     assert cli("ls", "--namespace", "shop")[0] == 0
 
 
+def test_doctor_says_once_that_there_is_no_log(shop: Path, cli: Cli) -> None:
+    code, out, err = cli("doctor", "--log", "sqlite:///nowhere.db")
+    assert code == 5 and out == "" and err.count("CP501  ") == 1
+
+
 def test_doctor_names_what_is_worth_a_look(shop: Path, cli: Cli) -> None:
     code, out, _ = cli("doctor")
     assert code == 0

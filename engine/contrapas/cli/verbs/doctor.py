@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import click
 
-from contrapas.cli import exits, fail, records, screen, text
+from contrapas.cli import exits, records, screen, text
 from contrapas.cli.lanes import LogFile, Part, is_far, open_file
 from contrapas.cli.options import Run, command, verb
 from contrapas.errors import ContrapasError
@@ -102,7 +102,6 @@ def _far(run: Run, url: str, dev: bool) -> Iterator[Finding]:
             if f.code != error.code or f.text != error.text
         ]
         if error.code == "CP501" and not found:
-            fail.show(error)
             raise
         yield Finding("error", text.escape(error.text), error.code, error.fix)
         for one in found:
@@ -129,7 +128,6 @@ def _log(run: Run, dev: bool = False) -> Iterator[Finding]:
             yield Finding("ok", "no log here yet")
             return
         if error.code == "CP501":
-            fail.show(error)
             raise
         yield Finding("error", error.text, error.code, error.fix)
         return
