@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from contrapas.cli import tree
+from contrapas.cli.main import main
 from contrapas.cli.run import root
 
 HELP = Path(__file__).parent / "help.txt"
@@ -80,6 +81,16 @@ def test_output_closed_by_the_reader_is_quiet() -> None:
     assert ran.stderr == ""
     assert ran.returncode == 0
     assert ran.stdout.count("\n") == 1
+
+
+def test_an_interrupt_while_the_command_line_is_still_imported_ends_it_with_130(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def struck(args: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("contrapas.cli.run.run", struck)
+    assert main(["explain"]) == 130
 
 
 def test_a_wrong_configuration_exits_2_and_names_its_source(

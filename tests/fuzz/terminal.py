@@ -72,9 +72,8 @@ def _child(args: list[str], folder: str, env: dict[str, str]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException as why:  # noqa: BLE001  whatever leaves `main` is a finding
-        if isinstance(why, KeyboardInterrupt) and not _in_main(
-            why.__traceback__
-        ):  # as before Python has begun
+        if isinstance(why, KeyboardInterrupt) and not _below_main(why.__traceback__):
+            # As before Python has begun, or after `main` has answered.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGINT)
         os.write(2, f"Traceback: {type(why).__name__} left main: {why}".encode())
@@ -82,10 +81,10 @@ def _child(args: list[str], folder: str, env: dict[str, str]) -> None:
         os._exit(code)
 
 
-def _in_main(at: TracebackType | None) -> bool:
+def _below_main(at: TracebackType | None) -> bool:
     while at is not None:
         if at.tb_frame.f_code is main.__code__:
-            return True
+            return at.tb_next is not None  # in its own frame: before its `try` or on its way out
         at = at.tb_next
     return False
 

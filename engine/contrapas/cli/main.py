@@ -6,6 +6,7 @@ import os
 import sys
 
 from contrapas.cli import tree
+from contrapas.cli.exits import INTERRUPTED
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,3 +26,6 @@ def main(argv: list[str] | None = None) -> int:
         # The reader closed its end (`| head`): nothing is wrong. Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        # `run` answers one in a command; this one came while modules were imported or what was said was flushed.
+        return INTERRUPTED
