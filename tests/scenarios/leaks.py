@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +68,7 @@ class Verdict:
     after: Held
     takeovers: int = 0
     """Partitions that the one that stays gave up and took back."""
-    threads: list[str] = field(default_factory=list)
+    threads: tuple[str, ...] = ()
     """The names of those that are there when all is closed."""
 
     def grown(self) -> list[str]:
@@ -106,7 +106,7 @@ async def run(folder: Path, *, rounds: int, warm: int, load: int = 3) -> Verdict
         await calm(lambda: len(threads(STEPS)) <= before.threads)
         after = held()
     await calm(lambda: not any(name.startswith(STEPS) for name in threads()))
-    return Verdict(rounds, before, after, takeovers, threads())
+    return Verdict(rounds, before, after, takeovers, tuple(threads()))
 
 
 async def calm(reached: Callable[[], bool], seconds: float = 20) -> None:
