@@ -6,13 +6,10 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from typing import Any, Final
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaError,
     KafkaException,
     TopicCollection,
     TopicPartition,
@@ -25,24 +22,8 @@ from contrapas.log import Source, Topic
 from contrapas_kafka.calls import ASK_S, Calls
 from contrapas_kafka.explain import MISSING, code_of, explain
 from contrapas_kafka.ids import id_of
+from contrapas_kafka.offsets import Spot, offsets_of
 
-Spot = tuple[str, int]
-"""(topic as the cluster calls it, partition)."""
-
-
-STALE: Final = frozenset(
-    [
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-    ]
-)
-"""Who leads a partition is not what the client thinks."""
-NONE: Final = -1
-"""No record has such a timestamp."""
-_UNANSWERED: Final = KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
-"""Of a broker that has just started the client passes on an answer without an offset, -1001, and no error."""
 AGAIN_S: Final = 3.0
 """How long a question is asked again that the broker cannot answer now."""
 
@@ -128,25 +109,9 @@ class Asking:
 
     async def offsets(self, wanted: Mapping[Spot, Any], *, stable: bool) -> dict[Spot, int | Exception]:
         """Offsets by spec; -1 where there is none. Retriable: no answer."""
-        level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
-
-        def ask() -> dict[Spot, int | Exception]:
-            parts = {TopicPartition(topic, p): spec for (topic, p), spec in wanted.items()}
-            futures: dict[TopicPartition, Future[Any]] = self.client().list_offsets(
-                parts, isolation_level=level, request_timeout=ASK_S
-            )
-            found: dict[Spot, int | Exception] = {}
-            for part, future in futures.items():
-                try:
-                    at = int(future.result(ASK_S).offset)
-                    found[part.topic, part.partition] = at if at >= NONE else _UNANSWERED
-                except (KafkaException, TimeoutError) as why:
-                    found[part.topic, part.partition] = why
-            if any(code_of(answer) in STALE for answer in found.values() if isinstance(answer, Exception)):
-                self.client().list_topics(timeout=ASK_S)  # it would believe what it knows for minutes
-            return found
-
-        return await self.calls.run(ask)
+        return await self.calls.run(
+            lambda: offsets_of(self.client(), wanted, committed=stable, seconds=ASK_S)
+        )
 
     async def offset_at(self, topic: str, partition: int, timestamp_ms: int, *, stable: bool) -> int:
         """First offset with a timestamp at or after the given one; -1 when there is none."""

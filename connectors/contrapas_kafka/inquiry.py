@@ -10,13 +10,14 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from confluent_kafka import ConsumerGroupState, IsolationLevel, KafkaError, TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaError, TopicCollection
 from confluent_kafka import admin as _untyped
 
 from contrapas.errors import ContrapasError, Refused, Retriable
 from contrapas_kafka.explain import FAILURES, code_of, explain, explain_connecting
 from contrapas_kafka.hanging import Open, open_in
 from contrapas_kafka.ids import id_of
+from contrapas_kafka.offsets import offsets_of
 from contrapas_kafka.options import Cluster
 
 T = TypeVar("T")
@@ -268,24 +269,17 @@ class Inquiry:
     ) -> dict[tuple[str, int], int]:
         if not asked:
             return {}
-        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-
-        def work() -> dict[tuple[str, int], int]:
-            places = {TopicPartition(t, p): spec for (t, p), spec in asked.items()}
-            futures: dict[Any, Future[Any]] = self._client.list_offsets(
-                places, isolation_level=level, request_timeout=CALL_S
-            )
-            found: dict[tuple[str, int], int] = {}
-            for place, future in futures.items():
-                try:
-                    found[(place.topic, place.partition)] = int(future.result(CALL_S + 1).offset)
-                except FAILURES as why:
-                    raise explain(
-                        why, self.cluster, sent=False, resource=place.topic, operation="Describe"
-                    ) from why
-            return found
-
-        return await self._call(work)
+        answers = await self._call(
+            lambda: offsets_of(self._client, asked, committed=committed, seconds=CALL_S)
+        )
+        found: dict[tuple[str, int], int] = {}
+        for place, answer in answers.items():
+            if not isinstance(answer, int):
+                raise explain(
+                    answer, self.cluster, sent=False, resource=place[0], operation="Describe"
+                ) from answer
+            found[place] = answer
+        return found
 
     # ---- groups
 
