@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from contrapas.errors import ContrapasError
 from contrapas.log import Control, Lane, Record, Topic
 from contrapas.log.checks import check_position, epoch_of
-from contrapas.log.control import decode_control, new_control
+from contrapas.log.control import new_control
+from contrapas.log.order import Seen, is_control
 from contrapas_kafka import topics
 from contrapas_kafka.explain import FAILURES, explain
 from contrapas_kafka.inquiry import CALL_S, Inquiry, patiently, places_of
@@ -28,8 +29,6 @@ TAIL: Final = 1_100
 BATCH: Final = 1_000
 GROUPS: Final = 100
 """Groups whose lag is looked up, the namespace's own first."""
-_CONTROL: Final = b"$part"
-_CLAIM: Final = b"$claim/"
 
 
 class Part(NamedTuple):
@@ -53,23 +52,15 @@ class _Lane:
     """What was read of one partition of the log lane: records that count, by the one rule of every reader."""
 
     at: int = 0
-    epoch: int = -1
-    control: Control | None = None
+    seen: Seen = field(default_factory=Seen)
     states: dict[bytes, Record] = field(default_factory=dict[bytes, Record])
     histories: dict[bytes, list[Record]] = field(default_factory=dict[bytes, list[Record]])
 
-    def take(self, record: Record, name: str) -> None:
+    def take(self, record: Record) -> None:
         """The next record: one below the highest epoch is ignored."""
         self.at = record.offset + 1
-        epoch = epoch_of(record)
-        if epoch < self.epoch or epoch < 0:
-            return
-        self.epoch = epoch
-        if record.key == _CONTROL or record.key.startswith(_CLAIM):
-            if record.value is not None:
-                self.control = decode_control(
-                    record.value, place=f"{name}/{record.partition}@{record.offset}"
-                )
+        self.seen.take(record)
+        if epoch_of(record) < self.seen.epoch or is_control(record):
             return
         if record.value is None:
             self.states.pop(record.key, None)
@@ -192,7 +183,7 @@ class KafkaLook:
                 if message.error() is not None:
                     lane.at = max(lane.at, _next_of(message))
                 else:
-                    lane.take(record_of(message), self._log)
+                    lane.take(record_of(message))
                 if p in open_ and lane.at >= ends[p]:
                     open_.discard(p)
         except FAILURES as why:
@@ -228,7 +219,7 @@ class KafkaLook:
                 records, start = await self.read("log", partition, start, max_records=5_000)
                 for record in records:
                     if record.offset < end:
-                        judge.take(record, self._log)
+                        judge.take(record)
             lane.histories[key] = judge.histories[key]
         return list(lane.histories[key])
 
@@ -249,14 +240,15 @@ class KafkaLook:
             given = frozenset[Place]()
         found: list[Part] = []
         for p in numbers:
-            control = tails[p].control or new_control(self.partitions)
+            seen = tails[p].seen
+            control = seen.control or new_control(self.partitions)
             in_start, in_end = bounds[self._inbound, p]
             log_end = bounds[self._log, p][1]
             silent = 0 if (self._inbound, p) in given else None
             found.append(
                 Part(
                     p,
-                    max(control.epoch, tails[p].epoch),
+                    max(control.epoch, seen.epoch),
                     control.owner,
                     log_end,
                     in_end,
@@ -286,7 +278,7 @@ class KafkaLook:
             async with self._turn:
                 lanes = await asyncio.to_thread(self._spans, firsts, {p: bounds[p][1] for p in wanted})
             for p, lane in lanes.items():
-                if lane.control is not None or firsts[p] <= bounds[p][0]:
+                if lane.seen.control is not None or firsts[p] <= bounds[p][0]:
                     found[p] = lane
             back *= 16
         return found
@@ -305,7 +297,7 @@ class KafkaLook:
                 if message.error() is not None:
                     lanes[p].at = max(lanes[p].at, _next_of(message))
                 elif _next_of(message) <= ends[p]:
-                    lanes[p].take(record_of(message), self._log)
+                    lanes[p].take(record_of(message))
                 else:
                     lanes[p].at = ends[p]
                 if lanes[p].at >= ends[p]:
