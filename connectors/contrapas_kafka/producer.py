@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -154,11 +155,11 @@ class Sender:
             if ended is not None:
                 if self._telling:
                     self._last_reports()
-                self._tell(lambda why=ended: self._die(why))  # type: ignore[misc]
+                self._tell(partial(self._die, ended))
                 return
             if self._reports:
                 reports, self._reports = self._reports, []
-                if not self._tell(lambda reports=reports: self._answer(reports)):  # type: ignore[misc]
+                if not self._tell(partial(self._answer, reports)):
                     return
 
     def _last_reports(self) -> None:
@@ -171,7 +172,7 @@ class Sender:
             except (KafkaException, SystemError, RuntimeError):
                 time.sleep(FULL_S)
         reports, self._reports = self._reports, []
-        self._tell(lambda: self._answer(reports))
+        self._tell(partial(self._answer, reports))
 
     def _tell(self, call: Callable[[], None]) -> bool:
         try:
@@ -185,7 +186,7 @@ class Sender:
         if is_fatal(error) and self._telling:
             self._fatal = error
         elif is_fatal(error):
-            self._tell(lambda: self._die(error))
+            self._tell(partial(self._die, error))
 
     # ---- on the loop
 
