@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_log import VALUE, drafts
 from benchmarks.floor import spread
+from benchmarks.waiting import idle
 from contrapas.core.fold import Fold
 from contrapas.core.lane import Draft
 from contrapas_kafka import connector
@@ -162,29 +163,6 @@ async def takeovers(log: KafkaLog, count: int) -> dict[str, object]:
     return found.line("kafka.acquire", 1)
 
 
-async def idle(log: KafkaLog, seconds: float) -> dict[str, object]:
-    """CPU of one process that waits on every partition and follows its group."""
-    member = log.membership(f"{log.namespace}.workers", ("in",))
-
-    async def follow() -> None:
-        async for _ in member.assignments():
-            pass
-
-    async def wait(p: int) -> None:
-        while True:
-            await log.read("in", p, (await log.bounds("in", p))[1], wait_ms=5000)
-
-    tasks = [asyncio.create_task(follow()), *[asyncio.create_task(wait(p)) for p in range(log.partitions)]]
-    await asyncio.sleep(4)
-    began, used = time.perf_counter(), time.process_time()
-    await asyncio.sleep(seconds)
-    share = (time.process_time() - used) / (time.perf_counter() - began)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return {"bench": "kafka.idle", "cores": round(share, 4)}
-
-
 async def run(url: str, scale: float) -> None:
     """Everything, one line each."""
     await (
@@ -204,7 +182,7 @@ async def run(url: str, scale: float) -> None:
     for line in await reads(log):
         print(json.dumps(line), flush=True)
     print(json.dumps(await takeovers(log, int(50 * scale) or 1)), flush=True)
-    print(json.dumps(await idle(log, 5 * scale)), flush=True)
+    print(json.dumps(await idle(log, "kafka", 5 * scale)), flush=True)
     await log.close()
 
 

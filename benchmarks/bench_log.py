@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.floor import floor, spread
+from benchmarks.waiting import idle
 from contrapas.core.fold import Fold
 from contrapas.core.lane import Draft
 from contrapas.log import sqlite
@@ -105,28 +106,6 @@ async def reads(log: SqliteLog) -> list[dict[str, object]]:
     ]
 
 
-async def idle(log: SqliteLog, seconds: float) -> dict[str, object]:
-    """CPU of one process that waits on every partition and follows its group."""
-    member = log.membership("bench.workers", ("in",))
-
-    async def follow() -> None:
-        async for _ in member.assignments():
-            pass
-
-    async def wait(p: int) -> None:
-        while True:
-            await log.read("in", p, 0, wait_ms=1000)
-
-    tasks = [asyncio.create_task(follow()), *[asyncio.create_task(wait(p)) for p in range(log.partitions)]]
-    await asyncio.sleep(1.5)
-    began, used = time.perf_counter(), time.process_time()
-    await asyncio.sleep(seconds)
-    share = (time.process_time() - used) / (time.perf_counter() - began)
-    for task in tasks:
-        task.cancel()
-    return {"bench": "log.idle", "cores": round(share, 4)}
-
-
 async def run(folder: Path, scale: float) -> None:
     """Everything, one line each."""
     ground = floor(folder, scale)
@@ -160,7 +139,7 @@ async def run(folder: Path, scale: float) -> None:
         print(json.dumps(await several(leases, batch, int(150 * scale) or 1)))
     for measure in await reads(log):
         print(json.dumps(measure))
-    print(json.dumps(await idle(log, 5 * scale)))
+    print(json.dumps(await idle(log, "log", 5 * scale, settled=1)))
     await log.close()
 
 

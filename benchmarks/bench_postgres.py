@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.bench_log import VALUE, drafts
 from benchmarks.floor import spread
+from benchmarks.waiting import idle
 from contrapas.core.fold import Fold
 from contrapas.core.lane import Draft
 from contrapas.log.sqlite_rows import pack_headers
@@ -135,29 +136,6 @@ async def reads(log: PostgresLog) -> list[dict[str, object]]:
     ]
 
 
-async def idle(log: PostgresLog, seconds: float) -> dict[str, object]:
-    """CPU of one process that waits on every partition and follows its group."""
-    member = log.membership("bench.workers", ("in",))
-
-    async def follow() -> None:
-        async for _ in member.assignments():
-            pass
-
-    async def wait(p: int) -> None:
-        while True:
-            await log.read("in", p, (await log.bounds("in", p))[1], wait_ms=5000)
-
-    tasks = [asyncio.create_task(follow()), *[asyncio.create_task(wait(p)) for p in range(log.partitions)]]
-    await asyncio.sleep(4)
-    began, used = time.perf_counter(), time.process_time()
-    await asyncio.sleep(seconds)
-    share = (time.process_time() - used) / (time.perf_counter() - began)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return {"bench": "postgres.idle", "cores": round(share, 4)}
-
-
 async def run(url: str, scale: float) -> None:
     """Everything, one line each."""
     conn = await asyncpg.connect(url)
@@ -184,7 +162,7 @@ async def run(url: str, scale: float) -> None:
     await conn.execute("analyze")
     for line in await reads(log):
         print(json.dumps(line))
-    print(json.dumps(await idle(log, 5 * scale)))
+    print(json.dumps(await idle(log, "postgres", 5 * scale)))
     await log.close()
     await conn.close()
 

@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import pytest
 from confluent_kafka import KafkaException
@@ -29,6 +29,7 @@ from testcontainers.core.container import DockerContainer
 
 from deploy.kafka.ready import wait_ready
 from deploy.kafka.server import Missing, Server, free_port
+from tests.installed import missing
 
 __all__ = ["SETTINGS", "Broker", "StartKafka", "kafka", "kafka_servers", "own_kafka"]
 
@@ -130,13 +131,6 @@ class _Servers:
 
     def close(self) -> None:
         self._stack.close()
-
-
-def missing(why: str) -> NoReturn:
-    """Skip, or fail where everything must run."""
-    if os.environ.get("CI"):
-        pytest.fail(why, pytrace=False)
-    pytest.skip(why)
 
 
 def clear(address: str, name: str) -> None:

@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
 from deploy.postgres.server import NEWEST, OLDEST, Missing, Server
+from tests.installed import missing
 
 __all__ = [
     "Database",
@@ -90,13 +90,6 @@ class _Servers:
 
     def close(self) -> None:
         self._stack.close()
-
-
-def missing(why: str) -> NoReturn:
-    """Skip, or fail where everything must run."""
-    if os.environ.get("CI"):
-        pytest.fail(why, pytrace=False)
-    pytest.skip(why)
 
 
 @pytest.fixture(scope="session")

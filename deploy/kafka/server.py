@@ -32,6 +32,7 @@ if __package__ in (None, ""):  # run as a file, not as a module
 
 from deploy.kafka.jvm import LOCK, Jvm, Missing, jvm
 from deploy.kafka.ready import wait_ready
+from deploy.watchdog import call_off, leave_on_signals, watch
 
 __all__ = ["Missing", "Node", "Server"]
 
@@ -89,7 +90,7 @@ class Server:
         self._count = nodes
         self._formatted = False
         self.folder = Path(tempfile.mkdtemp(prefix="cp-kafka-"))
-        self._watch = _watch(self.folder)
+        self._watch = watch(_WATCH, self.folder)
         self.nodes: tuple[Node, ...] = ()
         self._choose()
 
@@ -245,8 +246,7 @@ class Server:
     def close(self) -> None:
         """Kill it and remove the folder."""
         self.kill()
-        with contextlib.suppress(OSError):
-            self._watch.communicate(b"e", timeout=10)
+        call_off(self._watch)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -272,7 +272,7 @@ def free_port() -> int:
             return port
 
 
-# ---- the watchdog: a process that sees its parent's end by the end of a pipe
+# ---- what the watchdog runs
 
 _WATCH: Final = """
 import glob, os, shutil, signal, sys, time
@@ -290,22 +290,7 @@ shutil.rmtree(folder, ignore_errors=True)
 """
 
 
-def _watch(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-S", "-E", "-c", _WATCH, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
 # ---- the command line
-
-
-def _leave(_: int, __: object) -> None:
-    sys.exit(0)
 
 
 def _fetch(_: argparse.Namespace) -> int:
@@ -318,8 +303,7 @@ def _fetch(_: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = dict(word.partition("=")[::2] for word in options.set)
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, _leave)
+    leave_on_signals()
     with Server(options.nodes, port=options.port, settings=settings) as server:
         server.start()
         print(f"kafka://{server.address}", flush=True)

@@ -30,6 +30,7 @@ if __package__ in (None, ""):  # run as a file, not as a module
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from deploy.postgres.binaries import NEWEST, OLDEST, Missing, programs
+from deploy.watchdog import call_off, leave_on_signals, watch
 
 __all__ = ["NEWEST", "OLDEST", "Missing", "Server"]
 
@@ -61,7 +62,7 @@ class Server:
         self._bin = programs(major)
         self._process: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="cp-pg-"))
-        self._watch = _watch(self.folder)
+        self._watch = watch(_WATCH, self.folder)
         try:
             self._init()
         except BaseException:
@@ -179,7 +180,7 @@ class Server:
         """Stop it and remove the folder."""
         if self._process is not None:
             self._end(signal.SIGQUIT)
-        _stop_watch(self._watch)
+        call_off(self._watch)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -258,7 +259,7 @@ def _alive(pid: int) -> bool:
         return True
 
 
-# ---- the watchdog: a process that sees its parent's end by the end of a pipe
+# ---- what the watchdog runs
 
 _WATCH: Final = """
 import os, shutil, signal, sys, time
@@ -288,27 +289,7 @@ shutil.rmtree(folder, ignore_errors=True)
 """
 
 
-def _watch(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-S", "-E", "-c", _WATCH, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
-def _stop_watch(watch: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(OSError):
-        watch.communicate(b"e", timeout=10)
-
-
 # ---- the command line
-
-
-def _leave(_: int, __: object) -> None:
-    sys.exit(0)
 
 
 def _fetch(_: argparse.Namespace) -> int:
@@ -321,8 +302,7 @@ def _serve(options: argparse.Namespace) -> int:
     with Server(options.version, tcp=options.tcp) as server:
         server.start()
         print(server.tcp_url() if options.tcp else server.url(), flush=True)
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sign, _leave)
+        leave_on_signals()
         while server.pid:
             time.sleep(0.2)
     return 1

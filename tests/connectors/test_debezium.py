@@ -18,7 +18,8 @@ from contrapas.participant.rows import digest
 from contrapas.runtime.relay import Relay
 from contrapas_postgres import PostgresStore
 from deploy.debezium.engine import Engine, Missing, Sent
-from tests.postgres import StartServer, missing
+from tests.installed import missing
+from tests.postgres import StartServer
 
 LISTED = ("ce_id", "ce_type", "ce_source", "ce_specversion", "content-type", "traceparent")
 BYTES = {"value.converter": "org.apache.kafka.connect.converters.ByteArrayConverter"}

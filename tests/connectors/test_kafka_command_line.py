@@ -8,12 +8,12 @@ import re
 import subprocess
 import sys
 import time
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from tests.connectors.test_kafka_topics import client, topics
+from tests.installed import connector_listed
 from tests.kafka import Broker, StartKafka
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +30,7 @@ NEEDED = (
 
 def contrapas(folder: Path, *words: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     """A command as a user runs it."""
-    if not list(entry_points(group="contrapas.connectors", name="kafka")):
-        pytest.skip("this installation does not list its connectors: make setup")
+    connector_listed("kafka")
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONTRAPAS_")}
     return subprocess.run(
         [sys.executable, "-m", "contrapas", *words],

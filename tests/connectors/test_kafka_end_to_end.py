@@ -20,12 +20,13 @@ from contrapas.core.fold import fold
 from contrapas.log import Draft, Record
 from contrapas.runtime.client import Client
 from contrapas.runtime.definition import Definition
-from contrapas.runtime.worker import Worker, setting_of
+from contrapas.runtime.worker import setting_of
 from contrapas_kafka import connector
 from contrapas_kafka.log import KafkaLog
 from sagas.order.saga import OrderPlaced
 from tests.connectors.kafka_bench import append
 from tests.kafka import Broker, clear
+from tests.runtime.restarted import goes_on
 from tests.runtime.shop import SEEN, build, orchestrated
 
 ROOT = Path(__file__).parents[2]
@@ -140,23 +141,7 @@ async def whole(log: KafkaLog, count: int) -> None:
 
 
 async def test_the_shop_runs_and_goes_on_after_a_restart(kafka: Broker) -> None:
-    definition = shop(kafka.name)
-    world = build(definition)
-    for number in range(2):
-        async with opened(kafka) as log:
-            worker = Worker(log, definition, world)
-            running = asyncio.create_task(worker.run())
-            await asyncio.wait_for(worker.ready.wait(), 60)
-            client = Client(log, worker.setting, worker=worker)
-            told = await client.start("place_order", _order(f"o-{number}"), timeout_ms=20_000)
-            assert told.verdict == "applied"
-            assert (await client.wait(f"place_order/o-{number}", timeout_ms=30_000)).status == "done"
-            assert (await client.state("place_order/o-0")).status == "done"
-            again = await client.start("place_order", _order("o-0"), timeout_ms=20_000)
-            assert (again.verdict, again.outcome) == ("duplicate", "OrderConfirmed")
-            await client.close()
-            await worker.stop()
-            await running
+    await goes_on(lambda: opened(kafka), shop(kafka.name), slow=4)
 
 
 async def test_a_worker_of_its_own_does_what_a_client_elsewhere_asks_for(kafka: Broker) -> None:

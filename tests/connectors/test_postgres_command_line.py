@@ -7,11 +7,9 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
-import pytest
-
+from tests.installed import connector_listed
 from tests.postgres import Database, StartServer, execute
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def contrapas(folder: Path, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """A command as a user runs it."""
-    if not list(entry_points(group="contrapas.connectors", name="postgresql")):
-        pytest.skip("this installation does not list its connectors: make setup")
+    connector_listed("postgresql")
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONTRAPAS_")}
     return subprocess.run(
         [sys.executable, "-m", "contrapas", *words],

@@ -26,6 +26,7 @@ from contrapas_postgres.log import PostgresLog
 from sagas.order.saga import OrderPlaced
 from tests.postgres import Database, StartServer
 from tests.proxy import proxied
+from tests.runtime.restarted import goes_on
 from tests.runtime.shop import SEEN, build, orchestrated
 
 ROOT = Path(__file__).parents[2]
@@ -122,23 +123,7 @@ async def whole(log: PostgresLog, count: int) -> None:
 
 
 async def test_the_shop_runs_and_goes_on_after_a_restart(postgres: Database) -> None:
-    definition = orchestrated()
-    world = build(definition)
-    for number in range(2):
-        async with opened(postgres.url) as log:
-            worker = Worker(log, definition, world)
-            running = asyncio.create_task(worker.run())
-            await asyncio.wait_for(worker.ready.wait(), 30)
-            client = Client(log, worker.setting, worker=worker)
-            told = await client.start("place_order", _order(f"o-{number}"), timeout_ms=5000)
-            assert told.verdict == "applied"
-            assert (await client.wait(f"place_order/o-{number}", timeout_ms=20_000)).status == "done"
-            assert (await client.state("place_order/o-0")).status == "done"
-            again = await client.start("place_order", _order("o-0"), timeout_ms=5000)
-            assert (again.verdict, again.outcome) == ("duplicate", "OrderConfirmed")
-            await client.close()
-            await worker.stop()
-            await running
+    await goes_on(lambda: opened(postgres.url), orchestrated(), slow=2)
 
 
 async def test_it_runs_on_the_oldest_postgresql(postgres_oldest: Database) -> None:

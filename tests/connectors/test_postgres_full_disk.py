@@ -25,7 +25,8 @@ from tests.connectors.test_postgres_services_faults import (
     running,
     serving,
 )
-from tests.postgres import Database, execute, missing
+from tests.installed import missing
+from tests.postgres import Database, execute
 from tests.runtime.stores import Effects, letters, quiet, until
 
 

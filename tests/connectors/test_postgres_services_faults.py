@@ -17,7 +17,8 @@ from contrapas.runtime.definition import Definition
 from contrapas.runtime.worker import Worker
 from deploy.postgres.server import NEWEST, Missing, Server
 from tests.connectors.postgres_store_bench import PostgresBench, SqlBench, make
-from tests.postgres import Database, execute, missing
+from tests.installed import missing
+from tests.postgres import Database, execute
 from tests.runtime.machines import Done, Pay, definition_of, world_of
 from tests.runtime.rig import Rig, rig_of
 from tests.runtime.stores import Effects, Held, command, heads, letters, quiet, started, until

@@ -20,7 +20,8 @@ from confluent_kafka.cimpl import NewTopic
 from deploy import maven
 from deploy.kafka import jvm
 from deploy.kafka.server import Server
-from tests.kafka import Broker, StartKafka, missing
+from tests.installed import missing
+from tests.kafka import Broker, StartKafka
 from tests.proxy import proxied
 
 ROOT = Path(__file__).parents[2]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from contrapas import failpoints
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.log.sqlite import SqliteLog
-from contrapas.runtime.client import Client
-from contrapas.runtime.worker import Worker
 from sagas.order.saga import CardCharged, OrderPlaced, Shipped, StockReserved
+from tests.runtime.restarted import goes_on
 from tests.runtime.rig import Rig, kill_at, rig_of
 from tests.runtime.shop import SEEN, alone, build, observed, orchestrated
 
@@ -174,21 +173,10 @@ async def test_orchestrated_and_observed_pass_the_same_states_with_the_same_loca
 
 
 async def test_the_shop_runs_on_a_sqlite_file_and_goes_on_after_a_restart(tmp_path: Path) -> None:
-    definition = orchestrated()
-    world = build(definition)
-    for number in range(2):
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[SqliteLog]:
         log = SqliteLog(tmp_path / "shop.db", "shop", 4)
-        worker = Worker(log, definition, world)
-        running = asyncio.create_task(worker.run())
-        await asyncio.wait_for(worker.ready.wait(), 10)
-        client = Client(log, worker.setting, worker=worker)
-        told = await client.start("place_order", _order(f"o-{number}"), timeout_ms=5000)
-        assert told.verdict == "applied"
-        assert (await client.wait(f"place_order/o-{number}", timeout_ms=10_000)).status == "done"
-        assert (await client.state("place_order/o-0")).status == "done"
-        again = await client.start("place_order", _order("o-0"), timeout_ms=5000)
-        assert (again.verdict, again.outcome) == ("duplicate", "OrderConfirmed")
-        await client.close()
-        await worker.stop()
-        await running
+        yield log
         await log.close()
+
+    await goes_on(opened, orchestrated())

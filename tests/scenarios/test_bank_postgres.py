@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.metadata import entry_points
 from pathlib import Path
 
-import pytest
-
 from contrapas_postgres import connector
+from tests.installed import connector_listed
 from tests.postgres import StartServer
 from tests.scenarios import bank
 
@@ -16,8 +14,7 @@ from tests.scenarios import bank
 async def test_books_are_exact_after_workers_and_server_were_killed(
     tmp_path: Path, own_postgres: StartServer
 ) -> None:
-    if not list(entry_points(group="contrapas.connectors", name="postgresql")):
-        pytest.skip("this installation does not list its connectors: make setup")
+    connector_listed("postgresql")
     server = own_postgres()
     await (await connector.open(server.url(), "bank", partitions=8, make=True)).close()
 

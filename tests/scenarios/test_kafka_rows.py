@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.server import Missing, Server
-from tests.kafka import SETTINGS, missing
+from tests.installed import missing
+from tests.kafka import SETTINGS
 from tests.scenarios import rows
 from tests.scenarios.kafka_rig import Verdict
 from tests.scenarios.kafka_rows import ROWS
