@@ -1,4 +1,4 @@
-"""Workloads W1 to W7 on the embedded log, each beside the floor measured in the same run: ratios count, not figures.
+"""Workloads W1 to W8 on the embedded log, each beside the floor measured in the same run: ratios count, not figures.
 
     python benchmarks/bench_workloads.py                 # all, full size
     python benchmarks/bench_workloads.py w1 w2 --quick   # small, to see that it works
@@ -290,9 +290,9 @@ def _cpu_us(rig: Rig, before: float, records: int) -> float:
     return (rig.cpu() - before) / max(1, records) * 1e6
 
 
-def _applied(rig: Rig) -> int:
-    """Inputs applied so far."""
-    return sum(int(child.call(op="applied")["applied"]) for child in rig.children)
+def _applied(rig: Rig, what: str = "applied") -> int:
+    """Inputs applied so far, transitions or commits."""
+    return sum(int(child.call(op="applied")[what]) for child in rig.children)
 
 
 def w6(rig: Rig, quick: bool, base: Line) -> Line:
@@ -342,8 +342,30 @@ def w7(rig: Rig, quick: bool, base: Line) -> Line:
     }
 
 
+def w8(rig: Rig, quick: bool, base: Line) -> Line:
+    """Thousands of instances of ten steps that were asked for at once: transitions a second when every batch is full."""
+    warm(rig, quick, n=400)
+    n = 400 if quick else 4000
+    commits, written = _applied(rig, "commits"), _applied(rig, "transitions")
+    before, began = rig.cpu(), time.perf_counter()
+    done = rig.together(op="bulk", wf="seq", prefix="w8-", n=n, arg=10)
+    while _applied(rig, "transitions") < written + n * 11 and time.perf_counter() - began < 120:
+        time.sleep(0.1)
+    wall, count = time.perf_counter() - began, _applied(rig, "transitions") - written
+    return {
+        **done,
+        "wall_s": wall,
+        "transitions": count,
+        "transitions_per_s": count / wall,
+        "per_commit": count / max(1, _applied(rig, "commits") - commits),
+        "cpu_us_per_transition": _cpu_us(rig, before, count),
+        "ratio_to_grouped": count / wall / base["grouped_rows_s"],
+    }
+
+
 WORKLOADS: dict[str, tuple[Callable[[Rig, bool, Line], Line], int]] = {
     "w1": (w1, 1), "w2": (w2, 2), "w3": (w3, 1), "w3map": (w3map, 1), "w4": (w4, 1), "w5": (w5, 2), "w6": (w6, 2), "w7": (w7, 1),
+    "w8": (w8, 1),
 }  # fmt: skip
 """Name -> workload, worker processes."""
 TARGETS: dict[str, tuple[tuple[str, float, bool], ...]] = {
@@ -354,6 +376,7 @@ TARGETS: dict[str, tuple[tuple[str, float, bool], ...]] = {
     "w5": (("start_per_s", 20_000, True), ("kib_each", 2.0, False), ("idle_cores", 0.01, False)),
     "w6": (("sagas_per_s", 3_500, True),),
     "w7": (("kill_to_last_effect_s", 1.0, False), ("lost", 0, False)),
+    "w8": (("transitions_per_s", 20_000, True),),
 }
 """Workload -> what is held against which figure; True: at least."""
 
@@ -400,7 +423,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("workloads", nargs="*", metavar="w1..w7")
+    parser.add_argument("workloads", nargs="*", metavar="w1..w8")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument(

@@ -91,7 +91,8 @@ class Loader:
             wall = time.perf_counter() - began
             return {"n": count, "wall_s": wall, "per_s": count / wall, "errors": {}}
         if command["op"] == "applied":
-            return {"applied": self.worker.counts().applied}
+            counts = self.worker.counts()
+            return {"applied": counts.applied, "transitions": counts.transitions, "commits": counts.commits}
         one = {"run": run, "start": start, "result": result, "signal": signal}[command["op"]]
         return await closed_loop(ids, n, int(command.get("conc", 1)), one, command.get("seconds"))
 
