@@ -24,7 +24,8 @@ from contrapas.log import order
 from contrapas.runtime import heal
 from contrapas.runtime.checkpoint import State
 from contrapas.runtime.partition import Partition
-from contrapas.testing.races import Habits, Race, Wrong
+from contrapas.testing.races import Race
+from contrapas.testing.races_referee import Habits, Weather, Wrong
 
 Wrongly = Callable[[Any], Any]
 
@@ -37,6 +38,8 @@ class Broken(NamedTuple):
     places: tuple[tuple[Any, str, Wrongly], ...] = ()
     """(where, name, the wrong one made from the right one)."""
     within: int = 3_000
+    weather: Weather | None = None
+    """In which it matters; None: as each seed draws it."""
 
 
 def _not_read(right: Any) -> Any:
@@ -61,6 +64,62 @@ def _no_hole(right: Any) -> Any:
         return tuple(r for r in right(epoch, expected, upto, mine, filled) if r.key != b"hole")
 
     return strangers
+
+
+def _no_hole_before(right: Any) -> Any:
+    def read_back(epoch: int, end: int, at: int, between: Any) -> None:
+        there = {r.offset for r in between}
+        right(epoch, end, at, [*between, *(order_record(o) for o in range(end, at) if o not in there)])
+
+    return read_back
+
+
+def _believing(right: Any) -> Any:
+    """Who wrote without an epoch is taken for the owner."""
+
+    def judge(self: Any, record: Any) -> Any:
+        if not any(name == "cp-epoch" for name, _ in record.headers):
+            record = record._replace(headers=(*record.headers, ("cp-epoch", b"%d" % self.epoch)))
+        return right(self, record)
+
+    return judge
+
+
+def _no_jump(right: Any) -> Any:
+    """What the cleaner did is taken for damage."""
+
+    def may_jump(self: Any, *what: Any) -> Any:
+        floor, self.floor = self.floor, 0
+        try:
+            return right(self, *what)
+        finally:
+            self.floor = floor
+
+    return may_jump
+
+
+def _no_heal_jump(right: Any) -> Any:
+    def may_jump(self: Any, record: Any, version: int, known: int, headers: Any) -> Any:
+        owed, self.owed = self.owed, {}
+        try:
+            return right(self, record, version, known, {})
+        finally:
+            self.owed = owed
+
+    return may_jump
+
+
+def _deaf(right: Any) -> Any:
+    """An epoch begins with its first commit, not with its claim."""
+
+    def judge(self: Any, record: Any, epoch: int) -> Any:
+        before = self.epoch
+        verdict = right(self, record, epoch)
+        if record.key.startswith(order.CLAIM_PREFIX):
+            self.epoch = before
+        return verdict
+
+    return judge
 
 
 def order_record(offset: int) -> Record:
@@ -125,6 +184,8 @@ def _forgetful(right: Any) -> Any:
     return fold
 
 
+GRAVES = Weather(4, 4, 90, 0.04, 0.25, 0.08, 0.9, 0.0)
+"""Claims are buried and cleaned away while somebody stands still who has not read them."""
 BROKEN: Mapping[str, Broken] = {
     "offsets": Broken("offsets of a commit are not compared", places=((order, "follows", _always),)),
     "dispatch": Broken("effects leave before the offsets are compared", {"dispatch_first": True}),
@@ -134,10 +195,15 @@ BROKEN: Mapping[str, Broken] = {
     "old epoch": Broken("the next commit after an unclear one comes under the old epoch", {"goes_on": True}),
     "heal": Broken("losers are not healed", places=((heal, "owe", _nothing),)),
     "heal in a gap": Broken("a loser met at work is not healed", places=((heal, "lose", _nothing),)),
-    "heal above both": Broken("a heal takes the owner's next version, claims share a key", places=((heal, "owe", _low), (order, "claim_draft", _one_key)), within=20_000),
+    "heal above both": Broken("a heal takes the owner's next version, whatever the loser's", places=((heal, "owe", _low),)),
     "tombstone": Broken("a tombstone has no epoch", places=((Partition, "bury", _without_epoch),)),
     "claim keys": Broken("claims share one key", places=((order, "claim_draft", _one_key),), within=20_000),
-    "hole": Broken("a hole in a gap is passed over", places=((order, "strangers", _no_hole),), within=20_000),
+    "hole": Broken("a hole in a gap is passed over", places=((order, "strangers", _no_hole),), weather=GRAVES),
+    "hole before": Broken("a hole before a claim is passed over", places=((order, "read_back", _no_hole_before),), weather=GRAVES),
+    "stranger": Broken("a record without an epoch is believed", places=((folding.Fold, "judge", _believing),)),
+    "jump": Broken("a jump over what the cleaner took stops the fold", places=((folding.Fold, "_may_jump", _no_jump),)),
+    "heal's jump": Broken("a heal's version may not jump", places=((folding.Fold, "_may_jump", _no_heal_jump),)),
+    "claims": Broken("the fold does not look at the epochs of claims", places=((folding.Fold, "_judge_control", _deaf),)),
     "lag": Broken("the cleaner does not wait for the heals", {"no_lag": True}),
     "floor": Broken("a checkpoint below the history floor is used", {"no_floor": True}),
     "checkpoint": Broken("a checkpoint forgets the heals owed", places=((State, "fold", _forgetful),)),
@@ -166,13 +232,15 @@ def remembered() -> Generator[None]:
         yield
 
 
-def run(first: int, count: int, habits: type[Habits] = Habits) -> tuple[int, str, Counter[str]]:
+def run(
+    first: int, count: int, habits: type[Habits] = Habits, weather: Weather | None = None
+) -> tuple[int, str, Counter[str]]:
     """(seed of the first wrong run or -1, what is wrong, what happened) of `count` runs from a seed on."""
     total: Counter[str] = Counter()
     with remembered():
         for seed in range(first, first + count):
             try:
-                total += Race(seed, habits).run()
+                total += Race(seed, habits, weather).run()
             except Wrong as why:
                 return seed, str(why), total
             except ContrapasError as why:
@@ -184,7 +252,7 @@ def hunt(name: str, first: int = 0, within: int = 0) -> tuple[int, str]:
     """(seeds needed, what was wrong) until a broken rule shows; 0: it does not."""
     rule = BROKEN[name]
     with broken(rule) as habits:
-        seed, wrong, _ = run(first, within or rule.within, habits)
+        seed, wrong, _ = run(first, within or rule.within, habits, rule.weather)
     return (seed - first + 1, wrong) if seed >= 0 else (0, "")
 
 
