@@ -66,3 +66,19 @@ def test_an_old_version_below_the_floor_is_not_taken_though_nothing_is_left_that
     assert judge.judge(record(3, 7)) is Verdict.APPLIED
     assert judge.judge(record(6, 6)) is Verdict.STALE
     assert judge.known == {b"s/k": 7} and judge.stale == 1
+
+
+def test_a_heal_stands_above_both_so_that_a_reader_from_the_middle_takes_it() -> None:
+    """Whoever read the lane from its beginning knows that the loser is void. Whoever begins behind the claim does not, until
+    the heal comes: one below the loser's version would pass for something old."""
+
+    def record(offset: int, epoch: int, version: int, cause: bytes) -> Record:
+        headers = {"cp-epoch": b"%d" % epoch, "cp-version": b"%d" % version, "cp-cause": cause}
+        return Record(0, offset, b"s/k", b"v", tuple(headers.items()), 1)
+
+    for version, verdict in ((9, Verdict.APPLIED), (4, Verdict.STALE)):
+        judge = Fold(floor=20)
+        assert judge.judge(record(11, 5, 8, b"")) is Verdict.APPLIED, (
+            "the loser: the claim of epoch 10 is at 10"
+        )
+        assert judge.judge(record(12, 10, version, b"heal")) is verdict
