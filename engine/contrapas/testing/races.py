@@ -128,6 +128,6 @@ class Race:
         if mine != theirs:
             raise Wrong(f"the fold of what is left says {theirs}, counted has {mine}")
         newest = {r.key: r.offset for r in self.shelf.records}
-        for key in judge.owed:
-            if (at := newest[key]) < self.safe and at not in self.referee.counts:
-                raise Wrong(f"{key!r} ends with @{at}, which does not count, and no heal will come")
+        for owed in judge.owed:
+            if (at := newest[owed]) < self.safe and at not in self.referee.counts:
+                raise Wrong(f"{owed!r} ends with @{at}, which does not count, and no heal will come")
