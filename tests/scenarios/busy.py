@@ -100,8 +100,17 @@ class Verdict:
 class Siege:
     """One log, and workers that die on it one after another."""
 
-    def __init__(self, folder: Path, *, haste: bool, seed: int, under: Supervisor | None = None) -> None:
-        """under: workers on a log elsewhere than in the folder."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        haste: bool,
+        seed: int,
+        under: Supervisor | None = None,
+        leaving: frozenset[str] = LEAVING,
+    ) -> None:
+        """under: workers on a log elsewhere than in the folder. leaving: places that are passed on the way out."""
+        self.leaving = leaving
         self.happened = folder / "happened"
         self.happened.touch()
         self.under = under or Supervisor(TARGET, folder)
@@ -136,10 +145,10 @@ class Siege:
         """A worker that dies at a place while it has plenty to do."""
         await self.ask(engine, count)
         armed = f"{place}=kill@{visit_of(place)}"
-        doomed = self.under.start(failpoint=armed, wait=place in LEAVING)
+        doomed = self.under.start(failpoint=armed, wait=place in self.leaving)
         asking = asyncio.ensure_future(self._questions(engine))
         try:
-            if place in LEAVING:
+            if place in self.leaving:
                 await asyncio.sleep(0.2)
                 doomed.process.terminate()
             died = await asyncio.to_thread(_died, doomed)
@@ -303,10 +312,11 @@ async def siege(
     seed: int = 1,
     haste: bool = False,
     under: Supervisor | None = None,
+    leaving: frozenset[str] = LEAVING,
 ) -> Verdict:
     """Kill a worker at each of these places, with `instances` in flight at the first and `more` new ones at each other."""
     began = time.monotonic()
-    here = Siege(folder, haste=haste, seed=seed, under=under)
+    here = Siege(folder, haste=haste, seed=seed, under=under, leaving=leaving)
     try:
         here.under.start()  # makes the topics
         async with here.under.outside() as engine:

@@ -11,6 +11,7 @@ from deploy.kafka.server import Missing, Server
 from tests.installed import missing
 from tests.kafka import SETTINGS
 from tests.scenarios import rows
+from tests.scenarios.kafka_lanes import CHAINS, places, siege
 from tests.scenarios.kafka_rig import Verdict
 from tests.scenarios.kafka_rows import ROWS
 
@@ -41,6 +42,21 @@ async def test_r01_books_are_exact_though_workers_are_killed_again_and_again(
 ) -> None:
     verdict = await short("R-1", tmp_path, broker)
     assert verdict.struck["worker killed"] >= 4
+
+
+def test_every_place_that_the_connector_names_is_one_where_a_worker_is_killed() -> None:
+    killed = [place for chain in CHAINS.values() for place in chain]
+    assert sorted(killed) == places()
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+async def test_r02_everything_happens_once_though_workers_die_at_each_place(
+    tmp_path: Path, broker: Server, chain: str
+) -> None:
+    verdict = await siege(tmp_path, broker, CHAINS[chain], instances=60, more=16)
+    assert verdict.exact, verdict
+    assert verdict.killed == list(CHAINS[chain])
+    assert all(verdict.in_flight.values())
 
 
 async def test_r03_former_owners_write_what_counts_for_nobody(tmp_path: Path, broker: Server) -> None:
