@@ -117,6 +117,18 @@ class Lines:
 
         self._do(act)
 
+    def kept(self, marker: bytes, who: str) -> bool:
+        """Whether a request to append with these bytes in it is among what is kept, of clients whose names begin so."""
+
+        def look() -> bool:
+            return any(
+                kind == PRODUCE and marker in frame
+                for link in self._links(who)
+                for kind, frame in _Frames().feed(b"".join(link.held.get("up", [])))
+            )
+
+        return self._do(look)
+
     def slow(self, wait_s: tuple[float, float] = (0.0, 0.0), rate: int = 0, slices: int = 0) -> None:
         """Everybody: a pause before each piece, at most `rate` bytes a second each way, small ones byte by byte."""
 

@@ -30,10 +30,10 @@ CHAINS: Final[dict[str, tuple[str, ...]]] = {
     "commits": ("kafka.commit.before", "kafka.commit.handed", "kafka.commit.accepted"),
     "claims": ("kafka.claim.before", "kafka.claim.handed", "kafka.claim.unread"),
     "messages": ("kafka.publish.before", "kafka.publish.between", "kafka.publish.handed"),
-    "leaving": ("kafka.release.before", "kafka.release.handed"),
-    "gaps": ("kafka.gap.before",),
+    "ends": ("kafka.gap.before", "kafka.release.before", "kafka.release.handed"),
 }
 """Where a worker on Kafka is killed; a chain's places one after another on the same lanes."""
+LEAVING: Final = frozenset(CHAINS["ends"][1:])
 GAP: Final = "kafka.gap.before"
 library: Any = _untyped
 
@@ -60,7 +60,7 @@ async def siege(
                 instances=instances,
                 more=more,
                 under=rig.workers,
-                leaving=busy.LEAVING | {*CHAINS["leaving"]},
+                leaving=busy.LEAVING | LEAVING,
             )
 
 
@@ -178,7 +178,7 @@ async def duplicates(folder: Path, server: Server, seconds: float, seed: int) ->
                     rig.staff(2)
                 number += 1
             verdict = await rig.judge(engine)
-            verdict.faults += await _outcomes(rig, engine)
+            verdict.faults += await outcomes(rig, engine)
         verdict.struck["again"] = again
     verdict.seconds = time.monotonic() - began
     return verdict
@@ -192,7 +192,7 @@ async def send(rig: Rig, engine: Engine, count: int, prefix: str) -> None:
     rig.asked += fresh
 
 
-async def _outcomes(rig: Rig, engine: Engine) -> list[str]:
+async def outcomes(rig: Rig, engine: Engine) -> list[str]:
     """Each transfer has told its outcome under one id."""
     ids: dict[bytes, set[bytes]] = {}
     for number in range(PARTITIONS):
@@ -210,12 +210,28 @@ async def _outcomes(rig: Rig, engine: Engine) -> list[str]:
 
 def set_topic(server: Server, topic: str, **settings: str) -> None:
     """Change a topic's settings; `_` stands for `.`."""
+    _set(server, library.ResourceType.TOPIC, topic, settings)
+
+
+def set_group(server: Server, group: str, **settings: str) -> None:
+    """Change a group's settings; `_` stands for `.`."""
+    _set(server, library.ResourceType.GROUP, group, settings)
+
+
+def protocol_of(server: Server, group: str) -> str:
+    """`classic` or `consumer`: how a group's members join."""
+    admin: Any = AdminClient({"bootstrap.servers": server.address})
+    found = admin.describe_consumer_groups([group])[group].result(10)
+    return str(found.type.name).lower()
+
+
+def _set(server: Server, kind: Any, name: str, settings: dict[str, str]) -> None:
     admin: Any = AdminClient({"bootstrap.servers": server.address})
     entries = [
         library.ConfigEntry(n.replace("_", "."), v, incremental_operation=library.AlterConfigOpType.SET)
         for n, v in settings.items()
     ]
-    resource = library.ConfigResource(library.ResourceType.TOPIC, topic, incremental_configs=entries)
+    resource = library.ConfigResource(kind, name, incremental_configs=entries)
     for done in admin.incremental_alter_configs([resource]).values():
         done.result(10)
 

@@ -136,6 +136,8 @@ class Rig:
         direct = {n: v for n, v in self.workers.options.items() if n != "group.protocol"}
         self.workers.url = f"kafka://{server.address}?{urlencode({**direct, 'client.id': 'outside'})}"
         self.asked: list[TransferAsked] = []
+        self.outside: Engine | None = None
+        """Of `under_fire`, for strikes that ask for transfers themselves."""
 
     async def prepare(self) -> None:
         """Lanes and the app's topics; accounts with money."""
@@ -224,7 +226,7 @@ class Rig:
         v = Verdict(found.started, found.done, found.refused, list(found.faults))
         if v.done + v.refused < v.started:
             v.faults += await self._standing(engine.log)
-        await asyncio.to_thread(self._leave)
+        await asyncio.to_thread(self.leave)
         lines = self.told()
         v.saw = census(lines)
         v.faults += uncounted(lines)[:5]
@@ -245,7 +247,8 @@ class Rig:
             if r.status not in ENDED
         ][:3]
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Ask all workers to leave, and wait until they have."""
         for worker in self.workers.alive():
             worker.process.terminate()
         for worker in self.workers.workers:
@@ -326,6 +329,7 @@ async def under_fire(
     await rig.begin(workers)
     fire = time.monotonic()
     async with rig.workers.outside() as engine:
+        rig.outside = engine
         number = 0
         while number < rounds or time.monotonic() < fire + seconds:
             await rig.ask(engine, load, f"t{number}-")

@@ -23,15 +23,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from deploy.kafka.server import Server
 from tests.kafka import SETTINGS
 from tests.kafka_lines import Ambush, How
-from tests.scenarios.kafka_lanes import compaction, duplicates, sieges, stranger
+from tests.scenarios.kafka_elections import election
+from tests.scenarios.kafka_former import formers
+from tests.scenarios.kafka_lanes import (
+    compaction,
+    duplicates,
+    protocol_of,
+    set_group,
+    sieges,
+    stranger,
+)
 from tests.scenarios.kafka_rig import Rig, Strike, Verdict, under_fire
 from tests.scenarios.supervisor import Worker
 from tests.scenarios.telling import tell
 
-STORM = {
-    "classic": {"group.protocol": "classic"},
-    "consumer": {"group.protocol": "consumer"},
-}
+SHORT_S = 6.0
+"""The short forms are not longer."""
 AWAY_S = 3.0
 """Longer than the session of 2 s."""
 
@@ -184,6 +191,7 @@ async def _fire(
     overlap: bool = False,
     rounds: int = 4,
     workers: int = 2,
+    load: int = 16,
     pause: tuple[float, float] = (0.2, 0.8),
     options: dict[str, str] | None = None,
 ) -> Verdict:
@@ -196,7 +204,34 @@ async def _fire(
             overlap=overlap,
             rounds=rounds,
             workers=workers,
+            load=load,
             pause=pause,
+        )
+
+
+async def _storm(folder: Path, server: Server, seconds: float, seed: int, *, protocol: str) -> Verdict:
+    """R-5: in the long form a step takes up to 5 s, so that partitions go while their steps run."""
+
+    async def same(rig: Rig, _: random.Random, __: int) -> str:
+        """Whether they were in the group as they were told to."""
+        found = await asyncio.to_thread(protocol_of, server, f"{rig.namespace}.workers")
+        if found != protocol:
+            raise AssertionError(f"the group's protocol is {found}, not {protocol}")
+        return found
+
+    long = seconds > SHORT_S
+    env = {"SCENARIO_SLOW": "5" if long else "0.2"}
+    with Rig(folder, server, seed=seed, options={"group.protocol": protocol}, env=env) as rig:
+        if protocol == "consumer":  # the broker's to say; 45 s otherwise
+            set_group(server, f"{rig.namespace}.workers", consumer_session_timeout_ms="2000")
+        return await under_fire(
+            rig,
+            storm,
+            seconds=seconds,
+            workers=1,
+            load=6 if long else 16,
+            pause=(0.5, 1.5),
+            after=same,
         )
 
 
@@ -204,9 +239,11 @@ ROWS: dict[str, Row] = {
     "R-1": partial(_fire, strike=kill_worker),
     "R-2": sieges,
     "R-3": partial(_fire, strike=former_owner, overlap=True, rounds=2),
+    "R-3 both": formers,
     "R-4": partial(_fire, strike=kill_broker, rounds=2),
-    "R-5 classic": partial(_fire, strike=storm, workers=1, pause=(0.5, 1.5), options=STORM["classic"]),
-    "R-5 consumer": partial(_fire, strike=storm, workers=1, pause=(0.5, 1.5), options=STORM["consumer"]),
+    "R-4 election": partial(_fire, strike=election, rounds=1, load=4, pause=(0.0, 0.1)),
+    "R-5 classic": partial(_storm, protocol="classic"),
+    "R-5 consumer": partial(_storm, protocol="consumer"),
     "R-6": partial(_fire, strike=unknown_answer, rounds=6, pause=(0.0, 0.1)),
     "R-7": partial(_fire, strike=one_way, overlap=True),
     "R-8": partial(_fire, strike=slow, after=fast, rounds=3),
@@ -239,7 +276,8 @@ def main() -> int:
     args = parser.parse_args()
     bad = False
     for name in ROWS if args.row == "all" else [args.row]:
-        with tempfile.TemporaryDirectory() as folder, Server(args.nodes, settings=SETTINGS) as server:
+        nodes = 3 if name == "R-4 election" else args.nodes
+        with tempfile.TemporaryDirectory() as folder, Server(nodes, settings=SETTINGS) as server:
             seconds = LONG_S.get(name, 240.0) if args.seconds is None else args.seconds
             verdict = asyncio.run(ROWS[name](Path(folder), server.start(), seconds, args.seed))
         print(f"{'exact' if verdict.exact else 'WRONG'} {name}, seed {args.seed}: {verdict}", flush=True)

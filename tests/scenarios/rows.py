@@ -51,6 +51,8 @@ ROWS: dict[str, Row] = {
             "tests/scenarios/test_busy.py::test_everything_happens_once_though_workers_die_at_each_place",
             "tests/scenarios/test_rows.py::test_r02_a_worker_dies_at_one_place_and_the_next_at_another",
             f"{CRASH}::test_a_kill_at_a_named_point_loses_nothing_that_was_acknowledged",
+            f"{ON_KAFKA}::test_every_place_that_the_connector_names_is_one_where_a_worker_is_killed",
+            f"{ON_KAFKA}::test_r02_everything_happens_once_though_workers_die_at_each_place",
         ),
         ((BUSY, "--long"), (BUSY, "--pairs", "60"), (KAFKA, "R-2")),
     ),
@@ -61,11 +63,14 @@ ROWS: dict[str, Row] = {
             f"{CRASH}::test_forty_takeover_races_never_let_two_owners_write",
             "tests/scenarios/test_rows.py::test_r03_a_worker_that_was_stopped_and_robbed_goes_on_and_changes_nothing",
             f"{ON_KAFKA}::test_r03_former_owners_write_what_counts_for_nobody",
+            f"{ON_KAFKA}::test_r03_two_former_owners_go_on_after_a_takeover_and_nothing_comes_of_it",
+            f"{ON_KAFKA}::test_r03_owners_who_do_not_compare_offsets_act_on_what_nobody_counts",
         ),
         (
             ("-m", "tests.scenarios.former", "--rounds", "20"),
             ("-m", "tests.scenarios.former", "--rounds", "3", "--silent", "31"),
             (KAFKA, "R-3"),
+            (KAFKA, "R-3 both"),
         ),
     ),
     "R-4": Row(
@@ -73,8 +78,9 @@ ROWS: dict[str, Row] = {
         (
             "tests/scenarios/test_bank_postgres.py::test_books_are_exact_after_workers_and_server_were_killed",
             f"{ON_KAFKA}::test_r04_the_broker_is_killed_in_mid_commit",
+            f"{ON_KAFKA}::test_r04_the_leader_of_a_lane_is_killed_and_another_is_elected",
         ),
-        ((KAFKA, "R-4"), (KAFKA, "R-4", "--nodes", "3")),
+        ((KAFKA, "R-4"), (KAFKA, "R-4", "--nodes", "3"), (KAFKA, "R-4 election")),
     ),
     "R-5": Row(
         "rebalance storm",
@@ -83,7 +89,7 @@ ROWS: dict[str, Row] = {
     ),
     "R-6": Row("unknown answers", (f"{ON_KAFKA}::test_r06_nobody_knows_what_became_of_a_request",), ((KAFKA, "R-6"),)),
     "R-7": Row("partitions of the network", (f"{ON_KAFKA}::test_r07_nothing_goes_one_way",), ((KAFKA, "R-7"),)),
-    "R-8": Row("all slow", waits="not seen to pass yet; on Kafka by command: kafka_rows.py R-8"),
+    "R-8": Row("all slow", (f"{ON_KAFKA}::test_r08_everything_is_slow",), ((KAFKA, "R-8"),)),
     "R-9": Row("disk full", (f"{DISK}::test_a_full_disk_is_named_and_the_log_goes_on_when_there_is_space",)),
     "R-10": Row(
         "I/O errors at the n-th call", (f"{DISK}::test_an_io_error_at_any_call_loses_nothing_and_stops_the_log",)
@@ -122,7 +128,11 @@ ROWS: dict[str, Row] = {
         ),
         ((KAFKA, "R-14"),),
     ),
-    "R-15": Row("compaction for real", waits="not seen to pass yet; on Kafka by command: kafka_rows.py R-15"),
+    "R-15": Row(
+        "compaction for real",
+        (f"{ON_KAFKA}::test_r15_the_cleaner_takes_what_is_superseded_and_nothing_else",),
+        ((KAFKA, "R-15"),),
+    ),
     "R-16": Row(
         "a stranger's transaction",
         (f"{ON_KAFKA}::test_r16_a_strangers_transaction_holds_up_one_partition_and_its_records_are_junk",),

@@ -3,6 +3,7 @@
 With `SCENARIO_HASTE` in the environment, what a worker does every minute or every few thousand pages it does all the time.
 `SCENARIO_BREAK`: a rule of the product is taken out, by its name (`broken.py`), for tests that must then fail.
 `SCENARIO_CLOCK`: the file that says how far the wall clock is ahead (`skewed.py`).
+`SCENARIO_SLOW`: seconds that a step on the bank's books takes at most.
 `SCENARIO_NAMESPACE`: another namespace than the app's. `SCENARIO_TELLS`: the file for what its leases see (`telling.py`).
 """
 
@@ -12,8 +13,10 @@ import asyncio
 import faulthandler
 import functools
 import os
+import random
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from contrapas.log import sqlite_store
 from contrapas.runtime import sweep, worker
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
+from sagas.bank.ledger import Books
 from tests.scenarios.broken import take_out
 from tests.scenarios.skewed import skew
 from tests.scenarios.telling import tell_census, tell_leases, tell_steps
@@ -33,6 +37,17 @@ def hasten() -> None:
     sqlite_store.WAL_PAGES = 50
     sweep.EVERY_MS = 200
     worker.__dict__["sweep"] = functools.partial(sweep.sweep, history_ms=200)
+
+
+def dawdle(most_s: float) -> None:
+    """Steps on the books take up to so long."""
+    do = Books.do
+
+    def slowly(self: Books, transfer: str, operation: str, account: str, cents: int) -> None:
+        time.sleep(random.uniform(0, most_s))
+        do(self, transfer, operation, account, cents)
+
+    setattr(Books, "do", slowly)  # noqa: B010 - over a method
 
 
 def stacks() -> None:
@@ -68,5 +83,7 @@ if __name__ == "__main__":
         hasten()
     if clock := os.environ.get("SCENARIO_CLOCK"):
         skew(clock)
+    if slow := os.environ.get("SCENARIO_SLOW"):
+        dawdle(float(slow))
     take_out(os.environ.get("SCENARIO_BREAK", ""))
     asyncio.run(main(sys.argv[1], sys.argv[2]))
