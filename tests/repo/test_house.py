@@ -27,7 +27,15 @@ FILES = {
     "constraints.txt",
     "pyproject.toml",
 }
-PAGES = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", "sagas/order/README.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "ARCHITECTURE.md",
+    "SECURITY.md",
+    "sagas/order/README.md",
+    "sagas/billing/README.md",
+    "connectors/contrapas_kafka/README.md",
+]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 

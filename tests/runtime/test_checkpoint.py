@@ -110,9 +110,14 @@ def test_what_was_sealed_is_there_and_what_was_not_is_not(tmp_path: Path) -> Non
         WHOLE._replace(partition=1),
     ],
 )
-def test_a_checkpoint_of_another_lane_is_thrown_away(tmp_path: Path, other: Identity) -> None:
+def test_a_checkpoint_of_another_lane_is_thrown_away_and_is_nothing_to_warn_of(
+    tmp_path: Path, other: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
     filled(tmp_path / "c")
-    assert Checkpoint(tmp_path / "c", other).state() == EMPTY
+    with caplog.at_level("INFO"):
+        found = Checkpoint(tmp_path / "c", other).state()
+    assert [(r.levelname, "another log" in r.getMessage()) for r in caplog.records] == [("INFO", True)]
+    assert found == EMPTY
     assert not (tmp_path / "c").exists()
 
 

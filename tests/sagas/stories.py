@@ -8,6 +8,7 @@ from typing import Any
 from contrapas import StepFailed
 from contrapas.testing import Run, Sagas
 from sagas.bank import saga as bank
+from sagas.billing import saga as billing
 from sagas.checkout import saga as checkout
 from sagas.claim import saga as claim
 from sagas.clearing import saga as clearing
@@ -294,7 +295,31 @@ async def sent(sagas: Sagas, key: str) -> Run[clearing.TransferDone | clearing.T
     return await sagas.start(clearing.transfer, asked)
 
 
+async def the_order_is_billed_and_sent(sagas: Sagas) -> None:
+    run = await sagas.start(billing.fulfil, billing.OrderCreated(number="A-1", cents=4200))
+    await (await run.expect(billing.Bill)).reply(billing.Billed(number="A-1", invoice="i-1"))
+    await (await run.expect(billing.Deliver)).reply(billing.Delivered(number="A-1"))
+    assert run.outcome == billing.OrderFulfilled(number="A-1", invoice="i-1")
+
+
+async def nobody_lives_there(sagas: Sagas) -> None:
+    run = await sagas.start(billing.fulfil, billing.OrderCreated(number="X-2", cents=900))
+    await (await run.expect(billing.Bill)).reply(billing.Billed(number="X-2", invoice="i-2"))
+    await (await run.expect(billing.Deliver)).reply(billing.AddressUnknown(number="X-2"))
+    undo = await run.expect(billing.CancelBill)
+    assert undo.command == billing.CancelBill(number="X-2", invoice="i-2")
+    await undo.reply(billing.BillCancelled(number="X-2"))
+    assert (run.status, run.outcome.reason) == ("compensated", "AddressUnknown")
+
+
+async def it_is_not_billed(sagas: Sagas) -> None:
+    run = await sagas.start(billing.fulfil, billing.OrderCreated(number="A-3", cents=500_000))
+    await (await run.expect(billing.Bill)).reply(billing.BillRefused(number="A-3", reason="limit"))
+    assert (run.status, run.outcome.reason) == ("compensated", "limit")
+
+
 STORIES: dict[str, tuple[Story, ...]] = {
+    "billing": (the_order_is_billed_and_sent, nobody_lives_there, it_is_not_billed),
     "bank": (money_moves, the_target_is_closed),
     "checkout": (the_parcel_is_sent, nothing_is_left_to_send),
     "claim": (the_report_was_there_first, the_report_comes_too_late, the_ledger_answers_a_week_late),

@@ -79,6 +79,10 @@ class State(NamedTuple):
 EMPTY: Final = State(0, 0, None, {}, 0)
 
 
+class _Foreign(ValueError):
+    """The file is whole, and another lane's."""
+
+
 class Checkpoint:
     """One partition's file. Not for two threads at once; every call may take as long as a disk does."""
 
@@ -99,6 +103,9 @@ class Checkpoint:
         try:
             with self._lock:
                 return self._state(self._open())
+        except _Foreign as why:  # nothing is wrong: a cluster for trying things out is made anew every day
+            self.discard(f"{why}", logging.INFO)
+            return EMPTY
         except (sqlite3.Error, Damaged, ValueError, TypeError, OSError, OverflowError) as why:
             self.discard(f"{why}")
             return EMPTY
@@ -111,8 +118,10 @@ class Checkpoint:
         if len(found) != 1 or own != _crc(*said):
             raise ValueError("its head is damaged")
         form, *identity, upto, epoch, control, at_ms, count, total = said
-        if form != FORM or tuple(identity) != self.identity:
-            raise ValueError(f"it is of {identity}, not of {list(self.identity)}")
+        if form != FORM:
+            raise ValueError(f"it is of form {form}, not of {FORM}")
+        if tuple(identity) != self.identity:
+            raise _Foreign("it is of another log, or of one that was made anew")
         owed = dict(conn.execute("select key, version from owed order by key").fetchall())
         self._count, self._sum = count, (total - _owed_sum(owed)) % _MODULO
         return State(upto, epoch, None if control is None else decode_control(control), owed, at_ms)
@@ -198,9 +207,9 @@ class Checkpoint:
         self._run(f"insert into head({_HEAD}, own) values ({','.join('?' * 12)})", (*head, _crc(*head)))
         self._run("commit")
 
-    def discard(self, why: str) -> None:
+    def discard(self, why: str, level: int = logging.WARNING) -> None:
         """Throw the file away, and say why."""
-        _logger.warning("checkpoint %s is thrown away: %s", self.path, why)
+        _logger.log(level, "checkpoint %s is thrown away: %s", self.path, why)
         self.close()
         for end in ("", "-wal", "-shm"):
             Path(f"{self.path}{end}").unlink(missing_ok=True)
