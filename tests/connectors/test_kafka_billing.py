@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def cleared(broker: Broker) -> None:
 
 
 @contextmanager
-def running(env: dict[str, str], until: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+def running(env: dict[str, str], until: str, *words: str) -> Generator[subprocess.Popen[str]]:
     """A process of the page, once it has said that it is ready."""
     process = subprocess.Popen(
         [sys.executable, *words], cwd=FOLDER, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
