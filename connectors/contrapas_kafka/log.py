@@ -116,9 +116,12 @@ class KafkaLog:
         found = self._topics.get(lane)
         topic = found[1] if found is not None else await self.topic(lane)
         if topic is None:
-            fix = creation(self.cluster, self.namespace, f" {lane}")
-            raise LogError("CP505", f"topic {lane} does not exist", fix=fix, place=lane)
+            raise self._absent(lane)
         return topic.partitions
+
+    def _absent(self, topic: str) -> LogError:
+        fix = creation(self.cluster, self.namespace, f" {topic}")
+        return LogError("CP505", f"topic {topic} does not exist", fix=fix, place=topic)
 
     async def topic(self, lane: Lane) -> Topic | None:
         lane = self.name_of(lane)
@@ -229,13 +232,16 @@ class KafkaLog:
             return
         sender = await self.out.ready()
         failpoint("kafka.publish.before")
-        sending: list[asyncio.Future[Stored]] = []
+        sending: list[tuple[str, asyncio.Future[Stored]]] = []
         for (topic, at), rows in groups.items():
             if sending:
                 failpoint("kafka.publish.between")
-            sending.append(await sender.send(topic, at, rows, nulls=True))
+            try:
+                sending.append((topic, await sender.send(topic, at, rows, nulls=True)))
+            except LogError as refused:
+                raise await self._settled(topic, refused) from refused
         failpoint("kafka.publish.handed")
-        wrong = [why for one in sending if (why := await self._published(one)) is not None]
+        wrong = [why for topic, one in sending if (why := await self._published(topic, one)) is not None]
         for why in wrong:  # what one topic refuses for good is said before what is not known of the others
             if not isinstance(why, Indeterminate):
                 raise why
@@ -250,14 +256,30 @@ class KafkaLog:
         limit = self.caps.max_record_bytes + (0 if lane == "in" else ROOM)
         return self.topic_of(lane), await self._count(lane), limit
 
-    async def _published(self, one: asyncio.Future[Stored]) -> ContrapasError | None:
+    async def _published(self, topic: str, one: asyncio.Future[Stored]) -> ContrapasError | None:
         try:
             await self.answered(one, "messages were not answered in time")
         except ContrapasError as why:
-            if why.code == "CP505":
-                self._topics.pop(self.name_of(why.place), None)
-            return why
+            return await self._settled(topic, why)
         return None
+
+    async def _settled(self, topic: str, why: ContrapasError) -> ContrapasError:
+        """What became of messages for a topic that may have gone, or have been made anew.
+
+        The client learns either late (`topic.metadata.propagation.max.ms`), and is silent or refuses until then. So the
+        cluster is asked: within our own deadline and one question whoever sends to a topic that is not there is told so.
+        """
+        if why.code not in ("CP505", "CP506") and not isinstance(why, Indeterminate):
+            return why
+        try:
+            found = await self.topic(topic)
+        except ContrapasError:
+            return why
+        if found is None:
+            return self._absent(topic)
+        if isinstance(why, Indeterminate):
+            return why
+        return Indeterminate(f"the client has not seen yet that {topic} is there", place=topic)
 
     async def answered(self, sending: asyncio.Future[Stored], late: str) -> Stored:
         """The answer to what was handed over. Indeterminate after our deadline, whatever the client does."""

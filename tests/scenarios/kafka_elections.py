@@ -54,19 +54,22 @@ async def election(rig: Rig, chance: random.Random, number: int) -> str:
     await rig.until(lambda: len(rig.told()) > seen, SOON_S, "nobody commits")
     tell(rig.tells, "broker killed", -1, 0)
     await asyncio.to_thread(rig.server.kill, leader)
-    killed = time.time()
 
     def elected() -> bool:
         return all(one[0] not in (-1, leader) for one in replicas(rig.server, lane))
 
     try:
         await asyncio.to_thread(_until, elected, "nobody is elected")
-        await rig.ask(rig.outside, 8, f"e{number}-")
-        await rig.until(
-            lambda: any(line.what == "committed" and line.at > killed + 0.2 for line in rig.told()),
-            SOON_S,
-            "nobody goes on",
-        )
+        elected_at = time.time()
+        until = time.monotonic() + SOON_S
+        while not any(
+            line.what == "committed" and line.partition == partition and line.at > elected_at
+            for line in rig.told()
+        ):
+            if time.monotonic() > until:
+                raise TimeoutError(f"nobody goes on with partition {partition}: {rig.said()}")
+            await rig.ask(rig.outside, 4, f"e{len(rig.asked)}-")
+            await asyncio.sleep(0.2)
     finally:
         await asyncio.to_thread(rig.server.start, leader)
     tell(rig.tells, "broker back", -1, 0)
