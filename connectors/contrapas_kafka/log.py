@@ -74,7 +74,7 @@ class KafkaLog:
         self.admin = Asking(self.calls)
         self.lanes = Senders(self.calls, {})
         """The producer of the log lane, and of nothing else: a destination that refuses a record would end it."""
-        self.out = Senders(self.calls, LARGER, telling=True)
+        self.out = Senders(self.calls, LARGER)
         self.raw = Reader(self.calls, self.admin, namespace, stable=False)
         self.committed = Reader(self.calls, self.admin, namespace, stable=True)
         self.stuck = Stuck(self)

@@ -78,12 +78,11 @@ def real(settings: dict[str, object]) -> Client:
 class Sender:
     """One producer and the thread that serves its reports. Dead after a fatal error: `Senders` makes a new one."""
 
-    def __init__(self, client: Client, cluster: Cluster, *, telling: bool = False) -> None:
-        """telling: after a fatal error wait for the reports, which say what of it is which topic's refusal."""
+    def __init__(self, client: Client, cluster: Cluster) -> None:
         self.client = client
         self.cluster = cluster
-        self._telling = telling
         self._fatal: BaseException | KafkaError | None = None
+        """Why it ends, once the reports are in that say what of it is which topic's refusal."""
         self.place = cluster.place
         self.dead: BaseException | KafkaError | None = None
         self._loop = asyncio.get_running_loop()
@@ -153,8 +152,7 @@ class Sender:
             except (KafkaException, SystemError, RuntimeError) as why:
                 ended = why
             if ended is not None:
-                if self._telling:
-                    self._last_reports()
+                self._last_reports()
                 self._tell(partial(self._die, ended))
                 return
             if self._reports:
@@ -166,7 +164,7 @@ class Sender:
         """A topic that refuses a record ends the producer; the reports that follow name the topic and its reason."""
         self.dead = self.dead or self._fatal or RuntimeError("a fatal error")
         until = time.monotonic() + LAST_S
-        while time.monotonic() < until:
+        while time.monotonic() < until and len(self._reports) < len(self._waiting):
             try:
                 self.client.poll(FULL_S)
             except (KafkaException, SystemError, RuntimeError):
@@ -183,18 +181,17 @@ class Sender:
 
     def on_error(self, error: KafkaError) -> None:
         """The client's `error_cb`, on the serving thread."""
-        if is_fatal(error) and self._telling:
+        if is_fatal(error):
             self._fatal = error
-        elif is_fatal(error):
-            self._tell(partial(self._die, error))
 
     # ---- on the loop
 
     def _answer(self, reports: list[tuple[asyncio.Future[Stored], str, KafkaError | None, int, int]]) -> None:
         for stored, topic, error, offset, timestamp in reports:
             self._waiting.discard(stored)
-            if error is not None and is_fatal(error) and not self._telling:
-                self._die(error)
+            if error is not None and is_fatal(error):
+                self.dead = self.dead or error
+                self._fatal = self._fatal or error
             if stored.done():
                 continue
             if error is not None:  # before its offset: a refused record carries its index in the batch there
@@ -206,7 +203,7 @@ class Sender:
                 stored.set_result(Stored(offset, timestamp))
 
     def _reported(self, error: KafkaError, topic: str) -> ContrapasError:
-        if self.dead is not None and not (self._telling and is_refusal(error)):
+        if self.dead is not None and not is_refusal(error):
             return self._died()
         found = explain(error, self.cluster, sent=True, resource=topic, operation="Write")
         if isinstance(found, Retriable | Fenced):  # of that record perhaps; what went before it may stand
@@ -215,8 +212,7 @@ class Sender:
 
     def _die(self, why: BaseException | KafkaError) -> None:
         """No record goes through this producer any more, and what is on its way is not known."""
-        if self.dead is None or self._telling:
-            self.dead = why
+        self.dead = why
         self._closing = True
         self._give_up(self._died())
 
@@ -267,11 +263,8 @@ class Senders:
         calls: Calls,
         settings: Mapping[str, object],
         make: MakeClient = real,
-        *,
-        telling: bool = False,
     ) -> None:
-        """settings: over those of the cluster. make: in tests, another client. telling: see `Sender`."""
-        self.telling = telling
+        """settings: over those of the cluster. make: in tests, another client."""
         self.calls = calls
         self.cluster = calls.cluster
         self.settings = {**self.cluster.producer(), **ROOM, **settings}
@@ -296,7 +289,7 @@ class Senders:
 
             settings = {**self.settings, "error_cb": trouble}
             client = await self.calls.run(lambda: self.make(settings))
-            holder.append(sender := Sender(client, self.cluster, telling=self.telling))
+            holder.append(sender := Sender(client, self.cluster))
             self._sender = sender
             return sender
 
