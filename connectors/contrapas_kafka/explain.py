@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -21,6 +22,8 @@ from contrapas.errors import (
 if TYPE_CHECKING:
     from contrapas_kafka.options import Cluster
 
+_WHERE: Final = re.compile(r"^\w+://\S+: (?=\S)| \(after \d+ms in state [^)]*\)$")
+"""What the client puts around its sentence: the address of the broker, and how far it was."""
 FAILURES: Final = (KafkaException, OSError, TimeoutError)
 """What a call of the client may raise, beside the errors of its arguments."""
 
@@ -140,6 +143,11 @@ def is_position(error: KafkaError) -> bool:
     return error.code() in _POSITION
 
 
+def is_groups(error: KafkaError) -> bool:
+    """Whether it speaks of the group that a reader must name and never joins: it is no reason not to read."""
+    return error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def is_refusal(error: KafkaError) -> bool:
     """Whether a topic says of a record what it will say again: too large, not taken so, not allowed, not there."""
     code = error.code()
@@ -222,14 +230,26 @@ def _for_good(code: int, words: str, cluster: Cluster, where: str) -> ContrapasE
     if code in _OLD:
         text = f"the broker does not know this request: {words}"
         return Refused("CP518", text, fix="update it to Kafka 3.3 or newer", place=cluster.place)
-    if code == KafkaError._FS:
-        fix = "correct the path, its owner and mode"
-        return Refused(
-            "CP801", f"a file of the address cannot be used: {words}", fix=fix, place=cluster.place
-        )
+    if code in (KafkaError._FS, KafkaError._INVALID_ARG):
+        return _unusable(words.removeprefix("Failed to create admin client: "), cluster)
     return Unreachable(
         "CP501", f"Kafka cannot do it: {words}", again=False, fix="contrapas doctor --log URL", place=where
     )
+
+
+def _unusable(words: str, cluster: Cluster) -> Refused:
+    """An option that the client does not take: mostly a file, of which it says little."""
+    name, _, rest = words.partition(" failed: ")
+    path = cluster.file(name)
+    if rest and path:
+        try:
+            with open(path, "rb"):
+                why = "it holds nothing of the kind, or not in PEM"
+        except OSError as no:
+            why = no.strerror or type(no).__name__
+        words = f"{name}={path}: {why}"
+    fix = "correct the option; of a file its path, owner and mode"
+    return Refused("CP801", f"the address cannot be used: {words}", fix=fix, place=cluster.place)
 
 
 def _without_code(said: str, why: object, cluster: Cluster, where: str, sent: bool) -> ContrapasError:
@@ -254,9 +274,8 @@ def explain_connecting(
     """Why there is no connection. said: what the client reported meanwhile, which is clearer than its last word."""
     if isinstance(why, ContrapasError):
         return why
-    for error in said:
-        if error.code() in _KEYS | _MECHANISM or error.code() == KafkaError._SSL:
-            return _ssl_or_keys(error, cluster)
+    for error in refusing(said):
+        return _tls_or_keys(error, cluster)
     clear = [e for e in said if e.code() in (KafkaError._RESOLVE, KafkaError._TRANSPORT)]
     last = clear[-1] if clear else None if why is None else error_of(why)
     if (
@@ -301,13 +320,23 @@ def reason_of(words: str) -> str:
     return words[:160]
 
 
-def _ssl_or_keys(error: KafkaError, cluster: Cluster) -> ContrapasError:
-    words = cluster.scrub(_words(error))
+def refusing(said: list[KafkaError]) -> list[KafkaError]:
+    """What of the client's reports says that we are not let in, and will not be by trying again."""
+    return [e for e in said if e.code() in _KEYS | _MECHANISM or e.code() == KafkaError._SSL or _alert(e)]
+
+
+def _alert(error: KafkaError) -> bool:
+    """Whether the broker ended the connection with an alert of TLS: our certificate is missing, too old, or a stranger's."""
     return (
-        untrusted(cluster, words)
-        if error.code() == KafkaError._SSL
-        else _for_good(int(error.code()), words, cluster, "")
+        error.code() == KafkaError._TRANSPORT and "SSL routines" in error.str() and " alert " in error.str()
     )
+
+
+def _tls_or_keys(error: KafkaError, cluster: Cluster) -> ContrapasError:
+    words = cluster.scrub(_words(error))
+    if error.code() == KafkaError._SSL:
+        return untrusted(cluster, words)
+    return unwelcome(cluster, words) if _alert(error) else _for_good(int(error.code()), words, cluster, "")
 
 
 def keyless(cluster: Cluster, words: str) -> Refused:
@@ -322,6 +351,33 @@ def untrusted(cluster: Cluster, words: str) -> Refused:
     """The certificate, ours or the broker's, or its name, is not accepted."""
     fix = "ssl.ca.location=/path/ca.pem of the broker's authority; the host as its certificate names it"
     return Refused("CP803", f"no TLS with the broker: {words}", fix=fix, place=cluster.place)
+
+
+def unwelcome(cluster: Cluster, words: str) -> Refused:
+    """The broker asks for a certificate of ours, and takes none or not this one."""
+    reason = words.partition(" alert ")[2].partition(":")[0]
+    fix = "ssl.certificate.location=/path/cert.pem and ssl.key.location=/path/key.pem that the broker's authority has signed"
+    if cluster.certified:
+        text = f"the broker does not accept our certificate ({reason})"
+        fix += "; openssl x509 -noout -dates -issuer -in cert.pem shows until when, and by whom"
+    else:
+        text = f"the broker asks for a certificate of ours ({reason})"
+    return Refused("CP803", text, fix=fix, place=cluster.place)
+
+
+def needs_tls(cluster: Cluster, where: str) -> Refused:
+    """What listens there speaks TLS, and we did not."""
+    how = "sasl_ssl" if cluster.protocol.startswith("sasl_") else "ssl, or sasl_ssl with sasl.mechanism"
+    fix = f"add security.protocol={how}, and ssl.ca.location=/path/ca.pem of the broker's authority"
+    return Refused("CP803", f"{where} expects TLS, and the address says none", fix=fix, place=cluster.place)
+
+
+def without_tls(cluster: Cluster) -> Unreachable:
+    """Somebody listens there and speaks no TLS."""
+    fix = "the port of a listener with TLS; security.protocol=plaintext on this machine or for development"
+    return Unreachable(
+        "CP501", f"cannot reach Kafka at {cluster.servers[:100]} (no TLS is spoken there)", fix=fix
+    )
 
 
 def forbidden(cluster: Cluster, kind: str, name: str, operation: str, words: str = "") -> Refused:
@@ -340,4 +396,5 @@ def creation(cluster: Cluster, namespace: str = "NS", topics: str = "") -> str:
 
 
 def _words(error: Any) -> str:
-    return (str(error.str()) or str(error.name())).split("\n")[0][:300]
+    words = (str(error.str()) or str(error.name())).split("\n")[0]
+    return _WHERE.sub("", words)[:300]

@@ -14,7 +14,17 @@ from confluent_kafka import ConsumerGroupState, KafkaError, TopicCollection
 from confluent_kafka import admin as _untyped
 
 from contrapas.errors import ContrapasError, Refused, Retriable
-from contrapas_kafka.explain import FAILURES, code_of, explain, explain_connecting
+from contrapas_kafka.explain import (
+    FAILURES,
+    code_of,
+    explain,
+    explain_connecting,
+    needs_tls,
+    refusing,
+    untrusted,
+    without_tls,
+)
+from contrapas_kafka.handshake import speaks_tls, why_untrusted
 from contrapas_kafka.hanging import Open, open_in
 from contrapas_kafka.ids import id_of
 from contrapas_kafka.offsets import offsets_of
@@ -26,6 +36,8 @@ library: Any = _untyped
 """The client's module, whose names are not marked as exported."""
 
 CONNECT_S: Final = 2.0
+LOOK_S: Final = 0.5
+"""How long one question for the brokers may take, until what the client reported meanwhile is looked at."""
 CALL_S: Final = 10.0
 _MISSING: Final = frozenset(
     [KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION]
@@ -81,13 +93,35 @@ class Inquiry:
         settings: dict[str, Any] = self.cluster.admin() | {"error_cb": self._said.append}
         try:
             self._client = library.AdminClient(settings)
-            self._refresh(CONNECT_S)
+            self._first()
         except FAILURES as why:
-            if self._client is not None:
-                self._client.poll(0)
-            raise explain_connecting(why, self._said, self.cluster, tries) from why
+            raise self._unconnected(explain_connecting(why, self._said, self.cluster, tries)) from why
         except ValueError as why:
             raise explain(why, self.cluster, sent=False) from None
+
+    def _first(self) -> None:
+        """The first answer; sooner an error where the client has said meanwhile what will not change by waiting."""
+        until = time.monotonic() + CONNECT_S
+        while True:
+            left = until - time.monotonic()
+            try:
+                return self._refresh(min(LOOK_S, max(0.1, left)))
+            except FAILURES:
+                self._client.poll(0)
+                if left <= LOOK_S or refusing(self._said):
+                    raise
+
+    def _unconnected(self, found: ContrapasError) -> ContrapasError:
+        """The same in clearer words, where a handshake of our own finds them."""
+        cluster = self.cluster
+        if found.code == "CP501":
+            where = speaks_tls(cluster)
+            if cluster.protocol in ("plaintext", "sasl_plaintext"):
+                return needs_tls(cluster, where) if where else found
+            return found if where else without_tls(cluster)
+        if found.code == "CP803" and "verif" in found.text and (why := why_untrusted(cluster)):
+            return untrusted(cluster, why)
+        return found
 
     async def refresh(self) -> None:
         """Look at brokers and topics anew."""

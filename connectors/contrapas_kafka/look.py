@@ -16,7 +16,7 @@ from contrapas.log.checks import check_position, epoch_of
 from contrapas.log.control import new_control
 from contrapas.log.order import Seen, is_control
 from contrapas_kafka import topics
-from contrapas_kafka.explain import FAILURES, explain
+from contrapas_kafka.explain import FAILURES, explain, is_groups
 from contrapas_kafka.inquiry import CALL_S, Inquiry, patiently, places_of
 from contrapas_kafka.marker import Marker
 from contrapas_kafka.options import Cluster
@@ -154,6 +154,8 @@ class KafkaLook:
             for one in batch:
                 heard = time.monotonic()
                 error = one.error()
+                if error is not None and is_groups(error):
+                    continue
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
                 yield one

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from contrapas.errors import ContrapasError, Indeterminate, LogError, Refused
-from contrapas_kafka.explain import FAILURES, creation, explain
+from contrapas_kafka.explain import FAILURES, creation, explain, is_groups
 from contrapas_kafka.inquiry import CALL_S, Facts, Inquiry, patiently
 from contrapas_kafka.options import Cluster
 
@@ -114,7 +114,8 @@ def _read(cluster: Cluster, namespace: str) -> tuple[Marker | None, bool]:
                 return decode(message.key(), message.value()), True
             if error.code() == KafkaError._PARTITION_EOF:  # markers of transactions alone
                 return None, True
-            raise explain(error, cluster, sent=False, resource=topic, operation="Read")
+            if not is_groups(error):
+                raise explain(error, cluster, sent=False, resource=topic, operation="Read")
         raise explain(TimeoutError(), cluster, sent=False, resource=topic)
     except FAILURES as why:
         raise explain(why, cluster, sent=False, resource=topic, operation="Read") from why

@@ -107,6 +107,19 @@ class Cluster:
             return f"User:{name}"
         return "User:ANONYMOUS" if self.protocol == "plaintext" else "our principal"
 
+    def file(self, option: str) -> str:
+        """The path that an option names; empty if it names none."""
+        return str(self._settings.get(option, "")) if option.endswith(".location") else ""
+
+    def authority(self) -> tuple[str, str]:
+        """Whom a broker's certificate must be signed by: a file, or a text; both empty for those of the system."""
+        return self._settings.get("ssl.ca.location", ""), self._settings.get("ssl.ca.pem", "")
+
+    @property
+    def certified(self) -> bool:
+        """Whether we show a certificate of ours."""
+        return any(name.startswith(("ssl.certificate.", "ssl.keystore.")) for name in self._settings)
+
     def unprotected(self) -> tuple[str, str]:
         """What is wrong with the way to the broker, and its remedy; empty if nothing is."""
         if self._settings.get("enable.ssl.certificate.verification", "true") == "false":

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -59,7 +59,8 @@ _PORTS: Final = range(20_000, 32_000)
 class Node:
     """One broker and controller."""
 
-    def __init__(self, number: int, folder: Path, port: int) -> None:
+    def __init__(self, number: int, folder: Path, port: int, more: Iterable[str] = ()) -> None:
+        """more: names of further listeners."""
         self.id = number
         """Kafka's `node.id`."""
         self.folder = folder
@@ -69,6 +70,8 @@ class Node:
         """Where a proxy reaches it."""
         self.front = free_port()
         """Where a proxy must listen: what the node tells clients that came through one."""
+        self.more = {name: free_port() for name in more}
+        """Ports of further listeners."""
         self.control = free_port()
         self.directory = _uuid()
         self.process: subprocess.Popen[bytes] | None = None
@@ -82,10 +85,19 @@ class Node:
 class Server:
     """One broker, or three: `start`, `stop`, `kill`, `pause`, `go_on`, and `start` again on the same data and ports."""
 
-    def __init__(self, nodes: int = 1, *, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
-        """port: of the first node, the next ones follow; 0: free ones. settings: of the brokers, over ours."""
+    def __init__(
+        self,
+        nodes: int = 1,
+        *,
+        port: int = 0,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+    ) -> None:
+        """port: of the first node, the next ones follow; 0: free ones. settings: of the brokers, over ours. listeners:
+        further ones, name -> security protocol; what they need stands in settings (`listener.name.NAME.…`)."""
         self._jvm = jvm()
         self._settings = dict(settings or {})
+        self._listeners = dict(listeners or {})
         self._port = port
         self._count = nodes
         self._formatted = False
@@ -97,7 +109,12 @@ class Server:
     def _choose(self) -> None:
         self.cluster = _uuid()
         self.nodes = tuple(
-            Node(n, self.folder / f"node-{n}", self._port + n - 1 if self._port else free_port())
+            Node(
+                n,
+                self.folder / f"node-{n}",
+                self._port + n - 1 if self._port else free_port(),
+                self._listeners,
+            )
             for n in range(1, self._count + 1)
         )
 
@@ -110,6 +127,10 @@ class Server:
     def proxied(self) -> str:
         """The same through proxies: from each node's `front` to its `behind`."""
         return ",".join(f"127.0.0.1:{n.front}" for n in self.nodes)
+
+    def at(self, listener: str, host: str = "127.0.0.1") -> str:
+        """`host:port` of every node at a further listener."""
+        return ",".join(f"{host}:{n.more[listener]}" for n in self.nodes)
 
     def start(self, *which: int, seconds: float = 60) -> Self:
         """Start the nodes that do not run (or these), and return when records are taken. Missing with what they said."""
@@ -155,6 +176,8 @@ class Server:
 
     def _properties(self, node: Node) -> str:
         copies = min(3, self._count)
+        more = "".join(f",{name}://127.0.0.1:{at}" for name, at in node.more.items())
+        kinds = "".join(f",{name}:{kind}" for name, kind in self._listeners.items())
         whole = {
             **SETTINGS,
             **{f"{name}.replication.factor": str(copies) for name in _INTERNAL},
@@ -165,9 +188,11 @@ class Server:
             "process.roles": "broker,controller",
             "node.id": str(node.id),
             "listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{node.behind},"
-            f"CONTROLLER://127.0.0.1:{node.control}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{node.front}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            f"CONTROLLER://127.0.0.1:{node.control}{more}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.port},PROXIED://127.0.0.1:{node.front}"
+            f"{more}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            f"{kinds}",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": ",".join(f"127.0.0.1:{n.control}" for n in self.nodes),
             "log.dirs": str(node.folder / "data"),
