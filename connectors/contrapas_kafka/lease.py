@@ -50,6 +50,8 @@ class KafkaLease:
         self.sender = sender
         self.expected = expected
         """Offset that the next commit begins at if nobody writes in between."""
+        self.first = expected
+        """Where the newest commit begins."""
         self.gone = False
         self.scan: Scan | None = scan
         """What the claim read; `Log.latest` takes it."""
@@ -77,7 +79,6 @@ class KafkaLease:
             failpoint("kafka.commit.handed")
             stored = await self.log.answered(sending, "a commit was not answered in time")
             failpoint("kafka.commit.accepted")
-            first = self.expected
             losers = await self._compared(rows, stored)
         except Retriable:
             raise
@@ -90,9 +91,7 @@ class KafkaLease:
         self.scan = None
         if self._owed or losers:
             self._healed(drafts, losers)
-        if losers:
-            first = self.first
-        return Commit(first, stored.last, stored.timestamp_ms, self.log.durable, losers)
+        return Commit(self.first, stored.last, stored.timestamp_ms, self.log.durable, losers)
 
     def _checked(self, log: Sequence[Draft], out: Sequence[Draft]) -> list[Draft]:
         if self.gone:

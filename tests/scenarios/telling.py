@@ -36,6 +36,11 @@ class Line(NamedTuple):
     epoch: int
     more: Any
 
+    @classmethod
+    def read(cls, text: str) -> Line:
+        """As `tell` wrote it."""
+        return cls(*json.loads(text))
+
 
 class Told:
     """A lease that tells."""
@@ -127,7 +132,7 @@ def told(path: Path) -> list[Line]:
     if not path.exists():
         return []
     with open(path, encoding="utf-8") as lines:
-        return [Line(*json.loads(line)) for line in lines if line.endswith("\n")]
+        return [Line.read(line) for line in lines if line.endswith("\n")]
 
 
 def runs(lines: Iterable[Line]) -> list[Run]:

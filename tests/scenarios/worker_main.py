@@ -4,6 +4,7 @@ With `SCENARIO_HASTE` in the environment, what a worker does every minute or eve
 `SCENARIO_BREAK`: a rule of the product is taken out, by its name (`broken.py`), for tests that must then fail.
 `SCENARIO_CLOCK`: the file that says how far the wall clock is ahead (`skewed.py`).
 `SCENARIO_SLOW`: seconds that a step on the bank's books takes at most.
+`SCENARIO_RACES`: its records name their writer, and it can be greedy (`racing.py`).
 `SCENARIO_NAMESPACE`: another namespace than the app's. `SCENARIO_TELLS`: the file for what its leases see (`telling.py`).
 """
 
@@ -27,6 +28,7 @@ from contrapas.runtime import sweep, worker
 from contrapas.runtime.engine import Engine
 from contrapas.runtime.find import find
 from sagas.bank.ledger import Books
+from tests.scenarios import racing
 from tests.scenarios.broken import take_out
 from tests.scenarios.skewed import skew
 from tests.scenarios.telling import tell_census, tell_leases, tell_steps
@@ -86,4 +88,6 @@ if __name__ == "__main__":
     if slow := os.environ.get("SCENARIO_SLOW"):
         dawdle(float(slow))
     take_out(os.environ.get("SCENARIO_BREAK", ""))
+    if os.environ.get("SCENARIO_RACES"):
+        racing.join()
     asyncio.run(main(sys.argv[1], sys.argv[2]))

@@ -175,6 +175,19 @@ async def a_strangers_record_in_a_gap_is_a_loser_and_the_commit_counts(bench: Be
     assert states == {b"k": b"one", b"other": b"state"} and judge.owed == {b"k": 9}
 
 
+@case("fencing", "order")
+async def a_commit_begins_behind_what_others_wrote_before_it(bench: Bench) -> None:
+    log = await bench.open()
+    owner = await Owner.of(bench, log)
+    value = encode_control(owner.control)
+    late = Draft("", 0, b"$claim/late", value, record_headers("claim", owner.epoch, value))
+    for stranger in (draft("x", 9, owner.epoch - 1, b"a loser"), late):
+        _, end = await log.bounds("log", 0)
+        bench.stranger(0, [stranger])
+        done = await owner.write(owner.next("k"))
+        assert (done.first, done.last) == (end + 1, end + 2)
+
+
 @case("fencing", "faults", "order")
 async def of_two_equal_claims_the_first_counts(bench: Bench) -> None:
     log, other = await bench.open(), await bench.open()
