@@ -206,7 +206,7 @@ async def race(
     pause: tuple[float, float] = (0.3, 1.5),
     breaks: str = "",
     lag_ms: int = LAG_MS,
-    after: Callable[[Witnesses, list[list[Record]], Effects], None] = lambda *_: None,
+    after: Callable[[Witnesses, list[list[Record]], Effects], None] | None = None,
 ) -> Verdict:
     """Race for so long, let everything end, and judge. after: is shown what was judged."""
     began = time.monotonic()
@@ -229,7 +229,8 @@ async def race(
             verdict.unequal = equal(witnesses.of, left)
             verdict.missing = missing(witnesses.of, its.tells.effects)
             verdict.faults += witnesses.trouble
-            after(witnesses, left, its.tells.effects)
+            if after is not None:
+                after(witnesses, left, its.tells.effects)
             for w in witnesses.of:
                 verdict.saw += w.saw
     verdict.seen, verdict.left = verdict.saw["records"], sum(map(len, left))
@@ -308,6 +309,9 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between strikes, at most")
     parser.add_argument(
+        "--lag", type=float, default=LAG_MS / 1000, help="seconds before the cleaner may come"
+    )
+    parser.add_argument(
         "--break", dest="breaks", default="", help="a rule of broken.py, taken out of every worker"
     )
     args = parser.parse_args()
@@ -316,7 +320,7 @@ def main() -> int:
         verdict = asyncio.run(
             race(
                 Path(folder), server.start(), args.seconds, args.seed,
-                workers=args.workers, pause=(args.pause / 3, args.pause), breaks=args.breaks,
+                workers=args.workers, pause=(args.pause / 3, args.pause), breaks=args.breaks, lag_ms=int(args.lag * 1000),
             )
         )  # fmt: skip
     print(f"seed {args.seed}, {verdict}")

@@ -171,7 +171,8 @@ class Witnesses:
 
 def record_of(message: Any) -> Record:
     """As it stands on the topic."""
-    headers: Headers = tuple((n, v or b"") for n, v in message.headers() or [])
+    said: list[tuple[str, bytes | None]] = message.headers() or []
+    headers: Headers = tuple((name, value or b"") for name, value in said)
     return Record(
         message.partition(),
         message.offset(),
