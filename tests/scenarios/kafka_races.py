@@ -42,6 +42,7 @@ LAG_MS: Final = 15_000
 """Longer than any loser waits for its heal: a session, a restore, and that again."""
 TAKEN_S: Final = 20.0
 ENDED_S: Final = 120.0
+CLEANED_S: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -188,8 +189,8 @@ class Race:
         return how if one.struck else "nothing came by"
 
     def strikes(self) -> list[Strike]:
-        """Each as often as it stands here."""
-        return [self.stop, self.stop, self.greed, self.greed, self.unclear, self.kill, self.move]
+        """Each as often as it stands here; at first in this order."""
+        return [self.stop, self.greed, self.kill, self.greed, self.unclear, self.move, self.stop]
 
 
 # ---- a race
@@ -202,13 +203,14 @@ async def race(
     seed: int,
     *,
     workers: int = 3,
+    rounds: int = 7,
     load: int = 10,
     pause: tuple[float, float] = (0.3, 1.5),
     breaks: str = "",
     lag_ms: int = LAG_MS,
     after: Callable[[Witnesses, list[list[Record]], Effects], None] | None = None,
 ) -> Verdict:
-    """Race for so long, let everything end, and judge. after: is shown what was judged."""
+    """Race for so long, and so many rounds at least, let everything end, and judge. after: is shown what was judged."""
     began = time.monotonic()
     verdict = Verdict()
     env = {"SCENARIO_BREAK": ",".join(filter(None, ("lag", breaks))), "SCENARIO_RACES": "1"}
@@ -222,7 +224,10 @@ async def race(
                 )  # from now on an address of ours is refused but for workers whose rule is out
                 await rig.begin(workers)
                 its = Race(rig, witnesses, workers=workers)
-                await fire(its, engine, verdict, began + seconds, load, pause)
+                number, until = 0, began + seconds
+                while number < rounds or time.monotonic() < until:
+                    await fire(its, engine, verdict, number, load, pause)
+                    number += 1
                 left = await end(its, engine, verdict)
             its.tells.read()
             verdict.told = its.tells.saw
@@ -252,20 +257,17 @@ def hurry(server: Server, lane: str, lag_ms: int) -> None:
 
 
 async def fire(
-    its: Race, engine: Engine, verdict: Verdict, until: float, load: int, pause: tuple[float, float]
+    its: Race, engine: Engine, verdict: Verdict, number: int, load: int, pause: tuple[float, float]
 ) -> None:
-    """Transfers, and one strike after the other."""
-    number = 0
-    while number < len(its.strikes()) or time.monotonic() < until:
-        await its.rig.ask(engine, load, f"t{number}-")
-        await send(its.rig, engine, max(1, load // 4), f"u{number}-")
-        await asyncio.sleep(its.chance.uniform(*pause))
-        strikes = its.strikes()
-        strike = strikes[number] if number < len(strikes) else its.chance.choice(strikes)
-        verdict.struck[await strike()] += 1
-        await asyncio.to_thread(its.rig.staff, its.workers)
-        its.tells.read()
-        number += 1
+    """Transfers, a while, and a strike."""
+    await its.rig.ask(engine, load, f"t{number}-")
+    await send(its.rig, engine, max(1, load // 4), f"u{number}-")
+    await asyncio.sleep(its.chance.uniform(*pause))
+    strikes = its.strikes()
+    strike = strikes[number] if number < len(strikes) else its.chance.choice(strikes)
+    verdict.struck[await strike()] += 1
+    await asyncio.to_thread(its.rig.staff, its.workers)
+    its.tells.read()
 
 
 async def end(its: Race, engine: Engine, verdict: Verdict) -> list[list[Record]]:
@@ -296,6 +298,21 @@ async def end(its: Race, engine: Engine, verdict: Verdict) -> list[list[Record]]
     verdict.faults += [
         f"{t} has told {told[t.encode()]} outcomes" for t in asked.values() if told[t.encode()] != 1
     ][:SHOWN]
+    return await cleaned(its, engine)
+
+
+async def cleaned(its: Race, engine: Engine) -> list[list[Record]]:
+    """What is left when everybody has gone and the cleaner may take what it likes."""
+    before = await lanes(engine)
+    hurry(its.rig.server, its.witnesses.topic, 0)
+    until = time.monotonic() + CLEANED_S
+    while (left := await lanes(engine)) == before and time.monotonic() < until:
+        await asyncio.sleep(0.3)
+    return left
+
+
+async def lanes(engine: Engine) -> list[list[Record]]:
+    """All that stands on the log lane."""
     return [await lane_of(engine.log, "log", n) for n in range(PARTITIONS)]
 
 

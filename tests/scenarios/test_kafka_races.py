@@ -87,7 +87,7 @@ async def test_owners_race_on_a_real_broker_and_what_is_left_is_what_counted(
         assert missing(witnesses.of, Effects([], set(), {*effects.messages, "transfer/t0@99#0"}))
         assert effects.committed and effects.steps and effects.messages
 
-    verdict = await race(tmp_path, own_kafka(), 10, 7, pause=(0.1, 0.4), lag_ms=6_000, after=plant)
+    verdict = await race(tmp_path, own_kafka(), 0, 7, workers=2, rounds=4, pause=(0.1, 0.4), after=plant)
     print(verdict)
     assert verdict.exact, verdict
     assert verdict.told["fenced"] > 0 and verdict.saw["late"] > 0 and verdict.saw["claims"] > 10, verdict
