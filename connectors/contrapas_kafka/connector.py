@@ -16,11 +16,12 @@ from contrapas_kafka.topics import cluster_of
 if TYPE_CHECKING:
     from contrapas_kafka.log import KafkaLog
     from contrapas_kafka.look import KafkaLook
+    from contrapas_kafka.only import KafkaTopics
 
 ASKS = True
 """A cluster is shared with others: what would be made there is shown, and made when somebody says so."""
 
-__all__ = ["ASKS", "apply", "examine", "look", "namespaces", "open", "plan"]
+__all__ = ["ASKS", "apply", "examine", "look", "namespaces", "open", "plan", "reading"]
 
 
 async def open(
@@ -58,6 +59,20 @@ async def look(url: str, namespace: str) -> KafkaLook:
         cluster.check_protected()
     try:
         return await opened(cluster, namespace)
+    except Retriable as why:
+        raise _gone(why) from why
+
+
+async def reading(url: str, namespace: str) -> KafkaTopics:
+    """The cluster's topics, to be read and nothing else: there need be no log of ours. Nothing is produced, no group is
+    joined, no setting is judged. Refused as the address is; Unreachable CP501."""
+    from contrapas_kafka import only
+
+    cluster = Cluster(url)
+    if cluster.protocol.startswith("sasl_"):  # a password is sent
+        cluster.check_protected()
+    try:
+        return await only.reading(cluster, namespace)
     except Retriable as why:
         raise _gone(why) from why
 

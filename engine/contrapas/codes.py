@@ -335,6 +335,10 @@ CP524 error The log has no space left
 CP525 warning The schema registry does not answer
   Schemas that are known already work on. Messages in one that is not known wait, in order, and go on by themselves.
   > Start the registry, or correct its address or credentials.
+CP526 error The log is only read: nothing is sent
+  With --read-only the topics of a cluster are followed. Nothing is produced there, no group is joined, no topic made; what
+  would have to be sent is refused.
+  > Leave --read-only away, or name a log at a server whose topics can be followed.
 CP601 error An event that nobody emits, or that nobody takes
   Annotations of services and the machines of sagas say who emits and who takes what; here one side is missing.
   > Declare who emits it, or remove it from the command or wait. Topics that no Service uses are external and not judged.

@@ -61,6 +61,10 @@ class Plan(NamedTuple):
     checkpoints: str = ""
     """Folder; `none`: they are not kept; empty: as the log needs it."""
     standby: bool = False
+    read_only: str = ""
+    """Folder for lanes of our own; the topics of `log` are followed, and nothing is written there. Empty: not so."""
+    first: str = "end"
+    """Then: where following begins."""
 
 
 def main(plan: Plan) -> int:
@@ -158,6 +162,8 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
     if plan.leash:
         _leash(loop, stop)
     definition = ready.definition
+    if plan.read_only:
+        return await _follow(plan, ready, said, look, stop)
     log = await open_log(
         plan.log,
         definition.namespace,
@@ -200,6 +206,54 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
         if work is not None:
             await worker.stop(plan.drain_ms)
             await work
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
+        await log.close()
+    said("gone")
+    return exits.DONE
+
+
+async def _follow(plan: Plan, ready: Prepared, said: Report, look: screen.Look, stop: asyncio.Event) -> int:
+    """The same for `--read-only`: the app as an observer, on lanes of our own."""
+    from contrapas.cli import readonly
+    from contrapas.log.memory import MemoryLog
+    from contrapas.runtime.ingress import topics_of as followed
+    from contrapas.runtime.observing import observers
+    from contrapas.runtime.worker import setting_of
+
+    definition, world = observers(ready.definition, ready.world)
+    names = topics_of(ready.definition, ready.world)
+    needed = followed(setting_of(MemoryLog(definition.namespace), definition, world, writer=""))
+    log, found = await readonly.opened(
+        plan.log, plan.read_only, plan.first, definition.namespace, names, needed
+    )
+    worker = Worker(log, definition, world, threads=plan.threads)
+    client = Client(log, worker.setting, worker=worker)
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[Any]] = []
+    try:
+        teller.show(look, await readonly.about(log, found, worker.setting))
+        watch = Watch()
+        watch.over(world)
+        path = readonly.file_in(plan.read_only, definition.namespace)
+        tasks.append(loop.create_task(readonly.follow(path, worker, log, world, watch, look)))
+        await asyncio.sleep(0)
+        work = loop.create_task(worker.run())
+        first = loop.create_task(worker.ready.wait())
+        await asyncio.wait((work, first), return_when=asyncio.FIRST_COMPLETED)
+        first.cancel()
+        if plan.serve >= 0:
+            tasks.append(loop.create_task(_serve(plan, client, worker)))
+        if not work.done():
+            said("ready", owned=len(worker.stations))
+        waiting = [loop.create_task(stop.wait()), work]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        waiting[0].cancel()
+        await worker.stop(plan.drain_ms)
+        await work
     finally:
         for task in tasks:
             task.cancel()

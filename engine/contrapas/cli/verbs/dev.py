@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 import time
 from types import FrameType
 from typing import Any
@@ -14,6 +16,7 @@ from contrapas.cli.children import Child, Files, listen
 from contrapas.cli.options import Run, command, verb
 from contrapas.cli.provide import provide
 from contrapas.cli.verbs.check import near
+from contrapas.runtime.open import shown
 
 CRASHES = 3
 
@@ -25,12 +28,36 @@ CRASHES = 3
 @click.option(
     "--drain", metavar="TIME", default="2s", show_default=True, help="For running steps at a reload."
 )
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Follow the log's topics as an observer; nothing is produced or made there.",
+)
+@click.option(
+    "--from", "first", metavar="POS", help="With --read-only: start, end (default), -100, +5, @-1h."
+)
 @verb(log=True)
-def dev(run: Run, target: str | None, port: int | None, host: str, drain: str) -> int:
+def dev(
+    run: Run,
+    target: str | None,
+    port: int | None,
+    host: str,
+    drain: str,
+    read_only: bool,
+    first: str | None,
+) -> int:
     """MODULE is a dotted name or a file: sagas/order/saga.py:app."""
     from contrapas.web.guard import token_at
 
     name = program.target_of(target, run.settings)
+    if first is not None and not read_only:
+        raise exits.Usage(
+            "CP814", "--from says where --read-only begins", fix="contrapas dev --read-only --from POS"
+        )
+    if read_only:
+        from contrapas.cli.readonly import checked
+
+        checked(str(run.settings.get("log") or ""), first or "end")
     wanted = port if port is not None else run.settings.get("port")
     listening = listen(wanted, host)
     try:
@@ -49,7 +76,13 @@ def dev(run: Run, target: str | None, port: int | None, host: str, drain: str) -
             "color": run.look.color,
             "verbose": run.verbose,
         }
-        return Dev(run, plan, f"http://{host}:{listening.getsockname()[1]}").run()
+        url = f"http://{host}:{listening.getsockname()[1]}"
+        if not read_only:
+            return Dev(run, plan, url).run()
+        os.makedirs(".contrapas", mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="read-only-", dir=".contrapas") as folder:
+            own = {"read_only": folder, "first": first or "end", "prepare": False, "dev": False}
+            return Dev(run, {**plan, **own}, url).run()
     finally:
         listening.close()
 
@@ -71,11 +104,13 @@ class Dev:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signal)
         child = Child(self.plan).load()
+        self._reached(child)
         if child.wait("prepared", "failed") != "prepared":
             return child.failure()
         self._header(child)
         try:
-            provide(self.look, str(child.events["prepared"]["log"]), child.events["prepared"], self._say)
+            if not self.plan.get("read_only"):
+                provide(self.look, str(child.events["prepared"]["log"]), child.events["prepared"], self._say)
         except BaseException:
             child.stop()
             raise
@@ -95,6 +130,18 @@ class Dev:
             self.spare.kill()
         return exits.INTERRUPTED if self.stopped == signal.SIGINT else exits.DONE
 
+    def _reached(self, child: Child) -> None:
+        """With --read-only: a server that does not answer is said while the app is still being loaded."""
+        if not self.plan.get("read_only"):
+            return
+        from contrapas.cli.readonly import reach
+
+        try:
+            reach(str(self.plan["log"]))
+        except BaseException:
+            child.kill()
+            raise
+
     def _signal(self, number: int, frame: FrameType | None) -> None:
         self.stopped = number
 
@@ -104,8 +151,15 @@ class Dev:
         about = child.events["prepared"]
         self.files.watch([str(path) for path in about["files"]])
         self._say(
-            f"contrapas {version('contrapas')}   {about['namespace']}   log {text.escape(str(about['log']))}"
+            f"contrapas {version('contrapas')}   {about['namespace']}   log {text.escape(shown(str(about['log'])))}"
         )
+        if folder := self.plan.get("read_only"):
+            self._say(
+                "  read-only: sagas only observe; nothing is produced there, no group joined, no topic made"
+            )
+            self._say(
+                f"  lanes  contrapas ls --log sqlite:///{folder}/{about['namespace']}.db   until this ends"
+            )
         self._say(f"  web    {self.url}/?token={self.plan['token']}")
 
     def _begin(self, child: Child) -> int | None:
