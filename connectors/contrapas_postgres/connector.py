@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from contrapas.errors import LogError
@@ -14,7 +15,10 @@ from contrapas_postgres.explain import FAILURES, explain, pooled
 from contrapas_postgres.log import PostgresLog
 from contrapas_postgres.log_statements import definition, statements
 
-__all__ = ["apply", "examine", "namespaces", "open", "plan", "sql"]
+if TYPE_CHECKING:
+    from contrapas_postgres.only import PostgresTopics
+
+__all__ = ["apply", "examine", "namespaces", "open", "plan", "reading", "sql"]
 
 RELAXED = "contrapas_durability"
 """`?contrapas_durability=none` in an address: also a server that may lose what it confirms, for development."""
@@ -54,6 +58,14 @@ async def open(
         await tables.check_marks(conn, found, namespace, partitions, server.place)
         durable = not await tables.not_lasting(conn)
     return PostgresLog(server, namespace, int(found["partitions"]), found["id"], durable=durable, clock=clock)
+
+
+async def reading(url: str, namespace: str) -> PostgresTopics:
+    """A namespace's topics, to be read and nothing else: its connections cannot write. LogError CP505 without tables;
+    Unreachable CP501."""
+    from contrapas_postgres import only
+
+    return await only.reading(_server(url)[0].url, namespace)
 
 
 async def plan(

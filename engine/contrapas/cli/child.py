@@ -249,11 +249,13 @@ async def _follow(plan: Plan, ready: Prepared, said: Report, look: screen.Look, 
             tasks.append(loop.create_task(_serve(plan, client, worker)))
         if not work.done():
             said("ready", owned=len(worker.stations))
-        waiting = [loop.create_task(stop.wait()), work]
+        waiting = [loop.create_task(stop.wait()), work, tasks[0]]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         waiting[0].cancel()
         await worker.stop(plan.drain_ms)
         await work
+        if tasks[0].done():
+            tasks[0].result()
     finally:
         for task in tasks:
             task.cancel()

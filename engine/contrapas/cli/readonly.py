@@ -64,13 +64,9 @@ def checked(url: str, first: str) -> None:
         )
 
 
-def reach(url: str, namespace: str = "dev") -> None:
-    """See that the server answers. Unreachable CP501, and what else opening it refuses."""
-
-    async def once() -> None:
-        await (await connector_of(url).reading(url, namespace)).close()
-
-    asyncio.run(once())
+def reach(url: str) -> None:
+    """See that the server answers. Unreachable CP501, and what else an address is refused for."""
+    asyncio.run(connector_of(url).namespaces(url))
 
 
 class Seen(NamedTuple):
@@ -245,26 +241,32 @@ class Follower(Teller):
         self.begun = len(self.instances)
         self.ended: Counter[str] = Counter(s for s in self.instances.values() if s in ENDED)
         self.instances = {i: s for i, s in self.instances.items() if s not in ENDED}
+        self.sent: dict[str, frozenset[str]] = {}
+        """Instance -> keys of the commands that it waits for, those that would have been sent by now."""
         self.would: list[str] = []
 
     def look(self) -> list[tuple[str, InstanceRecord, Record]]:
         """As `Teller`, counted."""
         found = super().look()
         for instance, body, _ in found:
-            before = self.stories.get(instance, [])[:-1]
             self.begun += body.version == 1
+            if (instance, body.version) in self.after:
+                continue
+            self._would(instance, body)
             if body.status in ENDED:
                 self.ended[body.status] += 1
                 self.instances.pop(instance, None)
+                self.sent.pop(instance, None)
             else:
                 self.instances[instance] = body.status
-            self._would(body, before)
         return found
 
-    def _would(self, body: InstanceRecord, before: Sequence[InstanceRecord]) -> None:
-        known = {p.key for p in before[-1].operations()} if before else set[str]()
-        for pending in body.operations():
-            if pending.kind == "command" and pending.key not in known:
+    def _would(self, instance: str, body: InstanceRecord) -> None:
+        now = {p.key: p for p in body.operations() if p.kind == "command"}
+        before = self.sent.get(instance, frozenset[str]())
+        self.sent[instance] = frozenset(now)
+        for key, pending in now.items():
+            if key not in before:
                 found = self.world.types.messages.get(pending.name)
                 to = f" to {found.topic}" if found is not None and found.topic else ""
                 self.would.append(

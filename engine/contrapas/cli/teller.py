@@ -28,6 +28,8 @@ class Teller:
         self.limits = machines.limits(log)
         self.marks: dict[str, tuple[str, ...]] = {}
         """Instance -> keys of operations that were answered while nobody was there."""
+        self.after: set[tuple[str, int]] = set()
+        """(instance, version) of what came in the last look after the end of a run: an event that was too late, say."""
 
     def look(self) -> list[tuple[str, InstanceRecord, Record]]:
         """(instance, new record, as stored) for everything new, in the order of the log's time."""
@@ -40,6 +42,7 @@ class Teller:
         for partition, end in enumerate(self.ends):
             fresh += self.log.read(info, partition, end, info.heads[partition])
         self.ends = list(info.heads)
+        self.after.clear()
         fresh.sort(key=lambda r: r.timestamp_ms)
         found: list[tuple[str, InstanceRecord, Record]] = []
         for record in fresh:
@@ -65,6 +68,8 @@ class Teller:
             self.stories[head.instance] = story
         if story and story[-1].run != body.run:
             story.clear()
+        if story and story[-1].status in ENDED and body.status in ENDED:
+            self.after.add((head.instance, body.version))
         story.append(body)
 
     def line(self, instance: str) -> str:
@@ -85,7 +90,9 @@ def told(teller: Teller, failures: Mapping[str, Failure], now_ms: int) -> list[s
         stamp = clock(body.at)
         if body.cause.kind == "result" and body.cause.note:
             out += attempt(body, record, failures, teller, now_ms)
-        if body.status in _STILL:
+        if (instance, body.version) in teller.after:
+            teller.forget(instance)
+        elif body.status in _STILL:
             count += 1
             if count <= MOST:
                 out.append(f"{stamp}  {teller.line(instance)}")

@@ -172,23 +172,19 @@ class OverlayLease:
         self._lease = lease
         self.partition = lease.partition
         self.epoch = lease.epoch
-
-    @property
-    def control(self) -> Control:
-        """As the last commit left it."""
-        return self._lease.control
-
-    @control.setter
-    def control(self, control: Control) -> None:
-        self._lease.control = control
+        self.control = lease.control
 
     async def commit(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As `Lease`. Refused CP526, with nothing written, when something would leave."""
         self._log.check(out)
-        return await self._lease.commit(log, out, control)
+        done = await self._lease.commit(log, out, control)
+        self.control = self._lease.control
+        return done
 
     async def compact(self, horizon: int, *, budget_ms: int) -> int:
-        return await self._lease.compact(horizon, budget_ms=budget_ms)
+        reached = await self._lease.compact(horizon, budget_ms=budget_ms)
+        self.control = self._lease.control
+        return reached
 
     async def look(self) -> Sequence[Record]:
         return await self._lease.look()
@@ -198,3 +194,4 @@ class OverlayLease:
 
     async def release(self) -> None:
         await self._lease.release()
+        self.control = self._lease.control
