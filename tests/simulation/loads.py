@@ -34,7 +34,9 @@ def _same(value: Any) -> Any:
 
 
 def _order(play: Play, number: int) -> Event:
-    return order.OrderPlaced(order_id=f"o{number}", sku="s", cents=1 + play.chance.below(60_000))
+    """Two of them have keys that differ by case alone."""
+    ident = f"{'oO'[number % 2]}{number // 2}"
+    return order.OrderPlaced(order_id=ident, sku="s", cents=1 + play.chance.below(60_000))
 
 
 def _cancels(saga: str) -> Callable[[Play, int, str], None]:
@@ -54,6 +56,7 @@ ORDERS = Load(
     start=_order,
     later=_cancels("place_order"),
     undone_by=frozenset({"ChargeCard", "ReserveStock"}),
+    after_pivot=frozenset({"ShipOrder"}),
     sequential=True,
     parks=frozenset({"CP709"}),  # a charge that was never answered in its time: nobody knows what to refund
 )
@@ -199,6 +202,7 @@ CLAIMS = Load(
     later=_claim_goes_on,
     steps=lambda play: {"write_to": _quiet},
     undone_by=frozenset({"HoldFunds"}),
+    after_pivot=frozenset({"PayFunds"}),
     parks=frozenset({"CP709"}),
     days=130,
 )
@@ -374,10 +378,20 @@ COPIES = Load(
     steps=lambda play: {"copy": _same},
 )
 
+VISITS = Load(
+    name="stubborn",
+    definition=apps.visits.definition(),
+    saga="stubborn",
+    start=lambda play, number: apps.Visit(id=f"v{number}", rooms=2 + play.chance.below(4)),
+    later=_cancels("stubborn"),
+    undone_by=frozenset({"Open"}),
+    parks=frozenset({"CP709"}),
+)
+
 LOADS: dict[str, Load] = {
     load.name: load
     for load in (
-        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, COPIES,
+        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, COPIES, VISITS,
     )
 }  # fmt: skip
 

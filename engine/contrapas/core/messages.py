@@ -24,14 +24,16 @@ _JSON = ("content-type", b"application/json")
 _SPEC = ("ce_specversion", b"1.0")
 
 
-@lru_cache(maxsize=4)
 def time_text(at: int) -> bytes:
     """RFC 3339 with milliseconds, UTC."""
+    return b"%s.%03dZ" % (_second(at // 1000), at % 1000)
+
+
+@lru_cache(maxsize=64)
+def _second(at: int) -> bytes:
     from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode() + b".%03dZ" % (
-        at % 1000
-    )
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 @lru_cache(maxsize=1024)

@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final
 
-from contrapas.core.fold import Verdict, damage
+from contrapas.core.fold import Fold, Verdict, damage
 from contrapas.core.lane import Record
 from contrapas.errors import ContrapasError, Damaged, LogError
 from contrapas.failpoints import NAMES, failpoint
@@ -40,6 +40,24 @@ def folder_of(said: str, url: str) -> Path | None:
         return None if said == "none" else Path(said)
     local = url.partition(":")[0] in ("sqlite", "memory")
     return None if local else Path(".contrapas") / "checkpoints"
+
+
+def changes(judge: Fold, records: Iterable[Record], lane: str) -> dict[bytes, Record | None]:
+    """What a stretch of the lane changes in a checkpoint, by the fold's rule; None: the key is no more. ContrapasError for
+    what stops a partition: the owner says it aloud, nothing of it goes into a cache."""
+    judge.known.clear()  # of each key the newest alone is given: a new run begins again at version 1
+    changed: dict[bytes, Record | None] = {}
+    for record in records:
+        verdict = judge.judge(record)
+        bad = judge.error
+        if verdict is Verdict.APPLIED:
+            bad = damage(record, lane)
+            changed[record.key] = record
+        elif verdict is Verdict.REMOVED:
+            changed[record.key] = None
+        if bad is not None:
+            raise bad
+    return changed
 
 
 class Keeper:
@@ -129,19 +147,8 @@ class Keeper:
         judge = state.fold(self.name, end)
         newest = state.at_ms
         async for records in self.log.latest(self.number, after=state.upto, upto=end):
-            judge.known.clear()  # of each key the newest alone is given: a new run begins again at version 1
-            changed: dict[bytes, Record | None] = {}
-            for record in records:
-                newest = max(newest, record.timestamp_ms)
-                verdict = judge.judge(record)
-                bad = judge.error
-                if verdict is Verdict.APPLIED:
-                    bad = damage(record, self.name)
-                    changed[record.key] = record
-                elif verdict is Verdict.REMOVED:
-                    changed[record.key] = None
-                if bad is not None:
-                    raise bad  # the owner says it aloud; nothing of it goes into a cache
+            newest = max(newest, *[r.timestamp_ms for r in records])
+            changed = changes(judge, records, self.name)
             kept = [r for r in changed.values() if r is not None]
             await asyncio.to_thread(file.put, kept, [key for key, r in changed.items() if r is None])
         if self.log.caps.compaction == "broker" and state.upto:

@@ -21,6 +21,7 @@ from contrapas.testing.simulation.load import Load
 from contrapas.testing.simulation.options import Options
 from contrapas.testing.simulation.planted import BUGS, Bug
 from contrapas.testing.simulation.play import Outcome, Play
+from contrapas.testing.simulation.rows import ROWS, come_to
 from contrapas.testing.simulation.shrink import shrink
 
 FEW = 4
@@ -192,6 +193,12 @@ def _print(whole: Sum, strict: bool) -> bool:
     print(
         "sometimes: " + ", ".join(f"{n} {whole.sometimes[n]}" for n in floors.SOMETIMES if whole.sometimes[n])
     )
+    rows = come_to(whole.faults, whole.sometimes)
+    print("rows of the crash table: " + ", ".join(f"{row}: {n}" for row, n in rows.items() if n))
+    print(
+        "rows not come to: "
+        + (", ".join(f"{row} ({ROWS[row][0]})" for row, n in rows.items() if not n) or "none")
+    )
     print("never came about: " + (", ".join(n for n in floors.SOMETIMES if not whole.sometimes[n]) or "none"))
     return reached
 
@@ -200,7 +207,7 @@ def hunt(loads: Loads, bug: Bug, *, first: int = 0, seeds: int = 0) -> tuple[int
     """How many seeds it takes to find a planted bug, and by which invariant; 0: it survives."""
     kinds = sorted(bug.loads) or sorted(loads)
     for number in range(1, (seeds or bug.seeds) + 1):
-        options = Options.drawn(first + number, kinds, fence=bug.fence).but(bug.sizes)
+        options = Options.drawn(first + number, kinds, fence=bug.fence).but(bug.sizes, bug.rates)
         world = Play(loads[options.load], options, Chance(options.seed))
         with bug.planted(), guarded():
             try:

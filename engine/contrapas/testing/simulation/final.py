@@ -14,8 +14,12 @@ from contrapas.testing.simulation.station import RUNNING
 from contrapas.testing.simulation.universe import Wrong
 
 if TYPE_CHECKING:
+    from contrapas.testing.simulation.mailbox import Effect
     from contrapas.testing.simulation.play import Play
     from contrapas.testing.simulation.station import SimStation
+
+
+INSTANCE = ("cp-kind", b"instance")
 
 
 def look(play: Play) -> None:
@@ -44,6 +48,8 @@ def look(play: Play) -> None:
             raise Wrong(
                 "I-31", f"{instance} is {record.status}{why} in {record.state}, and nothing will happen"
             )
+        if record.status == "done" and instance in play.cancelled:
+            play.universe.sometimes["a cancel came to what was done"] += 1
         _undone(play, instance, record)
     seen["I-35"] += play.chance.faults["duplicate start"]
     seen["I-18"] += play.load.final is not nothing_more
@@ -69,8 +75,9 @@ def _again(play: Play) -> None:
     owned = {n for worker in play.workers for n, s in worker.stations.items() if s.phase == RUNNING}
     for number, shadow in enumerate(play.watch.shadows):
         play.universe.seen["I-05"] += 1
-        if number in owned and shadow.topped:
-            key = min(shadow.topped)
+        topped = [key for key in shadow.topped if (number, key) not in play.watch.excused]
+        if number in owned and topped:
+            key = min(topped)
             raise Wrong(
                 "I-05", f"a loser lies on {key.decode()} at rest: a cleaner would keep it, not the owner's"
             )
@@ -119,12 +126,10 @@ def _level(play: Play, s: SimStation) -> None:
 
 def _tampered(play: Play, records: list[Record]) -> None:
     """I-02: a fold over a log with one version twice, or one left out, stops and says so."""
-    mine = [r for r in records if r.value is not None and dict(r.headers).get("cp-kind") == b"instance"]
-    if len(mine) < 2:
+    mine = (r for r in reversed(records) if r.value is not None and INSTANCE in r.headers)
+    last = next(mine, None)
+    if last is None:
         return
-    judge = Fold()
-    judge.floor = 0
-    last = mine[-1]
     version = int(dict(last.headers)["cp-version"])
     for number in (version, version + 2):
         judge = Fold()
@@ -150,6 +155,7 @@ def _dead(play: Play) -> None:
             headers = dict(record.headers)
             topic = headers["cp-dlq-topic"].decode()
             place = topic, int(headers["cp-dlq-partition"]), int(headers["cp-dlq-offset"])
+            play.universe.sometimes["a dead letter came twice"] += place in found
             found.add(place)
             first = store.shelf(topic, place[1])
             index = first.index(place[2])
@@ -187,12 +193,24 @@ def _undone(play: Play, instance: str, record: InstanceRecord) -> None:
             seen["I-30"] += 1
             if effect.undone:
                 raise Wrong("I-30", f"{effect.id} was taken back: {instance} is done")
+    _pivoted(play, instance, effects)
     undos = ledger.undos.get(instance)
     if undos and load.sequential and len(undos) > 1:
         seen["I-27"] += 1
         orders = [visit_of(ident) for ident in undos]
         if orders != sorted(orders, reverse=True):
             raise Wrong("I-27", f"{instance} took back in the order {undos}")
+
+
+def _pivoted(play: Play, instance: str, effects: list[Effect]) -> None:
+    """I-30: after the point of no return nothing is taken back."""
+    beyond = [e for e in effects if e.name in play.load.after_pivot]
+    for effect in effects if beyond else ():
+        play.universe.seen["I-30"] += 1
+        if effect.undone:
+            raise Wrong(
+                "I-30", f"{effect.id} was taken back: {beyond[0].id} is beyond the point of no return"
+            )
 
 
 def visit_of(key: str) -> int:

@@ -51,6 +51,8 @@ class Load:
     """Command -> its reply type and body; others get a success with 85 %, else a failure if they have one."""
     undone_by: frozenset[str] = frozenset()
     """Commands whose effect must be taken back where their saga is compensated."""
+    after_pivot: frozenset[str] = frozenset()
+    """Commands that come after the point of no return: once one is asked for, nothing is taken back."""
     kept: bool = True
     """Where the saga is done nothing was taken back."""
     sequential: bool = False

@@ -17,6 +17,8 @@ from contrapas.testing.bench import at_once, handlers_of, lanes_of
 if TYPE_CHECKING:
     from contrapas.testing.simulation.play import Play
 
+LOST_MS = 200_000
+"""By then what was lost in the network has come."""
 FATES = ("answer lost", "not done, no answer", "answer twice", "answer late", "gave up")
 
 
@@ -93,8 +95,6 @@ class Mailbox:
         self._taken = play.setting.routes
         self._known: dict[tuple[str, str], list[Draft]] = {}
         self._fields: dict[str, list[tuple[str, Any]]] = {}
-        self._lost: list[tuple[MessageType, Record, dict[str, bytes]]] = []
-        """What was not answered: asked again by the network once all is well."""
 
     def arrived(self, lane: str, record: Record) -> None:
         """A record was stored on a lane that participants may read."""
@@ -111,11 +111,10 @@ class Mailbox:
             if u.chance.fault("duplicate delivery", u.rates.duplicate):
                 u.at(self._delay() * 3, lambda: self._command(mt, record, headers))
 
-    def heal(self) -> None:
-        """What was not answered is delivered again."""
-        lost, self._lost = self._lost, []
-        for mt, record, headers in lost:
-            self._command(mt, record, headers)
+    def _lost(self, mt: MessageType, record: Record, headers: dict[str, bytes]) -> None:
+        """What was not answered is delivered again, some of it when its time is over."""
+        u = self.play.universe
+        u.at(u.chance.below(LOST_MS), lambda: self._command(mt, record, headers))
 
     def _is_for_saga(self, mt: MessageType) -> bool:
         routes = self._taken
@@ -139,7 +138,7 @@ class Mailbox:
             u.chance.faults[f"participant: {fate}"] += 1
         if fate == "not done, no answer":
             u.sometimes["unknown outcome that had not happened"] += 1
-            self._lost.append((mt, record, headers))
+            self._lost(mt, record, headers)
             return
         if effect.barred:
             u.sometimes["undo overtook its command"] += 1
@@ -160,7 +159,7 @@ class Mailbox:
             )
         if fate == "answer lost":
             u.sometimes["unknown outcome that had happened"] += effect.applied
-            self._lost.append((mt, record, headers))
+            self._lost(mt, record, headers)
             return
         delay = u.chance.below(90_000) if fate == "answer late" else 0
         if delay:

@@ -48,6 +48,10 @@ class Rates:
     """Per transition of a commit with messages, where they are part of it: their topic is not there."""
     inside: float = 0.001
     """Per transition of a commit under the order fence: somebody else's claim comes in the middle of it."""
+    unread: float = 0.02
+    """Per gap before a commit under the order fence: it cannot be read now."""
+    checkpoint: float = 0.004
+    """Per transition: somebody keeps a checkpoint of a partition; no fault, and not counted."""
     step: float = 0.075
     """Per attempt of a step or command: it fails, hangs, answers late or twice, or its answer is lost."""
 
@@ -55,6 +59,7 @@ class Rates:
 CALM = Rates(
     crash=0, unknown=0, retriable=0, io=0, claim=0, publish=0, pause=0, rebalance=0, jump=0, compact=0,
     duplicate=0, stale=0, corrupt=0, release=0, foreign=0, step=0, rival=0, inside=0, refuses=0,
+    unread=0, checkpoint=0,
 )  # fmt: skip
 
 
@@ -93,7 +98,7 @@ class Options:
         drawn: Literal["refuse", "order"] = "refuse" if draw.random() < 0.5 else "order"
         wanted: dict[str, Literal["refuse", "order"]] = {"refuse": "refuse", "order": "order"}
         named = wanted.get(fence, drawn)
-        instances = int(2 ** draw.uniform(4, 10)) if draw.random() < 0.97 else draw.randint(500, 2000)
+        instances = int(2 ** draw.uniform(5, 10.5)) if draw.random() < 0.97 else draw.randint(500, 2000)
         most = 16 if draw.random() < 0.1 else 4
         return cls(
             seed=seed,
@@ -106,20 +111,23 @@ class Options:
             gaps=draw.choice([0.0, 0.0, 0.02, 0.1]) if named == "refuse" else 0.0,
             batch=draw.choice([1, 5, 20, 100, 500]),
             history_ms=draw.choice([1_000, 30_000, 600_000, 7 * 86_400_000]),
-            spread_ms=draw.choice([200, 2_000, 20_000]),
+            spread_ms=draw.choice([200, 2_000, 2_000, 20_000]),
             skew_ms=draw.choice([0, 500, 10_000]),
             long=draw.random() < 0.15,
-            lag_ms=draw.choice([6, 40, 200, 200]),
+            lag_ms=draw.choice([6, 40, 200, 400]),
         )
 
-    def but(self, sizes: Mapping[str, int]) -> Options:
-        """The same with other sizes: `instances`, `workers`, `partitions`, `batch`."""
+    def but(self, sizes: Mapping[str, int], rates: Mapping[str, float] | None = None) -> Options:
+        """The same with other sizes: `instances`, `workers`, `partitions`, `batch`, `atomic`, `history_ms`; and other rates of faults."""
         return replace(
             self,
             instances=sizes.get("instances", self.instances),
             workers=sizes.get("workers", self.workers),
             partitions=sizes.get("partitions", self.partitions),
             batch=sizes.get("batch", self.batch),
+            atomic=bool(sizes.get("atomic", self.atomic)),
+            history_ms=sizes.get("history_ms", self.history_ms),
+            rates=replace(self.rates, **rates) if rates else self.rates,
         )
 
     def words(self) -> str:

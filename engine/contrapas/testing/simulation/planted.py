@@ -17,6 +17,7 @@ from typing import Any
 from contrapas.core.fold import Verdict
 from contrapas.core.lane import Commit, Record
 from contrapas.errors import Fenced, Indeterminate
+from contrapas.testing.simulation import planted_more as more
 from contrapas.testing.simulation.planted_fence import (
     looked_away,
     none_lost,
@@ -46,7 +47,9 @@ class Bug:
     """Kinds of worlds in which it can show; empty: all."""
     fence: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Worlds must have these sizes: `instances`, `workers`, `partitions`, `batch`."""
+    """Worlds must have these sizes: `instances`, `workers`, `partitions`, `batch`, and others of `Options`."""
+    rates: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Faults that are more frequent than usual: those that the bug needs."""
 
     @contextmanager
     def planted(self) -> Generator[None]:
@@ -258,17 +261,6 @@ def _by_crc(right: Any) -> Any:
 # ---- compaction and data
 
 
-def _over_relayed(right: Any) -> Any:
-    def compact(self: Any, hold: Any, horizon: int) -> int:
-        end = self.lanes["log"][hold.partition].end
-        part = self.parts[hold.partition]
-        part.control = part.control._replace(relayed=end)
-        self.clean(hold.partition, end)
-        return int(end)
-
-    return compact
-
-
 def _no_epoch(right: Any) -> Any:
     def bury(self: Any, batch: Any, key: str) -> None:
         right(self, batch, key)
@@ -476,8 +468,8 @@ def _skips_failed(right: Any) -> Any:
     return publish
 
 
-def _bug(name: str, what: str, places: Mapping[str, Wrongly], **more: Any) -> Bug:
-    return Bug(name=name, what=what, places=places, **more)
+def _bug(name: str, what: str, places: Mapping[str, Wrongly], **other: Any) -> Bug:
+    return Bug(name=name, what=what, places=places, **other)
 
 
 COMMIT, PART = f"{RUNTIME}.commit", f"{RUNTIME}.partition:Partition"
@@ -504,7 +496,7 @@ _ALL: Sequence[Bug] = (
     _bug("M-16", "the cursor leads its transitions", {f"{PART}.next_control": _leads}),
     _bug("M-18", "reading goes on before the seek", {f"{HERE}.worker:take_over": _wrapped(_at_the_end)}),
     _bug("M-21", "another hash chooses the partition", {f"{RUNTIME}.ingress:partition_of": _by_crc}),
-    _bug("M-22", "unsent messages are compacted away", {f"{STORE}.compact": _over_relayed}, seeds=200, fence="refuse"),
+    _bug("M-22", "unsent messages are compacted away", {f"{PART}.published": more.carries_nothing}, rates={"publish": 0.1, "crash": 0.05}, sizes={"atomic": 0}),
     _bug("M-23", "a tombstone without an epoch", {f"{PART}.bury": _no_epoch}),
     _bug("M-24", "a tombstone before the retention", {f"{CORE}.ends:settled": _soon_buried}),
     _bug("M-25", "checksums are not verified", {f"{RUNTIME}.restore:damage": _nothing}),
@@ -516,7 +508,7 @@ _ALL: Sequence[Bug] = (
     _bug("M-34", "a step starts before the commit", {f"{COMMIT}:_write": _early("steps")}, loads=STEPS, fence="refuse"),
     _bug("M-35", "a result of an older epoch counts", {f"{STATION}.result": _any_epoch}, loads=STEPS, seeds=200),
     _bug("M-36", "a step starts twice in one process", {f"{HERE}.steps:ScriptedRunner.start": _adopts_nothing}, loads=STEPS),
-    _bug("M-38", "ids are forgotten early", {f"{CORE}.work:remember": _short_memory}, loads=("entity",), seeds=200),
+    _bug("M-38", "ids are forgotten early", {f"{CORE}.work:remember": _short_memory}, loads=("hot", "entity"), rates={"crash": 0.05}, seeds=80),
     _bug("M-39", "other bytes pass for a duplicate", {f"{RUNTIME}.apply:judge_start": _no_conflict, f"{RUNTIME}.apply:judge": _no_conflict}),
     _bug("M-45", "an undo is registered at success", {f"{CORE}.undo:register": _at_success, f"{CORE}.undo:settle": _settles("unknown")}),
     _bug("M-46", "unknown is skipped by unwinding", {f"{CORE}.undo:settle": _settles("unknown")}),
@@ -534,8 +526,20 @@ _ALL: Sequence[Bug] = (
     _bug("M-66", "a tie of two claims is not broken", {f"{MEMORY}.check_claim": tie}, fence="order"),
     _bug("M-68", "the next commit comes under the old epoch", {f"{COMMIT}:commit": _goes_on}, fence="order"),
     _bug("M-69", "steps start before the offsets are compared", {f"{COMMIT}:_write": _early("steps")}, loads=STEPS, fence="order"),
-    _bug("N-01", "what one sender sent is not numbered", {f"{CORE}.transition:numbered": _nothing}, loads=("hot",), sizes={"instances": 400}, seeds=200),
+    _bug("N-01", "what one sender sent is not numbered", {f"{CORE}.transition:numbered": _nothing}, loads=("hot",), sizes={"instances": 400, "workers": 4}, rates={"crash": 0.05}),
     _bug("N-02", "a takeover sends again out of order", {f"{RUNTIME}.restore:place_of": _nothing}, loads=("hot",), fence="order", seeds=200),
+    _bug("M-50", "there is no point of no return", {f"{CORE}.frames:_pivot": _nothing}, loads=("order",)),
+    _bug("M-51", "a late reply moves control", {f"{CORE}.settle:_late": more.moves}, loads=("stubborn",)),
+    _bug("M-52", "keys of starts are compared without case", {f"{RUNTIME}.processor:correlate": more.lower}, loads=("order",)),
+    _bug("M-56", "who leaves a wait forgets its events", {f"{CORE}.waits:leave": more.prunes}, loads=("claim",), rates={"duplicate": 0.1}),
+    _bug("M-58", "a commit nobody answered is taken for done", {f"{COMMIT}:commit": more.passes_over}, fence="refuse"),
+    _bug("M-62", "a checkpoint older than the tombstones that went is used", {f"{RUNTIME}.restore:history_of": more.forever}, loads=("index",), fence="order", sizes={"instances": 400, "history_ms": 1_000, "partitions": 1}, rates={"compact": 0.1, "checkpoint": 0.1, "rebalance": 0.05}),
+    _bug("M-70", "a checkpoint forgets a heal owed", {f"{RUNTIME}.checkpoint:State.fold": more.owes_nothing}, fence="order", rates={"unknown": 0.03, "checkpoint": 0.1}),
+    _bug("M-72", "who cannot read what others wrote goes on", {f"{STORE}._judge_gap": more.unread}, fence="order"),
+    _bug("R-01", "a healed rendezvous has its old version", {f"{RUNTIME}.heal:_wait": more.same_version}, loads=("claim",), fence="order", rates={"unknown": 0.03}),
+    _bug("R-02", "a careful owner wakes for every timer", {f"{PART}.wakes_at": more.spins}, loads=STEPS, rates={"crash": 0.06}),
+    _bug("R-03", "an answer without a type is read as its topic's", {f"{CORE}.decode:_gave_up": _never}),
+    _bug("R-04", "what was refused once is judged by number", {f"{RUNTIME}.restore:keeps_messages": _never}, loads=("hot", "entity"), rates={"refuses": 0.02, "crash": 0.04}, seeds=200),
     _bug("M-71", "a later batch without the earlier", {f"{STORE}.commit": _believed}, fence="refuse"),
 )  # fmt: skip
 BUGS: Mapping[str, Bug] = {bug.name: bug for bug in _ALL}
@@ -554,14 +558,6 @@ NOT_PLANTED: Mapping[str, str] = {
     "M-43": "the participants' store",
     "M-44": "the participants' store",
     "M-48": "an undo is a step with a key: M-33",
-    "M-50": "to be planted",
-    "M-51": "to be planted",
-    "M-52": "to be planted",
-    "M-56": "to be planted",
-    "M-58": "an unclear commit ends the epoch: M-68",
     "M-60": "the participants' store",
-    "M-62": "no checkpoints yet",
     "M-67": "holes under the order fence are not simulated",
-    "M-70": "no checkpoints yet",
-    "M-72": "an owner that cannot read: to be planted",
 }

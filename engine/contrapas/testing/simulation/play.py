@@ -39,8 +39,10 @@ DAY_MS = 86_400_000
 SECRET = "simulated " * 8
 LONG_DAYS = 45
 """After the end of everything: what ended is buried by then."""
-EVENTS_MAX = 200_000
-"""Things that happen in a phase, and for each instance a thousandth of it more."""
+EVENTS_MAX, EVENTS_EACH = 50_000, 1_000
+"""Things that happen in a phase, and how many more for each instance."""
+IDLE_MAX = 20_000
+"""So many of them and no record written by any: it turns on the spot."""
 _worlds: dict[int, World] = {}
 _settings: dict[tuple[int, int], Setting] = {}
 
@@ -100,6 +102,8 @@ class Play:
         self._ids = 0
         self.mutated: list[str] = []
         """Ids under which other bytes were sent too."""
+        self.cancelled: set[str] = set()
+        """Instances that somebody wanted to stop."""
         self.started: dict[str, Event] = {}
         """Instance -> its start."""
         self.ended: dict[str, InstanceRecord] = {}
@@ -109,6 +113,7 @@ class Play:
         self.watch.stopped = self.worries.repair
         self.watch.bury = self._died
         self.watch.first_unread = self._first_unread
+        self.watch.trimmed = lambda number: self.store.lanes["in"][number].start > 0
         self.store.rival = self._rival
         self._owner_of: dict[tuple[str, int], int] = {}
         self._ingested = frozenset(topics_of(self.setting))
@@ -267,6 +272,8 @@ class Play:
     def operate(self, instance: str, verb: str, delay_ms: int) -> None:
         """What people do to an instance: `cancel`, `kill`, `retry`, `pause`, `resume`."""
         ident = self.ident()
+        if verb in ("cancel", "kill"):
+            self.cancelled.add(instance)
         body = {"verb": verb, "reason": "simulated"}
         self.universe.at(
             delay_ms, lambda: self.say(plain_draft(self.setting, "operate", instance, body, event_id=ident))
@@ -315,11 +322,21 @@ class Play:
         self.killer.arm()
         self.worries.begin()
         end = u.now + options.spread_ms + 60_000
-        steps = 0
+        self._until(end)
+
+    def _until(self, end: int) -> None:
+        """Let things happen until then; what moves for ever, or moves and writes nothing, is found by it."""
+        u = self.universe
+        most = EVENTS_MAX + EVENTS_EACH * self.options.instances
+        steps = idle = written = 0
         while (at := u.next_at()) is not None and at <= end:
             u.step()
             steps += 1
-            if steps > EVENTS_MAX + 2_000 * self.options.instances:
+            if u.written != written:
+                written, idle = u.written, steps
+            elif steps - idle > IDLE_MAX:
+                raise Wrong("I-31", f"{IDLE_MAX} things have happened, and nothing was written")
+            if steps > most:
                 raise Wrong("I-31", "it moves and moves, and does not come to rest")
 
     def _liveness(self) -> None:
@@ -331,12 +348,7 @@ class Play:
         while len(self.workers) < 1:
             self.hire()
         end = u.now + (self.load.days + (LONG_DAYS if self.options.long else 0)) * DAY_MS
-        steps = 0
-        while (at := u.next_at()) is not None and at <= end:
-            u.step()
-            steps += 1
-            if steps > EVENTS_MAX + 2_000 * self.options.instances:
-                raise Wrong("I-31", "it moves and moves, and does not come to rest")
+        self._until(end)
 
 
 def _link(instance: str, run: str, type_name: str, body: str, until: int) -> Link:

@@ -41,8 +41,8 @@ class Shadow:
         self.buried: dict[bytes, Counted] = {}
         """What was there when a key's tombstone was written."""
         self.owed: dict[bytes, int] = {}
-        self.topped: set[bytes] = set()
-        """Keys on whose newest record a loser lies: a cleaner would keep the loser."""
+        self.topped: dict[bytes, int] = {}
+        """Key on whose newest record a loser lies -> when it came: a cleaner would keep the loser."""
         self.losers: dict[int, int] = {}
         """Offset -> epoch of every record that does not count."""
         self.claims = 0
@@ -68,7 +68,7 @@ class Shadow:
         if epoch < self.epoch:
             self.losers[record.offset] = epoch
             if kind not in (b"part", b"claim"):
-                self.topped.add(key)
+                self.topped[key] = record.timestamp_ms
                 known = before.version if before is not None else 0
                 self.owed[key] = max(self.owed.get(key, 0), version, known)
             return Judged(False, before, before, cause, "")
@@ -77,7 +77,7 @@ class Shadow:
             self.claims += kind == b"claim"
             return Judged(True, None, None, cause, "")
         if self.topped:
-            self.topped.discard(key)
+            self.topped.pop(key, None)
         wrong = self._versions(key, version, before, cause)
         if record.value is None:
             self.keys.pop(key, None)

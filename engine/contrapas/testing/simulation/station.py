@@ -52,8 +52,8 @@ class StationEyes(Protocol):
         """The runtime believes that a batch counts."""
         ...
 
-    def taken(self, s: SimStation, taken: Takeover) -> None:
-        """A partition was restored."""
+    def taken(self, s: SimStation, taken: Takeover, saved: int) -> None:
+        """A partition was restored; saved: from a checkpoint of what stands below this offset."""
         ...
 
     def sends(self, s: SimStation, drafts: list[Draft]) -> None:
@@ -261,6 +261,9 @@ class SimStation(Station):
         if not p.inputs and not p.results:
             failpoint("timer.due")
         tick = count(0.0, self._step)
+        due = p.next_timer()
+        if due is not None and due <= now and p.inputs and p.inputs[0].timestamp_ms < due:
+            self.universe.sometimes["timer held back for an earlier input"] += 1
         batch = decide(p, now, tick.__next__)
         self.universe.seen["decided"] += 1
         self.idle_at = self.universe.now + read.IDLE_MS

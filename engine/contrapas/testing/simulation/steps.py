@@ -29,6 +29,7 @@ class ScriptedRunner(StepRunner):
     def start(self, partition: int, epoch: int, call: StepCall) -> None:
         """As `StepRunner.start`, seen by whoever watches."""
         self.worker.eyes.starts(self.worker, partition, epoch, call)
+        self.worker.universe.sometimes["a running step was adopted"] += call.key in self.running
         super().start(partition, epoch, call)
 
     def _drive(

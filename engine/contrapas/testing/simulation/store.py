@@ -6,16 +6,17 @@ at the moment it is stored.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from contrapas.core.lane import Commit, Control, Draft, Headers, Lane, Record, Topic
 from contrapas.core.partition import partition as partition_of
-from contrapas.errors import Indeterminate, LogError, Retriable
+from contrapas.errors import Fenced, Indeterminate, LogError, Retriable
 from contrapas.log.checks import epoch_of
 from contrapas.log.faults import Faults
 from contrapas.log.memory_store import Claim, Hold, MemoryStore, Shelf
-from contrapas.testing.simulation.universe import Universe
+from contrapas.testing.simulation.disk import Disk
+from contrapas.testing.simulation.universe import Universe, Wrong
 
 UNKNOWN = ("lost-before", "lost-after", "late", "cut")
 
@@ -105,6 +106,7 @@ class SimStore(MemoryStore):
         """A record that does not count was stored."""
         self.rival: Callable[[int], None] = lambda number: None
         """Somebody else takes a partition now."""
+        self.disk = Disk(self)
         self._newest = [dict[bytes, Record]() for _ in range(options.partitions)]
         self._losers = [dict[bytes, Record]() for _ in range(options.partitions)]
         self._high = [0] * options.partitions
@@ -156,11 +158,29 @@ class SimStore(MemoryStore):
         """As `MemoryStore.clean`, between two looks."""
         before = super().latest(partition)
         removed = super().clean(partition, below, choose)
+        if self.fence == "order":
+            removed += self._forget(partition, below, choose)
         self.universe.sometimes["superseded record compacted"] += removed > 0
         self.reindex(partition)
         if self.eyes is not None:
             self.eyes.cleaned(partition, before)
         return removed
+
+    def _forget(self, partition: int, below: int, choose: Callable[[Record], bool]) -> int:
+        """A broker's cleaner removes tombstones too, once they are as old as the history and nothing lies under them."""
+        shelf = self.lanes["log"][partition]
+        known: dict[bytes, int] = {}
+        for record in shelf.records:
+            known[record.key] = known.get(record.key, 0) + 1
+        old = self.universe.now - self.universe.options.history_ms
+        kept = [
+            r for r in shelf.records
+            if r.value is not None or r.offset >= below or r.timestamp_ms >= old or known[r.key] > 1 or not choose(r)
+        ]  # fmt: skip
+        gone = len(shelf.records) - len(kept)
+        self.universe.sometimes["a tombstone was removed"] += gone > 0
+        shelf.records = kept
+        return gone
 
     def reindex(self, partition: int) -> None:
         """Make the index anew from what is there."""
@@ -252,6 +272,14 @@ class SimStore(MemoryStore):
             u.sometimes["a claim inside another's commit"] += 1
         return found + super()._write_rows(partition, rows[at:])
 
+    def _judge_gap(self, hold: Hold, upto: int, mine: Collection[int]) -> tuple[Record, ...]:
+        """As `MemoryStore._judge_gap`; now and then what stands there cannot be read."""
+        u = self.universe
+        if hold.expected < upto and u.chance.fault("gap unread", u.rates.unread):
+            hold.lose()
+            raise Indeterminate("what stands before a commit is not read")
+        return super()._judge_gap(hold, upto, mine)
+
     def partition_of(self, instance: str) -> int:
         """Where an instance lives."""
         return partition_of(instance.partition("/")[2].encode(), self.partitions)
@@ -275,6 +303,11 @@ class SimLog:
         self.partitions = store.partitions
         self.caps = store.caps
         self.namespace = store.namespace
+        self.history_ms = store.universe.options.history_ms
+
+    async def offset_at(self, lane: Lane, partition: int, timestamp_ms: int) -> int:
+        """As `Log.offset_at`."""
+        return self.store.offset_at(lane, partition, timestamp_ms)
 
     async def bounds(self, lane: Lane, partition: int) -> tuple[int, int]:
         """As `Log.bounds`."""
@@ -301,11 +334,17 @@ class SimLease:
         self.epoch = hold.epoch
         self.control = hold.control
         self.on_commit: Callable[[int, int], None] = lambda first, last: None
+        self.fenced = False
+        """A commit was refused: somebody else owns the partition, and this owner knows."""
 
     async def commit(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As `Lease.commit`. What is busy for long is given up (`Busy`), for nobody sleeps here."""
         if self.store.eyes is not None:
             self.store.eyes.controls(self.partition, control)
+        if self.fenced:
+            raise Wrong(
+                "I-14", f"partition {self.partition} goes on under epoch {self.epoch}, which was fenced"
+            )
         for attempt in range(3):
             try:
                 done = self.store.commit(self.hold, log, out, control)
@@ -313,6 +352,9 @@ class SimLease:
                 if attempt == 2:
                     raise Busy(str(why)) from why
                 continue
+            except Fenced:
+                self.fenced = True
+                raise
             self.control = self.hold.control
             self.on_commit(done.first, done.last)
             return done

@@ -77,10 +77,8 @@ class Universe:
     def hashed(self, lane: str, record: Record) -> None:
         """Every record is part of the trace."""
         self.written += 1
-        add = self._hash.update
-        add(b"%d %d %d " % (record.partition, record.offset, record.timestamp_ms))
-        add(record.key)
-        add(record.value or b"-")
+        partition, offset, key, value, _, at = record
+        self._hash.update(b"%d %d %d %b%b" % (partition, offset, at, key, value or b"-"))
 
     def trace(self) -> str:
         """Hash of the whole trace so far."""

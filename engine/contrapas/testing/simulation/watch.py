@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from contrapas.testing.simulation.worker import SimWorker
 
 ENDED = frozenset({b"done", b"compensated", b"failed"})
+APPLIED_ONCE = frozenset({"event", "signal", "deliver"})
+AT_WORK = frozenset({b"running", b"waiting", b"retrying"})
+CHILD_START = ("cp-kind", b"start")
 DEEP = 17
 """Every so many takeovers records are decoded and encoded again."""
 DEEP_MAX = 32
@@ -60,6 +63,8 @@ class Watch:
         """Id that a door asked under -> first answer."""
         self.stopped: Callable[[SimWorker, int, ContrapasError], None] = lambda w, n, why: None
         self.wake: Callable[[int], None] = lambda n: None
+        self.trimmed: Callable[[int], bool] = lambda n: False
+        """Whether the inbound lane of a partition does not begin at 0 any more."""
         self.bury: Callable[[SimWorker], None] = lambda w: None
         self.damaged: dict[int, tuple[bytes, int]] = {}
         """Partition -> key and offset of a damaged record that stands there, and that nobody has met."""
@@ -78,6 +83,10 @@ class Watch:
         self._takeovers = 0
         self.memo = Memo()
         self._census: list[Counts] = []
+        self.excused: set[tuple[int, bytes]] = set()
+        """(partition, key) of losers that a takeover found after the history under them was over."""
+        self._heard: dict[tuple[str, str], set[tuple[str, str]]] = {}
+        """(instance, run) -> events that were applied."""
 
     # ---- the log
 
@@ -108,6 +117,7 @@ class Watch:
             self._buried(record, before)
             return
         self.u.transitions += 1
+        self._applied(record, before, now)
         if judged.cause == b"timer":
             seen["I-36"] += 1
             if before is not None and before.deadline > self.clock:
@@ -123,6 +133,30 @@ class Watch:
             self.u.sometimes["loser healed"] += 1
         if before is not None and before.status in (b"unwinding", b"settling") and before.epoch != now.epoch:
             self.u.sometimes["takeover in mid-unwind"] += 1
+
+    def _applied(self, record: Record, before: Counted | None, now: Counted) -> None:
+        """I-24: one event is applied once by an instance. I-28: a reply that comes too late moves nothing."""
+        made = self.memo.known.get(now.value or b"")
+        if made is None:
+            return
+        cause = made.cause
+        if cause.kind == "reply" and cause.note.startswith("no-op"):
+            self.u.sometimes["a reply was a no-op"] += 1
+        elif cause.kind == "timer" and cause.type[:5] in ("bind:", "unbin", "deliv"):
+            self.u.sometimes["a word of a rendezvous was sent again"] += 1
+        if cause.kind in APPLIED_ONCE and cause.id and not cause.note.startswith("no-op"):
+            self.seen["I-24"] += 1
+            mine = self._heard.setdefault((made.instance, made.run), set())
+            event = (cause.source if cause.kind != "deliver" else "", cause.id)
+            if event in mine:
+                raise Wrong("I-24", f"{made.instance} version {made.version} applies {cause.id} again")
+            mine.add(event)
+        if cause.note == "late reply" and before is not None and before.status in AT_WORK:
+            self.seen["I-28"] += 1
+            old = self.memo.known.get(before.value or b"")
+            was = None if old is None else old.root.pending
+            if was is not None and made.root.pending is not None and made.root.pending.key != was.key:
+                raise Wrong("I-28", f"a late reply moves {made.instance} from {was.key} on")
 
     def _overtakes(self, record: Record, due: int) -> None:
         """I-36: what came before a timer was due is heard before it fires."""
@@ -216,6 +250,7 @@ class Watch:
     def _silent(self, batch: Batch) -> None:
         """I-33: who observes sends nothing but the words of a rendezvous, dead letters, and undos where its app says that
         what comes late is to be taken back."""
+        self.seen["I-33"] += len(batch.log)
         for draft in batch.out:
             self.seen["I-33"] += 1
             headers = dict(draft.headers)
@@ -250,15 +285,21 @@ class Watch:
         """A partition has a new owner."""
         self.u.seen["takeovers"] += 1
 
-    def taken(self, s: SimStation, taken: Takeover) -> None:
+    def taken(self, s: SimStation, taken: Takeover, saved: int) -> None:
         """I-04, I-01: what was restored is what counts, to the byte."""
         shadow = self.shadows[s.number]
         self.seen["I-04"] += 1
         bad = self.damaged.get(s.number)
-        if bad is not None and bad[0] in shadow.keys and shadow.keys[bad[0]].offset == bad[1]:
+        if (
+            bad is not None
+            and bad[1] >= saved
+            and bad[0] in shadow.keys
+            and shadow.keys[bad[0]].offset == bad[1]
+        ):
             raise Wrong("I-08", f"partition {s.number} was restored over a damaged record @{bad[1]}")
         entries = taken.partition.entries
         owed = taken.partition.heal.keys()
+        self.u.sometimes["restored over a trimmed lane"] += self.trimmed(s.number)
         alive = 0
         for key, counted in shadow.keys.items():
             if key.startswith(b"$graph"):
@@ -271,8 +312,14 @@ class Watch:
             extra = [k for k in entries if k.encode() not in shadow.keys]
             raise Wrong("I-04", f"restored beyond what counts: {extra[:3]}")
         for key in sorted(shadow.topped):
-            if key not in owed:
-                raise Wrong("I-05", f"{key.decode()} is owed a heal, its new owner has none for it")
+            if key in owed:
+                continue
+            if key not in shadow.keys and shadow.topped[key] < taken.timestamp_ms - self.u.options.history_ms:
+                self.excused.add(
+                    (s.number, key)
+                )  # nobody can tell any more whether an owner's record was there
+                continue
+            raise Wrong("I-05", f"{key.decode()} is owed a heal, its new owner has none for it")
         if owed:
             self.u.sometimes["loser met by the next owner"] += 1
         self._takeovers += 1
@@ -288,7 +335,18 @@ class Watch:
                 self.issued.setdefault(call.key, call.attempt)
         self.sent.update([d.message_id for d in taken.out])
         if taken.out:
-            self.u.sometimes["messages published again at takeover"] += 1
+            self._sent_again(s, taken)
+
+    def _sent_again(self, s: SimStation, taken: Takeover) -> None:
+        """What was not known to have left is sent by the next owner."""
+        some = self.u.sometimes
+        some["messages published again at takeover"] += 1
+        for draft in taken.out:
+            some["a child's start was sent again"] += CHILD_START in draft.headers
+        for owner in set(taken.owners.values()):
+            entry = taken.partition.entries.get(owner)
+            made = None if entry is None else self.memo.known.get(entry.value)
+            some["a newer record carried what was unsent"] += made is not None and bool(made.unsent)
 
     def _moved(self, call: StepCall) -> None:
         """I-13: a step that a rebalance met in its middle goes on under its key, and has no result yet."""
@@ -297,6 +355,7 @@ class Watch:
             self.settled.pop(call.key, None)
         if call.key in self.settled:
             raise Wrong("I-13", f"{call.key} is issued again by a new owner, its result is recorded")
+        self.u.sometimes["a step that had run was issued again"] += call.key in self.bodies
         self.moved[call.key] += 1
         if self.moved[call.key] == 2:
             self.u.sometimes["two rebalances inside one step"] += 1

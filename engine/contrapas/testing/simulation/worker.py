@@ -140,9 +140,17 @@ class SimWorker:
             self.universe.sometimes["prefix of a batch repaired"] += 1
         self.eyes.acquired(self, hold)
         lease = SimLease(self.store, hold)
-        taken = at_once(take_over(cast(Log, self.log), cast(Lease, lease), self.setting))
+        saved = self.store.disk.pick(number)
+        known = None if saved is None else (saved.state, saved)
+        taken = at_once(take_over(cast(Log, self.log), cast(Lease, lease), self.setting, known))
+        if saved is not None:
+            old = self.store.fence == "order" and saved.state.upto < self.store.offset_at(
+                "log", number, taken.timestamp_ms - self.log.history_ms
+            )
+            some = "an old checkpoint was not used" if old else "restored from a checkpoint"
+            self.universe.sometimes[some] += 1
         s = SimStation(self, lease, taken.partition, self.setting, taken)
-        self.eyes.taken(s, taken)
+        self.eyes.taken(s, taken, 0 if saved is None else saved.state.upto)
         if taken.timestamp_ms:
             s.log_clock.saw(taken.timestamp_ms)
         self.all.append(s)
@@ -155,6 +163,8 @@ class SimWorker:
         except Killed:
             self.die()
         except Fenced:
+            running = any(one.partition == number for one in self.runner.running.values())
+            self.universe.sometimes["fenced with steps in flight"] += running
             self._drop(number)
             self.runner.drop(number)
             self.want(number, 20 + self.universe.chance.below(200))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 EVERY_MS = 100
 PEOPLE_MS = 1_800_000
 ROUNDS = 8
+TRIMMED = 0.3
+"""Share of cleanings that also remove what the inbound lane has before the cursor."""
 CAREFUL_ENDS = 0.1
 
 
@@ -42,7 +44,6 @@ class Worries:
             worker.paused_until = 0
         for number in list(self._damaged):
             self._restore(number)
-        play.mailbox.heal()
         play.group.deal()
         self._restart()
         self._rounds = ROUNDS
@@ -97,6 +98,8 @@ class Worries:
                 self._stranger()
             if chance.fault("corruption", rates.corrupt):
                 self._damage()
+            if chance.order() < rates.checkpoint:
+                self.play.store.disk.keep(chance.below(self.play.store.partitions))
             if chance.fault("release", rates.release):
                 self._deploy()
 
@@ -118,6 +121,8 @@ class Worries:
         number = self.u.chance.below(store.partitions)
         part = store.parts[number]
         horizon = store.offset_at("log", number, self.u.now - play.options.history_ms)
+        if part.hold is not None and not part.hold.gone and self.u.chance.order() < TRIMMED:
+            store.trim("in", number, part.hold.control.cursor.get(("in", number), 0))
         if store.fence == "refuse":
             if part.hold is not None and not part.hold.gone:
                 store.compact(part.hold, horizon)
