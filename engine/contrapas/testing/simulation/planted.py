@@ -537,8 +537,8 @@ _ALL: Sequence[Bug] = (
     _bug("M-70", "a checkpoint forgets a heal owed", {f"{RUNTIME}.checkpoint:State.fold": more.owes_nothing}, fence="order", rates={"unknown": 0.03, "checkpoint": 0.1}),
     _bug("M-72", "who cannot read what others wrote goes on", {f"{STORE}._judge_gap": more.unread}, fence="order"),
     _bug("R-01", "a healed rendezvous has its old version", {f"{RUNTIME}.heal:_wait": more.same_version}, loads=("claim",), fence="order", rates={"unknown": 0.03}),
-    _bug("R-02", "a careful owner wakes for every timer", {f"{PART}.wakes_at": more.spins}, loads=STEPS, rates={"crash": 0.06}),
-    _bug("R-03", "an answer without a type is read as its topic's", {f"{CORE}.decode:_gave_up": _never}),
+    _bug("R-02", "a careful owner wakes for every timer", {f"{PART}.wakes_at": more.spins}, loads=("bank",), sizes={"partitions": 1}, rates={"crash": 0.1, "step": 0.3}),
+    _bug("R-03", "an answer without a type is read as its topic's", {f"{CORE}.decode:_gave_up": _never}, loads=("order",), rates={"step": 0.15}),
     _bug("R-04", "what was refused once is judged by number", {f"{RUNTIME}.restore:keeps_messages": _never}, loads=("hot", "entity"), rates={"refuses": 0.02, "crash": 0.04}, seeds=200),
     _bug("M-71", "a later batch without the earlier", {f"{STORE}.commit": _believed}, fence="refuse"),
 )  # fmt: skip
