@@ -39,8 +39,8 @@ demo: setup  ## the first minute, as a user sees it; LOG=postgresql://… or kaf
 ifeq ($(T),)
 test: setup check  ## says "ready": all of it; make test T=core/test_fold.py for one
 	@echo "tests with real servers run beside the others; theirs are printed at the end"
-	@mkdir -p build; $(BIN)/python -m pytest -q -p no:cacheprovider $(SERVERS) > build/servers.txt 2>&1 & beside=$$!; \
-		$(BIN)/python -m pytest -q --ignore=tests/repo $(SERVERS:%=--ignore=%); rest=$$?; \
+	@mkdir -p build; $(BIN)/python -m pytest -q --durations=12 -p no:cacheprovider $(SERVERS) > build/servers.txt 2>&1 & beside=$$!; \
+		$(BIN)/python -m pytest -q --durations=25 --ignore=tests/repo $(SERVERS:%=--ignore=%); rest=$$?; \
 		wait $$beside; servers=$$?; cat build/servers.txt; test $$rest -eq 0 && test $$servers -eq 0
 	@echo ready
 else
