@@ -42,7 +42,7 @@ SETTINGS: Final = {
     "offsets.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
     "share.coordinator.state.topic.num.partitions": "1",
-    "broker.session.timeout.ms": "1000",  # a killed node is back in seconds
+    "broker.session.timeout.ms": "3000",  # a killed node is back in seconds, a slow one is not given up
     "broker.heartbeat.interval.ms": "200",
     # memory: the defaults are for a machine of its own
     "log.cleaner.dedupe.buffer.size": "4194304",
@@ -132,7 +132,7 @@ class Server:
         """`host:port` of every node at a further listener."""
         return ",".join(f"{host}:{n.more[listener]}" for n in self.nodes)
 
-    def start(self, *which: int, seconds: float = 60) -> Self:
+    def start(self, *which: int, seconds: float = 120) -> Self:
         """Start the nodes that do not run (or these), and return when records are taken. Missing with what they said."""
         why = ""
         for attempt in range(_TRIES):

@@ -19,8 +19,12 @@ from tests.scenarios.supervisor import Worker
 __all__ = ["formers"]
 
 TRIES = 10
-HELD_S = 1.5
-"""How long a commit is waited for: less than the session of 2 s."""
+PATIENT = {"session.timeout.ms": "4000", "socket.timeout.ms": "60000"}
+"""Who is stopped for long still takes the answer that waits for it."""
+HELD_S = 3.0
+"""How long a commit is waited for: less than the session."""
+ROUNDS = 4
+"""At most, until one of them was fenced."""
 
 
 async def formers(folder: Path, server: Server, seconds: float, seed: int, *, broken: str = "") -> Verdict:
@@ -30,12 +34,16 @@ async def formers(folder: Path, server: Server, seconds: float, seed: int, *, br
     them (`void in the fold`).
     """
     began = time.monotonic()
-    with Rig(folder, server, seed=seed) as rig:
+    with Rig(folder, server, seed=seed, options=PATIENT, env={"SCENARIO_COMMIT_S": "60"}) as rig:
         await rig.prepare()
         env = {"SCENARIO_BREAK": broken} if broken else {}
         async with rig.workers.outside() as engine:
             number = 0
-            while not number or time.monotonic() < began + seconds:
+            while (
+                not number
+                or time.monotonic() < began + seconds
+                or not (broken or rig.saw("fenced") or number == ROUNDS)
+            ):
                 await _round(rig, engine, number, env)
                 number += 1
             verdict = await rig.judge(engine, overlap=True)
@@ -74,7 +82,7 @@ async def _round(rig: Rig, engine: Engine, number: int, env: dict[str, str]) -> 
     seen = {v.process.pid: len(_lines(rig, v)) for v in victims}
     await rig.until(
         lambda: all(len(_lines(rig, v)) > seen[v.process.pid] for v in victims),
-        30,
+        60,
         "a former owner learns nothing",
     )
     await asyncio.sleep(1.0)

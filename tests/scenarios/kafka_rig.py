@@ -46,7 +46,7 @@ OPTIONS: Final = {
 }
 """Of the workers' address, beside their names."""
 PARTITIONS: Final = 4
-LEAVE_S: Final = 30.0
+LEAVE_S: Final = 60.0
 
 
 class Workers(Supervisor):
@@ -187,6 +187,10 @@ class Rig:
     def told(self) -> list[Line]:
         """What the leases saw."""
         return told(self.tells)
+
+    def saw(self, what: str) -> int:
+        """How often the leases saw this."""
+        return sum(line.what == what for line in self.told())
 
     async def until(self, what: Callable[[], bool], seconds: float, why: str) -> None:
         """Wait for something. TimeoutError."""

@@ -48,8 +48,8 @@ AWAY_S = 3.0
 
 async def kill_worker(rig: Rig, chance: random.Random, _: int) -> str:
     """R-1: one that works, not one that only starts."""
-    seen = _count(rig, "committed")
-    await rig.until(lambda: _count(rig, "committed") > seen, 30, "nobody commits")
+    seen = rig.saw("committed")
+    await rig.until(lambda: rig.saw("committed") > seen, 60, "nobody commits")
     await asyncio.sleep(chance.uniform(0, 0.5))
     rig.kill_one(chance)
     return "worker killed"
@@ -158,17 +158,13 @@ async def former_owner(rig: Rig, chance: random.Random, number: int) -> str:
         await asyncio.sleep(0.1)
     victim.pause()
     try:
-        await rig.until(lambda: _claims(rig, victim) > claims, 20, "nobody took over")
+        await rig.until(lambda: _claims(rig, victim) > claims, 60, "nobody took over")
     finally:
         rig.lines.heal(name)
     await asyncio.sleep(0.2)
     victim.go_on()
     await asyncio.sleep(1.0)
     return "held back" if number % 2 == 0 else "stopped"
-
-
-def _count(rig: Rig, what: str) -> int:
-    return sum(line.what == what for line in rig.told())
 
 
 def _claims(rig: Rig, but: Worker) -> int:
@@ -194,8 +190,9 @@ async def _fire(
     load: int = 16,
     pause: tuple[float, float] = (0.2, 0.8),
     options: dict[str, str] | None = None,
+    env: dict[str, str] | None = None,
 ) -> Verdict:
-    with Rig(folder, server, seed=seed, options=options) as rig:
+    with Rig(folder, server, seed=seed, options=options, env=env) as rig:
         return await under_fire(
             rig,
             strike,
@@ -238,7 +235,14 @@ async def _storm(folder: Path, server: Server, seconds: float, seed: int, *, pro
 ROWS: dict[str, Row] = {
     "R-1": partial(_fire, strike=kill_worker),
     "R-2": sieges,
-    "R-3": partial(_fire, strike=former_owner, overlap=True, rounds=2),
+    "R-3": partial(
+        _fire,
+        strike=former_owner,
+        overlap=True,
+        rounds=2,
+        options={"socket.timeout.ms": "60000"},
+        env={"SCENARIO_COMMIT_S": "60"},
+    ),
     "R-3 both": formers,
     "R-4": partial(_fire, strike=kill_broker, rounds=2),
     "R-4 election": partial(_fire, strike=election, rounds=1, load=4, pause=(0.0, 0.1)),

@@ -37,7 +37,7 @@ class Worker:
             cwd=folder,
         )
 
-    def ready(self, timeout: float = 30) -> bool:
+    def ready(self, timeout: float = 90) -> bool:
         """Wait until it owns its share of the partitions; False: it died before."""
         out = self.process.stdout
         assert out is not None

@@ -5,6 +5,7 @@ With `SCENARIO_HASTE` in the environment, what a worker does every minute or eve
 `SCENARIO_CLOCK`: the file that says how far the wall clock is ahead (`skewed.py`).
 `SCENARIO_SLOW`: seconds that a step on the bank's books takes at most.
 `SCENARIO_RACES`: its records name their writer, and it can be greedy (`racing.py`).
+`SCENARIO_COMMIT_S`: how long a commit on Kafka waits for its answer, for who is stopped meanwhile.
 `SCENARIO_NAMESPACE`: another namespace than the app's. `SCENARIO_TELLS`: the file for what its leases see (`telling.py`).
 """
 
@@ -70,6 +71,8 @@ async def main(target: str, url: str) -> None:
         definition = replace(definition, namespace=name)
     tells = Path(os.environ.get("SCENARIO_TELLS", ""))
     async with Engine.opened(definition, url) as engine:
+        if wait := os.environ.get("SCENARIO_COMMIT_S"):
+            setattr(engine.log, "commit_s", float(wait))  # noqa: B010 - Kafka's alone has it
         if tells.name:
             tell_leases(engine.log, tells)
             tell_steps(engine.worker.runner, tells)
