@@ -23,7 +23,6 @@ from tests.kafka import clear
 from tests.scenarios import bank, busy
 from tests.scenarios.kafka_rig import PARTITIONS, Rig, Verdict
 from tests.scenarios.proof import lane_of
-from tests.scenarios.referee import Referee, states
 from tests.scenarios.supervisor import unfinished
 
 CHAINS: Final[dict[str, tuple[str, ...]]] = {
@@ -205,7 +204,7 @@ async def outcomes(rig: Rig, engine: Engine) -> list[str]:
     ][:5]
 
 
-# ---- R-15
+# ---- settings
 
 
 def set_topic(server: Server, topic: str, **settings: str) -> None:
@@ -234,47 +233,6 @@ def _set(server: Server, kind: Any, name: str, settings: dict[str, str]) -> None
     resource = library.ConfigResource(kind, name, incremental_configs=entries)
     for done in admin.incremental_alter_configs([resource]).values():
         done.result(10)
-
-
-async def compaction(folder: Path, server: Server, seconds: float, seed: int) -> Verdict:
-    """The cleaner at work on tiny segments while instances live and workers die; one saw every record."""
-    began = time.monotonic()
-    with Rig(folder, server, seed=seed, env={"SCENARIO_BREAK": "lag"}) as rig:
-        await rig.prepare()
-        lane = f"{rig.namespace}.log"
-        await rig.begin(2)
-        async with rig.workers.outside() as engine:
-            set_topic(
-                server,
-                lane,
-                segment_ms="1000",
-                segment_bytes="1048576",
-                min_compaction_lag_ms="2000",
-                max_compaction_lag_ms="3000",
-                min_cleanable_dirty_ratio="0.01",
-                delete_retention_ms="60000",
-            )
-            with Referee(server.address, lane, PARTITIONS) as referee:
-                number = 0
-                while number < 4 or time.monotonic() < began + seconds:
-                    await rig.ask(engine, 24, f"t{number}-")
-                    await asyncio.sleep(rig.chance.uniform(1.0, 2.0))
-                    if number % 2:
-                        rig.kill_one(rig.chance)
-                        rig.staff(2)
-                    number += 1
-                verdict = await rig.judge(engine, whole=False)
-                ends = [(await engine.log.bounds("log", n))[1] for n in range(PARTITIONS)]
-                if not await asyncio.to_thread(referee.level, ends):
-                    verdict.faults.append(f"the referee did not see all: {ends}")
-                for n in range(PARTITIONS):
-                    left = await lane_of(engine.log, "log", n)
-                    verdict.struck["seen"] += len(referee.seen[n])
-                    verdict.struck["left"] += len(left)
-                    if states(left) != states(referee.seen[n]):
-                        verdict.faults.append(f"partition {n}: what is left folds to something else")
-    verdict.seconds = time.monotonic() - began
-    return verdict
 
 
 # ---- R-16

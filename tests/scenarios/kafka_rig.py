@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -89,6 +90,8 @@ class Verdict:
     """Records on the lane that a higher epoch stands before."""
     struck: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
+    still: float = 0.0
+    """The longest time without a commit under fire, in seconds; a figure, for on a busy machine it says little."""
 
     @property
     def exact(self) -> bool:
@@ -346,4 +349,6 @@ async def under_fire(
         await asyncio.to_thread(rig.staff, max(1, workers))
         verdict = await rig.judge(engine, overlap=overlap, whole=whole)
     verdict.struck, verdict.seconds = struck, time.monotonic() - began
+    at = [line.at for line in rig.told() if line.what == "committed"]
+    verdict.still = round(max((b - a for a, b in pairwise(at)), default=0.0), 1)
     return verdict

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from deploy.kafka.server import Server
 from tests.kafka import SETTINGS
 from tests.kafka_lines import Ambush, How
+from tests.scenarios.kafka_cleaner import compaction
 from tests.scenarios.kafka_elections import election
 from tests.scenarios.kafka_former import formers
 from tests.scenarios.kafka_lanes import (
-    compaction,
     duplicates,
     protocol_of,
     set_group,

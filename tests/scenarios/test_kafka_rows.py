@@ -124,6 +124,7 @@ async def test_r15_the_cleaner_takes_what_is_superseded_and_nothing_else(
 ) -> None:
     verdict = await short("R-15", tmp_path, broker, 3)
     assert 0 < verdict.struck["left"] < verdict.struck["seen"], "the cleaner was at work"
+    assert not verdict.struck["early"], "while nothing could leave"
 
 
 async def test_r16_a_strangers_transaction_holds_up_one_partition_and_its_records_are_junk(
