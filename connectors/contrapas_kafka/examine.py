@@ -20,6 +20,8 @@ STUCK_S: Final = 1.0
 """A stable offset that has not moved for so long, with records behind it, is named."""
 SESSION_MS: Final = 15_000
 LATE_MS: Final = 60_000
+KEPT_MINUTES: Final = 7 * 24 * 60
+"""Positions of services are kept by the broker for so long after they were last stored."""
 _NEEDED: Final = {
     "in": ("READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
     "log": ("READ", "WRITE", "DESCRIBE", "DESCRIBE_CONFIGS"),
@@ -85,6 +87,14 @@ async def _cluster(asked: Inquiry) -> AsyncGenerator[Finding]:
         )
         fix = f"auto.create.topics.enable=false in the broker's configuration ({broker} --describe --all shows it)"
         yield Finding(False, "CP505", text, fix, asked.cluster.place)
+    kept = settings.get("offsets.retention.minutes", "")
+    if kept.isdigit() and int(kept) < KEPT_MINUTES:
+        text = (
+            f"offsets.retention.minutes={kept}: a service that stands still for longer forgets its position in a topic, "
+            f"required >= {KEPT_MINUTES}, as long as `in` keeps its records"
+        )
+        fix = f"offsets.retention.minutes={KEPT_MINUTES} in the configuration of every broker, and a restart of each"
+        yield Finding(False, "CP503", text, fix, asked.cluster.place)
     if asked.cluster.group.session_ms > SESSION_MS:
         text = (
             f"session.timeout.ms={asked.cluster.group.session_ms}: what a killed worker had waits for so long"

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
+from contrapas.cli.kept import checkpoint_findings
 from contrapas.log import Finding
 from contrapas.log.control import encode_control, new_control
+from contrapas.runtime.clock import RealClock
+from contrapas.runtime.keeper import Keepers
 from contrapas_kafka import connector
 from contrapas_kafka.explain import forbidden
+from contrapas_kafka.inquiry import Inquiry
 from contrapas_kafka.options import Cluster
-from tests.connectors.test_kafka_topics import client, dev, library, made, make, produce, set_wrong
+from tests.connectors.kafka_running import gone
+from tests.connectors.test_kafka_topics import client, delete, dev, library, made, make, produce, set_wrong
 from tests.kafka import Broker, StartKafka
 
 
@@ -93,12 +101,32 @@ async def test_b67_an_open_transaction_is_named_with_its_producer_its_age_and_ho
     raise AssertionError("it is over, and still named")
 
 
-def claimed(broker: Broker, cursor: dict[tuple[str, int], int]) -> None:
+async def identity(broker: Broker, topic: str) -> str:
+    """Of a topic."""
+    async with Inquiry(Cluster(dev(broker))) as asked:
+        return (await asked.describe([topic]))[topic].id
+
+
+def remade(broker: Broker, topic: str, partitions: int) -> None:
+    """Delete it and make it again, as somebody does who wants it empty."""
+    delete(broker, topic)
+    gone(broker, [topic])
+    for _ in range(50):
+        try:
+            return make(broker, topic, partitions, {})
+        except KafkaException:  # it is still on its way out
+            time.sleep(0.1)
+    raise AssertionError(f"{topic} cannot be made again")
+
+
+def claimed(broker: Broker, cursor: dict[tuple[str, int], int], *, partition: int = 0) -> None:
     """A control record with positions."""
     control = new_control(3)._replace(epoch=5, cursor=cursor)
     headers: list[tuple[str, str | bytes | None]] = [("cp-kind", b"part"), ("cp-epoch", b"5")]
     producer = Producer({"bootstrap.servers": broker.address})
-    producer.produce(f"{broker.name}.log", encode_control(control), b"$part", partition=0, headers=headers)
+    producer.produce(
+        f"{broker.name}.log", encode_control(control), b"$part", partition=partition, headers=headers
+    )
     assert producer.flush(10) == 0
 
 
@@ -134,6 +162,54 @@ async def test_b62_a_source_that_was_made_anew_is_worth_a_look(kafka: Broker) ->
     assert f"{kafka.name}.orders was made anew (id former is recorded" in one.text
 
 
+async def test_b62_a_topic_that_was_really_deleted_and_made_again_is_seen_by_its_id(kafka: Broker) -> None:
+    await made(kafka)
+    name = f"{kafka.name}.orders"
+    make(kafka, name, 1, {})
+    first = await identity(kafka, name)
+    claimed(kafka, {(f"{name}@{first}", 0): 0})
+    assert await rows(kafka, "CP506") == []
+    remade(kafka, name, 1)
+    (one,) = await rows(kafka, "CP506")
+    assert not one.refused and one.fix == "contrapas explain CP506"
+    assert f"{name} was made anew (id {first} is recorded, {await identity(kafka, name)} found)" in one.text
+
+
+async def test_b62_a_lane_that_was_deleted_and_made_again_is_refused(kafka: Broker) -> None:
+    await made(kafka)
+    remade(kafka, f"{kafka.name}.in", 3)
+    found = [one for one in await rows(kafka) if one.code == "CP506"]
+    assert len(found) == 1 and f"{kafka.name}.in" in found[0].text + found[0].place
+    assert found[0].fix
+
+
+async def test_a_checkpoint_that_nobody_brings_up_any_more_is_worth_a_look(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    await made(kafka)
+    log = await connector.open(dev(kafka), kafka.name, dev=True)
+    try:
+        keeper = await Keepers(
+            log, kafka.name, tmp_path, standby=False, clock=RealClock(), chance=lambda: 0.5
+        ).of(1)
+        assert keeper is not None
+        claimed(kafka, {}, partition=1)
+        await keeper.catch_up()
+        ends = {p: (await log.bounds("log", p))[1] for p in range(3)}
+        assert list(checkpoint_findings(tmp_path, kafka.name, ends)) == []
+        old = time.time() - 1500
+        os.utime(keeper.file.path, (old, old))
+        assert list(checkpoint_findings(tmp_path, kafka.name, ends)) == []  # nothing was written since
+        claimed(kafka, {}, partition=1)
+        ends[1] += 1
+        (one,) = checkpoint_findings(tmp_path, kafka.name, ends)
+        assert not one.refused
+        assert one.text.startswith("the checkpoint of partition 1 is 25m00s old and 1 record behind")
+        assert "--standby" in one.fix and f"rm '{tmp_path}/{kafka.name}'-*.checkpoint" in one.fix
+    finally:
+        await log.close()
+
+
 async def test_b64_dead_letters_must_hold_the_largest_source(kafka: Broker) -> None:
     await made(kafka)
     make(kafka, f"{kafka.name}.orders", 1, {"max.message.bytes": "5000000"})
@@ -154,12 +230,17 @@ async def test_a_long_session_is_worth_a_look_in_either_protocol(kafka: Broker) 
     assert not one.refused and f"--entity-name {kafka.name}.workers" in one.fix
 
 
-async def test_topics_that_make_themselves_are_worth_a_look(own_kafka: StartKafka) -> None:
-    server = own_kafka(settings={"auto.create.topics.enable": "true"})
+async def test_topics_that_make_themselves_and_positions_that_are_soon_forgotten_are_worth_a_look(
+    own_kafka: StartKafka,
+) -> None:
+    server = own_kafka(settings={"auto.create.topics.enable": "true", "offsets.retention.minutes": "60"})
     broker = Broker(server.address, "shop", server)
     await made(broker)
     found = [one for one in await rows(broker, "CP505") if "auto.create.topics.enable" in one.text]
     assert [one.refused for one in found] == [False]
+    (kept,) = [one for one in await rows(broker, "CP503") if not one.refused]
+    assert "offsets.retention.minutes=60: a service that stands still for longer" in kept.text
+    assert "offsets.retention.minutes=10080 in the configuration of every broker" in kept.fix
     before = set(client(broker).list_topics(timeout=10).topics)
     log: Any = await connector.open(dev(broker), "shop")
     try:

@@ -45,7 +45,7 @@ class Finding(NamedTuple):
 @verb(data=True, log=True)
 def doctor(run: Run, target: str | None, dev: bool, quick: bool) -> int:
     """✓ is fine, ! is worth a look, ✗ is a finding (exit 4)."""
-    found = [*installation(), *_log(run, dev), *_stores(run, target)]
+    found = [*installation(), *_log(run, dev), *_stores(run, target), *_registry(run, target)]
     if quick:
         found = [one for one in found if one.level == "error"]
     if run.look.form in ("json", "jsonl"):
@@ -90,6 +90,8 @@ def installation() -> Iterator[Finding]:
 def _far(run: Run, url: str, dev: bool) -> Iterator[Finding]:
     """What the connector says of its server; then what the log in it says."""
     from contrapas.cli.afar import examine
+    from contrapas.cli.kept import checkpoint_findings
+    from contrapas.runtime.keeper import folder_of
 
     namespace = str(run.settings.get("namespace") or "")
     levels = {True: "error", False: "warning"}
@@ -112,8 +114,12 @@ def _far(run: Run, url: str, dev: bool) -> Iterator[Finding]:
         yield Finding("ok", text.escape(words))
         for one in examine(url, log.namespace, dev=dev):
             yield Finding(levels[one.refused], text.escape(one.text), one.code, one.fix)
-        yield from part_findings(log.parts(), time.time_ns() // 1_000_000)
+        parts = log.parts()
+        yield from part_findings(parts, time.time_ns() // 1_000_000)
         yield from instance_findings(log)
+    folder = folder_of(str(run.settings.get("checkpoints") or ""), url)
+    for one in checkpoint_findings(folder, log.namespace, {p.partition: p.log_head for p in parts}):
+        yield Finding(levels[one.refused], text.escape(one.text), one.code, one.fix)
 
 
 def _log(run: Run, dev: bool = False) -> Iterator[Finding]:
@@ -154,6 +160,16 @@ def _stores(run: Run, target: str | None) -> Iterator[Finding]:
             yield Finding(
                 "ok", f"store {text.escape(name)}: settings, tables, rights and days are as they should be"
             )
+
+
+def _registry(run: Run, target: str | None) -> Iterator[Finding]:
+    """The schema registry, where there is one."""
+    if target is None and not run.settings.get("registry"):
+        return
+    from contrapas.cli.desk import registry_findings
+
+    for one in registry_findings(target, run.settings):
+        yield Finding("error" if one.refused else "warning", text.escape(one.text), one.code, one.fix)
 
 
 def file_findings(log: LogFile) -> Iterator[Finding]:
