@@ -15,6 +15,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from contrapas.errors import LogError, Retriable
@@ -138,6 +139,16 @@ class Asking:
             return Topic(id_of(found.topic_id), len(found.partitions))
 
         return await self.calls.run(ask, resource=name)
+
+    async def largest(self, topic: str) -> int:
+        """How large a batch may be that a topic takes, in bytes (`max.message.bytes`). Refused CP822."""
+
+        def ask() -> int:
+            place = ConfigResource(ConfigResource.Type.TOPIC, topic)
+            found = self.client().describe_configs([place], request_timeout=ASK_S)[place].result(ASK_S)
+            return int(found["max.message.bytes"].value)
+
+        return await self.calls.run(ask, resource=topic, operation="DescribeConfigs")
 
     # ---- positions of groups, which nobody ever joins
 

@@ -82,6 +82,15 @@ class KafkaLease:
             losers = await self._compared(rows, stored)
         except Retriable:
             raise
+        except DataError as why:
+            self.lose()
+            if (
+                why.code == "CP409" and await self.log.shrunk()
+            ):  # nothing of it stands there: what is too large parks
+                raise Indeterminate(
+                    f"the log lane takes less than it did: {why.text}", place=why.place
+                ) from why
+            raise
         except BaseException:
             self.lose()  # unclear, or another's: the next owner, under a new epoch, reads it from the lane
             raise

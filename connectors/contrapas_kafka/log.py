@@ -39,6 +39,8 @@ COMMIT_S: Final = 10.0
 KNOWN_S: Final = 10.0
 """How old a topic's id may be when positions are saved."""
 ROOM: Final = 65_536
+BATCH_ROOM: Final = 1_000
+"""What a batch of one record is larger than the record, and more."""
 CAPS: Final = Capabilities(
     atomic_external=False,
     max_commit_records=1000,
@@ -324,6 +326,16 @@ class KafkaLog:
         lease = await claim(self, partition, owner, known)
         self._leases[partition] = lease
         return lease
+
+    async def shrunk(self) -> bool:
+        """After the log lane's topic refused a record as too large: whether it takes less than was known. From now on that
+        is known, and batches are made so that each is taken if its records are."""
+        fits = await self.admin.largest(self.topic_of("log")) - BATCH_ROOM
+        if fits >= self.caps.max_record_bytes:
+            return False
+        self.caps = self.caps._replace(max_record_bytes=fits)
+        self.lanes.settings["batch.size"] = fits
+        return True
 
     def forget(self, lease: KafkaLease) -> None:
         """A lease ended."""

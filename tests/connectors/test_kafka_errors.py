@@ -18,6 +18,7 @@ from contrapas.errors import DataError, Fenced, Indeterminate, Refused, Retriabl
 from contrapas.log import Draft, Headers, Record
 from contrapas.log.checks import epoch_of
 from contrapas.log.order import CLAIM_PREFIX
+from contrapas_kafka.asking import Asking
 from contrapas_kafka.lease import KafkaLease
 from contrapas_kafka.log import KafkaLog
 from contrapas_kafka.options import Cluster
@@ -50,6 +51,14 @@ class Lane:
         """For the reports to come: `error:CODE`, `nowhere`, `silent`, ``."""
         self.silent = False
         """Nobody answers a question about the end."""
+        self.most = 1_048_588
+
+    async def largest(self, topic: str) -> int:
+        """`max.message.bytes`."""
+        return self.most
+
+    async def close(self) -> None:
+        """As a client's."""
 
     def append(self, key: bytes, value: bytes | None, headers: Headers, *, hole: int = 0) -> int:
         self.end += hole
@@ -162,6 +171,7 @@ async def owning(lane: Lane | None = None) -> AsyncGenerator[Setup]:
     log.commit_s = 0.3
     log.lanes.make = partial(Client, lane)
     log.raw = cast("Reader", Eyes(lane))
+    log.admin = cast("Asking", lane)
     try:
         yield Setup(lane, log, await log.acquire(0, "me"))
     finally:
@@ -303,6 +313,20 @@ async def test_a_record_that_the_topic_refuses_is_said_aloud_and_its_index_is_no
         with pytest.raises(DataError):
             await s.commit("a")
         assert s.lease.gone and s.lease.expected == 41
+
+
+async def test_a_lane_that_takes_less_than_it_did_is_unclear_once_and_then_known() -> None:
+    async with owning() as s:
+        s.lane.most = 100_000
+        s.lane.script.append(f"error:{KafkaError.MSG_SIZE_TOO_LARGE}")
+        with pytest.raises(Indeterminate):
+            await s.commit("a")
+        assert s.lease.gone and s.log.caps.max_record_bytes == 99_000
+        assert s.log.lanes.settings["batch.size"] == 99_000
+        s.lease = await s.log.acquire(0, "me")
+        s.lane.script.append(f"error:{KafkaError.MSG_SIZE_TOO_LARGE}")
+        with pytest.raises(DataError):
+            await s.commit("a")
 
 
 async def test_a_missing_right_stops_and_names_principal_resource_and_operation() -> None:

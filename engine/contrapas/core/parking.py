@@ -63,9 +63,9 @@ def parked(
     return record
 
 
-def fitting(record: InstanceRecord) -> InstanceRecord:
-    """The record of an instance that stands still; it can always be written."""
-    if size_of(record) > LIMIT:
+def fitting(record: InstanceRecord, most: int = LIMIT) -> InstanceRecord:
+    """The record of an instance that stands still; it can always be written. most: bytes."""
+    if size_of(record) > most:
         by_reference(record)
     return record
 

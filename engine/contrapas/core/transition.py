@@ -32,7 +32,6 @@ from contrapas.core.envelope_avro import encode
 from contrapas.core.fresh import fresh_transition
 from contrapas.core.order import numbered
 from contrapas.core.reread import keepable, reread
-from contrapas.core.size import LIMIT
 from contrapas.core.status import status_of
 from contrapas.core.straight import straight
 from contrapas.core.talk import talk_of
@@ -426,7 +425,7 @@ def _held(record: InstanceRecord, event: Input, world: World) -> Transition:
         return Transition(record=None, verdict="dead", code="CP846", reason=reason)
     new = _keeping(record, event, cause)
     value = encode(new)
-    if len(value) > LIMIT:
+    if len(value) > world.record_max:
         return Transition(record=None, verdict="dead", code="CP846", reason="it does not fit into the record")
     if awaits_release(record, world):
         moved = _resumed(_keeping(record, event, cause), event, world)
@@ -550,11 +549,11 @@ def _fitting(record: InstanceRecord, event: Input, world: World) -> bytes:
         numbered(record, event.sender, world.namespace)
     value = encode(record)
     size = len(value)
-    if size > LIMIT:
+    if size > world.record_max:
         raise DataError(
             "CP846",
-            f"the record would have {size} bytes, {LIMIT} are allowed",
-            expected=f"at most {LIMIT} bytes",
+            f"the record would have {size} bytes, {world.record_max} are allowed",
+            expected=f"at most {world.record_max} bytes",
             got=f"{size} bytes",
             fix="store large values elsewhere and keep their address",
         )
@@ -565,7 +564,7 @@ def _parked(stopped: InstanceRecord, event: Input, world: World) -> Transition:
     """The record of an instance that stands still; it fits in any case."""
     if stopped.talk is not None:
         commands.report(Work(stopped, event, world))
-    value = encode(parking.fitting(stopped))
+    value = encode(parking.fitting(stopped, world.record_max))
     assert stopped.parked is not None
     code, reason = stopped.parked.code, stopped.parked.error
     return Transition(record=stopped, verdict="parked", code=code, reason=reason, value=value)

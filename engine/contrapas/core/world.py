@@ -11,6 +11,7 @@ from contrapas.core.empty import empty
 from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord
 from contrapas.core.order import Order
 from contrapas.core.plans import Plan, StepPlan
+from contrapas.core.size import LIMIT
 from contrapas.machine import Machine
 
 __all__ = ["UNREAD", "Input", "MessageType", "StepCall", "StepType", "Timer", "Transition", "Types", "World"]
@@ -75,6 +76,8 @@ class World:
     """(saga, fingerprint) of other versions that the log holds -> label -> `core.moves.Move`."""
     judged: bool = False
     """Every version that records may name is in `older`: one that is not there cannot be continued."""
+    record_max: int = LIMIT
+    """Bytes of one record; less where the log takes less than it should."""
 
 
 UNREAD: Final[Any] = object()

@@ -23,6 +23,7 @@ from contrapas.codec.schemas import EMPTY, Schemas
 from contrapas.core.correlate import routes_of
 from contrapas.core.decode import Doors
 from contrapas.core.envelope import InstanceRecord
+from contrapas.core.size import LIMIT
 from contrapas.core.world import Input, Types, World
 from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
@@ -250,6 +251,7 @@ class Worker:
                 state = None if keeper is None else await keeper.load()
                 known = None if state is None else state.known
                 lease = await self.log.acquire(number, self.owner, known=known)
+                self._measure()
                 await self._epoch(lease, keeper, state)
                 self.troubles.pop(number, None)
             except Fenced:
@@ -274,6 +276,16 @@ class Worker:
                 if isinstance(why, SystemExit):
                     return
                 raise
+
+    def _measure(self) -> None:
+        """How large a record may be: the log may have learnt that it takes less than it should, headers included."""
+        caps = self.log.caps
+        most = min(LIMIT, caps.max_record_bytes * 10 // 11)
+        if most != self.setting.world.record_max:
+            _logger.error("the log takes records of %d bytes only; larger ones park: contrapas doctor", most)
+            self.setting = replace(
+                self.setting, caps=caps, world=replace(self.setting.world, record_max=most)
+            )
 
     async def _epoch(self, lease: Lease, keeper: Keeper | None, state: State | None) -> None:
         number = lease.partition
