@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from contrapas.core.deadletter import dead_letter, restore
+from contrapas.core.deadletter import dead_letter, letter_of, restore, settled
 from contrapas.core.lane import Headers, Record
 
 HEADERS: Headers = (("a", b"\x00\xff"), ("a", b"again"), ("ce_id", b"1"))
@@ -48,3 +48,37 @@ def test_two_copies_of_one_dead_letter_have_one_id() -> None:
     record = Record(3, 17, b"k", b"v", HEADERS, 4)
     one, two = (dead_letter(record, namespace="t", code="CP403", error="", at=at) for at in (1, 2))
     assert one.message_id == two.message_id
+
+
+def test_a_letter_and_its_follow_up_tell_of_the_same_original() -> None:
+    letter = _dead(Record(3, 17, b"k", b"v", (*HEADERS, ("ce_type", b"Placed"), ("cp-delivery", b"d0")), 4))
+    read = letter_of(letter)
+    assert read is not None
+    assert (read.topic, read.partition, read.offset, read.code, read.disposition) == (
+        "t.in",
+        3,
+        17,
+        "CP403",
+        "dead",
+    )
+    assert (read.type, read.event_id, read.delivery, read.by_reference) == ("Placed", "1", "d0", False)
+    draft = settled(letter, to="t.dlq", disposition="redriven", at=12, delivery="d1")
+    after = letter_of(Record(draft.partition, 1, draft.key, draft.value, draft.headers, 12))
+    assert after is not None
+    assert (after.id, after.disposition, after.at, after.delivery, after.sha256) == (
+        read.id, "redriven", 12, "d1", read.sha256,
+    )  # fmt: skip
+    assert (draft.key, draft.value) == (letter.key, b"")
+
+
+def test_originals_of_one_place_that_differ_are_two_and_what_has_no_context_is_none() -> None:
+    ids = set[str]()
+    for value, key_id in ((b"v", b"1"), (b"w", b"1"), (b"v", b"2")):
+        read = letter_of(_dead(Record(3, 17, b"k", value, (("ce_id", key_id),), 4)))
+        assert read is not None
+        ids.add(read.id)
+    assert len(ids) == 3
+    assert letter_of(Record(0, 0, b"k", b"v", HEADERS, 4)) is None
+    odd = (("cp-dlq-topic", b"t"), ("cp-dlq-sha256", b"00"), ("cp-dlq-offset", "\u0663".encode()))
+    read = letter_of(Record(0, 0, b"k", b"v", odd, 4))
+    assert read is not None and (read.offset, read.disposition) == (-1, "dead")

@@ -48,6 +48,15 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
             "clear": ("entities", "remove an idle entity's record"),
         },
     ),
+    "dlq": (
+        "what could not be handled: dead letters",
+        {
+            "list": ("dlq", "dead letters by source and cause"),
+            "show": ("dlq", "dead letters one by one, with their bytes"),
+            "redrive": ("dlq", "send them back to where they came from"),
+            "drop": ("dlq", "let them go"),
+        },
+    ),
     "topic": (
         "the users' topics beside the lanes",
         {

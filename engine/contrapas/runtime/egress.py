@@ -95,7 +95,9 @@ class Sender:
         found: list[Draft] = []
         for draft, why in refused:
             _logger.warning("a message for %s is refused: %s", draft.to, why)
-            record = Record(max(draft.partition, 0), 0, draft.key, draft.value, draft.headers, at)
+            record = Record(
+                draft.partition, -1, draft.key, draft.value, draft.headers, at
+            )  # it was never there
             letter = dead_letter(
                 record, namespace=self.namespace, code=why.code, error=str(why), at=at, lane=draft.to
             )

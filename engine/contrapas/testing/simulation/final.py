@@ -157,6 +157,8 @@ def _dead(play: Play) -> None:
             place = topic, int(headers["cp-dlq-partition"]), int(headers["cp-dlq-offset"])
             play.universe.sometimes["a dead letter came twice"] += place in found
             found.add(place)
+            if place[2] < 0:  # a message that its destination refused: it was never stored
+                continue
             first = store.shelf(topic, place[1])
             index = first.index(place[2])
             if index < len(first.records) and first.records[index].offset == place[2]:
