@@ -10,7 +10,7 @@ from contrapas.errors import Indeterminate, Refused
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Control, Known, Record
 from contrapas.log.checks import epoch_of
-from contrapas.log.order import CLAIM_PREFIX, Seen, claim_draft, claim_of, owned, read_back
+from contrapas.log.order import CLAIM_PREFIX, Losers, Seen, claim_draft, claim_of, owned, read_back
 from contrapas_kafka.lease import KafkaLease
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Scan:
         self.seen = Seen(known)
         self.after = self.seen.upto
         self.newest: dict[bytes, Record] = {}
-        self.losers: dict[bytes, Record] = {}
-        """Newest record of a former owner or stranger that no record which counts has followed, by key."""
+        self.losers = Losers()
+        """Records of former owners and strangers that no record which counts has followed under a version above."""
         self.claims: dict[bytes, int] = {}
         """Claims, with their times."""
 
@@ -51,13 +51,13 @@ class Scan:
         for record in records:
             key = record.key
             if (of := epoch_of(record)) < epoch:
-                losers[key] = record
+                losers.add(record)
                 continue
             epoch = of
             newest.pop(key, None)  # so that the dict is in the order of offsets
             newest[key] = record
-            if losers:
-                losers.pop(key, None)
+            if losers.of:
+                losers.follow(record)
             if key.startswith(b"$"):
                 seen.take(record)
                 if key.startswith(CLAIM_PREFIX) and record.value is not None:
@@ -66,13 +66,12 @@ class Scan:
 
     def living(self) -> list[Record]:
         """What `Log.latest` gives: by offset; tombstones only where something may lie below them."""
-        if not self.losers:
+        losers = self.losers.of
+        if not losers:
             found = list(self.newest.values())
             return found if self.after > 0 else [r for r in found if r.value is not None]
-        kept = [
-            r for r in self.newest.values() if r.value is not None or self.after > 0 or r.key in self.losers
-        ]
-        return sorted([*kept, *self.losers.values()], key=lambda r: r.offset)
+        kept = [r for r in self.newest.values() if r.value is not None or self.after > 0 or r.key in losers]
+        return sorted([*kept, *losers.values()], key=lambda r: r.offset)
 
 
 async def claim(log: KafkaLog, partition: int, owner: str, known: Known | None) -> KafkaLease:

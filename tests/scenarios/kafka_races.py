@@ -30,6 +30,7 @@ from contrapas.runtime.engine import Engine
 from deploy.kafka.server import Server
 from tests.kafka import SETTINGS
 from tests.kafka_lines import Ambush, How
+from tests.proxy import Way
 from tests.scenarios import bank
 from tests.scenarios.kafka_lanes import send, set_topic
 from tests.scenarios.kafka_rig import PARTITIONS, Rig
@@ -41,6 +42,8 @@ TARGET: Final = "tests/scenarios/races_saga.py:app"
 LAG_MS: Final = 15_000
 """Longer than any loser waits for its heal: a session, a restore, and that again."""
 TAKEN_S: Final = 20.0
+UNCLEAR_S: Final = 11.0
+"""Longer than a commit waits for its answer."""
 ENDED_S: Final = 120.0
 CLEANED_S: Final = 10.0
 
@@ -188,9 +191,19 @@ class Race:
         one.left = 0
         return how if one.struck else "nothing came by"
 
+    async def cut(self) -> str:
+        """Nothing goes one way, or either, between the cluster and one worker: for longer than a commit waits, now and then."""
+        name = self.rig.workers.name(self.chance.choice(self.rig.workers.alive()))
+        ways: tuple[Way, ...] = self.chance.choice((("up",), ("down",), ("up", "down")))
+        for way in ways:
+            self.rig.lines.hold(way, name)
+        await asyncio.sleep(self.chance.choice((1.0, 3.0, UNCLEAR_S)))
+        self.rig.lines.heal(name, reset=self.chance.random() < 0.5)
+        return f"cut off {'+'.join(ways)}"
+
     def strikes(self) -> list[Strike]:
         """Each as often as it stands here; at first in this order."""
-        return [self.stop, self.greed, self.kill, self.greed, self.unclear, self.move, self.stop]
+        return [self.stop, self.greed, self.kill, self.greed, self.unclear, self.move, self.stop, self.cut]
 
 
 # ---- a race
@@ -203,7 +216,7 @@ async def race(
     seed: int,
     *,
     workers: int = 3,
-    rounds: int = 7,
+    rounds: int = 8,
     load: int = 10,
     pause: tuple[float, float] = (0.3, 1.5),
     breaks: str = "",

@@ -23,6 +23,14 @@ def epoch_of(record: Record) -> int:
     return -1
 
 
+def version_of(record: Record) -> int:
+    """The version a record claims, -1 without a readable one."""
+    for name, value in record.headers:
+        if name == "cp-version":
+            return number_of(value)
+    return -1
+
+
 def size_of(draft: Draft) -> int:
     """Bytes of a record, with its headers."""
     size = len(draft.key) + len(draft.value or b"")

@@ -225,24 +225,26 @@ class MemoryStore:
     def latest(self, partition: int, after: int = 0, upto: int | None = None) -> list[Record]:
         """Newest record that counts of each key, by offset; tombstones only with `after`.
 
-        Order: also claims and the losers that follow a key's newest record, so that a fold over this judges alike.
+        Order: also claims and the losers that a key's newest record does not stand above, so that a fold over this judges
+        alike.
         """
         shelf = self.shelf("log", partition)
         span = shelf.span(after, shelf.end if upto is None else upto)
         newest: dict[bytes, Record] = {}
-        losers: dict[bytes, Record] = {}
+        losers = order.Losers()
         high = 0
         for record in span:
             if self.fence == "order":
                 epoch = epoch_of(record)
                 if epoch < high:
-                    losers[record.key] = record
+                    losers.add(record)
                     continue
                 high = epoch
+                if losers.of:
+                    losers.follow(record)
             newest[record.key] = record
-            losers.pop(record.key, None)
-        kept = [r for r in newest.values() if r.value is not None or after > 0 or r.key in losers]
-        return sorted([*kept, *losers.values()], key=lambda r: r.offset)
+        kept = [r for r in newest.values() if r.value is not None or after > 0 or r.key in losers.of]
+        return sorted([*kept, *losers.of.values()], key=lambda r: r.offset)
 
     def append(self, lane: Lane, partition: int, key: bytes, value: bytes | None, headers: Headers) -> Record:
         """Store one record as it is: what `publish`, `commit` and foreign writers come down to."""

@@ -27,11 +27,12 @@ from contrapas.core.control import (
 )
 from contrapas.core.lane import Control, Draft, Known, Record
 from contrapas.errors import Fenced, Indeterminate
-from contrapas.log.checks import claimed, epoch_of
+from contrapas.log.checks import claimed, epoch_of, version_of
 
 __all__ = [
     "CLAIM_PREFIX",
     "PART_KEY",
+    "Losers",
     "Seen",
     "claim_draft",
     "claim_of",
@@ -70,6 +71,34 @@ class Seen:
             place = f"log/{record.partition}@{record.offset}"
             control = decode_control(record.value, place=place)
             self.control = control if self.control is None else merge_cursor(self.control, control)
+
+
+class Losers:
+    """The void records of a partition that the newest record of their key does not stand above, by key.
+
+    What a fold must see beside the newest records, so that it owes the same heals as one that sees all: of a key the loser
+    of the highest version, until an owner's tombstone or a record above that version follows. Versions and not places
+    decide: a key that ended and began anew counts from one again.
+    """
+
+    __slots__ = ("of",)
+
+    def __init__(self) -> None:
+        self.of: dict[bytes, Record] = {}
+
+    def add(self, record: Record) -> None:
+        """A record under a lower epoch than one before it."""
+        known = self.of.get(record.key)
+        if known is None or version_of(known) <= version_of(record):
+            self.of[record.key] = record
+
+    def follow(self, record: Record) -> None:
+        """A record that counts."""
+        loser = self.of.get(record.key)
+        if loser is not None and (
+            record.value is None or (top := version_of(loser)) <= 0 or version_of(record) > top
+        ):
+            del self.of[record.key]
 
 
 # ---- a claim

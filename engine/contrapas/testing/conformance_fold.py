@@ -56,6 +56,25 @@ async def latest_lets_a_fold_see_the_losers_too(bench: Bench) -> None:
 
 
 @case("fold", "order")
+async def latest_keeps_a_loser_until_an_owner_stands_above_its_version(bench: Bench) -> None:
+    """A key that ended and began anew counts from one again: its records may follow a loser and stand below it."""
+    log = await bench.open()
+    former = await Owner.of(bench, log, name="former")
+    owner = await Owner.of(bench, log, name="owner")
+    bench.stranger(0, [draft("k", 8, former.epoch, b"late"), draft("k", 3, former.epoch, b"later")])
+    await owner.write(owner.next("k", b"one"))
+    await owner.write(owner.next("k", b"two"))
+    for after in ((), (draft("k", 9, owner.epoch, b"two", cause="heal"),)):
+        if after:
+            await owner.write(*after)
+        end = (await log.bounds("log", 0))[1]
+        found = [r async for batch in log.latest(0) for r in batch]
+        newest, whole = fold(found, floor=end), await folded(log)
+        assert newest[1][b"k"].value == whole[1][b"k"] == b"two"
+        assert newest[0].owed == whole[0].owed == ({} if after else {b"k": 8})
+
+
+@case("fold", "order")
 async def the_fold_of_a_compacted_log_is_the_fold_of_the_log_among_former_owners(bench: Bench) -> None:
     for seed in range(24):
         await _life(bench, seed, seed % 8)

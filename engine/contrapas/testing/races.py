@@ -127,7 +127,6 @@ class Race:
         theirs = {k: token_of(r) for k, r in states.items()}
         if mine != theirs:
             raise Wrong(f"the fold of what is left says {theirs}, counted has {mine}")
-        newest = {r.key: r.offset for r in self.shelf.records}
         for owed in judge.owed:
-            if (at := newest[owed]) < self.safe and at not in self.referee.counts:
-                raise Wrong(f"{owed!r} ends with @{at}, which does not count, and no heal will come")
+            if self.referee.tops[owed] < self.safe:
+                raise Wrong(f"a heal of {owed!r} is owed and will not come")

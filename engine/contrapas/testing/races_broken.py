@@ -149,6 +149,15 @@ def _always(right: Any) -> Any:
     return follows
 
 
+def _low(right: Any) -> Any:
+    """The owner's next version, whatever the loser's."""
+
+    def owe(p: Any, key: bytes, version: int) -> None:
+        right(p, key, 0)
+
+    return owe
+
+
 def _one_key(right: Any) -> Any:
     def claim_draft(partition: int, claim: Any, nonce: bytes) -> Draft:
         draft: Draft = right(partition, claim, b"one")
@@ -186,6 +195,7 @@ BROKEN: Mapping[str, Broken] = {
     "old epoch": Broken("the next commit after an unclear one comes under the old epoch", {"goes_on": True}),
     "heal": Broken("losers are not healed", places=((heal, "owe", _nothing),)),
     "heal in a gap": Broken("a loser met at work is not healed", places=((heal, "lose", _nothing),)),
+    "heal above both": Broken("a heal takes the owner's next version, whatever the loser's", places=((heal, "owe", _low),)),
     "tombstone": Broken("a tombstone has no epoch", places=((Partition, "bury", _without_epoch),)),
     "claim keys": Broken("claims share one key", places=((order, "claim_draft", _one_key),), within=20_000),
     "hole": Broken("a hole in a gap is passed over", places=((order, "strangers", _no_hole),), weather=GRAVES),

@@ -78,6 +78,8 @@ class Referee:
         """Whose claims ruled once."""
         self.states: dict[bytes, Record] = {}
         self.counts: set[int] = set()
+        self.tops: dict[bytes, int] = {}
+        """Keys that somebody wrote whose record does not count, and where last."""
 
     def takes_over(self, writer: str) -> None:
         """Somebody begins to act. Wrong when its claim never ruled: it may have been void by then, it may not always."""
@@ -94,6 +96,7 @@ class Referee:
                 self.seen["equal claims"] += 1
         if writer != self.ruler:
             self.seen["void"] += 1
+            self.tops[record.key] = record.offset
             return
         self.counts.add(record.offset)
         if is_control(record):
