@@ -30,7 +30,7 @@ def test_owners_that_keep_the_rules_may_race_as_they_like() -> None:
     assert min(seen[what] for what in (*often, "equal claims", "strangers", "stops")) > 20
 
 
-@pytest.mark.parametrize("seed", [292, 10_065])
+@pytest.mark.parametrize("seed", [292, 10_065, 11_346])
 def test_a_heal_is_owed_though_a_later_record_of_a_lower_version_lies_on_the_loser(seed: int) -> None:
     """Seeds that once were wrong: only the newest records are read in a restore, and the loser was not among them."""
     assert run(seed, 1)[0] < 0

@@ -49,6 +49,7 @@ class Lane_:
         self, partition: int, *, after: int = 0, upto: int | None = None
     ) -> AsyncIterator[Sequence[Record]]:
         """As `Log.latest`."""
+        self.race.blind |= after > 0
         yield self.race.store.latest(partition, after, upto)
 
     async def offset_at(self, lane: Lane, partition: int, timestamp_ms: int) -> int:
@@ -87,6 +88,7 @@ class Kept:
             return Kept(EMPTY, {}).grown(race, end)
         judge: Fold = state.fold("log", end)
         rows = dict(self.rows)
+        race.blind |= state.upto > 0
         for record in race.store.latest(0, state.upto, end):
             verdict = judge.judge(record)
             if judge.error is not None:
