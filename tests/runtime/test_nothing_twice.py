@@ -166,6 +166,19 @@ def test_the_batch_with_which_careful_mode_ends_issues_its_steps() -> None:
     assert stage.p.care is None
 
 
+def test_careful_mode_ends_with_what_had_waited_though_more_has_come_meanwhile() -> None:
+    """A partition that is never idle would otherwise decide one input at a time for ever."""
+    stage = Stage()
+    for n in range(6):
+        stage.feed("start", f"pay/{n}", Began(id=str(n), n=1))
+    stage.p.care = Care("", 1)
+    stage.go()  # the first input is named, nothing is decided
+    stage.go()
+    assert stage.p.position == 1 and stage.p.care is not None
+    stage.go()
+    assert stage.p.position == 6 and stage.p.care is None
+
+
 async def test_a_command_is_really_tried_again_after_its_handler_gave_up() -> None:
     """`retry=` repeats unknown outcomes: the answer of the first attempt is not the answer to all."""
     bank = Service("bank")

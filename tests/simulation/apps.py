@@ -201,6 +201,35 @@ visits = App("visits")
 visits.orchestrate(stubborn)
 
 
+class Case(Event, topic="case.events", key="id"):
+    id: str
+    clue: str
+
+
+class Solved(Event, topic="case.events", key="id"):
+    id: str
+    by: str
+
+
+class Clue(Event, topic="clue.events", key="clue"):
+    clue: str
+    by: str
+
+
+@saga
+async def patient(s: Saga, e: Case) -> Solved:
+    """It waits for a little while, again and again: what comes as it stops waiting is there for the next time."""
+    for _ in range(150):
+        found = await s.wait(Clue, correlate=e.clue, within="3s")
+        if isinstance(found, Clue):
+            return Solved(id=e.id, by=found.by)
+    return Solved(id=e.id, by="")
+
+
+cases = App("cases")
+cases.orchestrate(patient)
+
+
 class Numbered(Event, topic="copy.in", key="id"):
     id: str
     number: int

@@ -388,10 +388,34 @@ VISITS = Load(
     parks=frozenset({"CP709"}),
 )
 
+
+def _clue_comes(play: Play, number: int, key: str) -> None:
+    play.tell(apps.Clue(clue=f"c{number}", by="x"), play.chance.below(20_000))
+
+
+def _solved(play: Play) -> list[str]:
+    """Every clue was there within seconds, and each of them is kept for a day: nobody has missed one."""
+    return [
+        f"{instance} has missed its clue"
+        for instance, record in play.ended.items()
+        if record.status == "done" and json.loads(record.outcome_body)["by"] != "x"
+    ]
+
+
+CASES = Load(
+    name="patient",
+    definition=apps.cases.definition(),
+    saga="patient",
+    start=lambda play, number: apps.Case(id=f"k{number}", clue=f"c{number}"),
+    later=_clue_comes,
+    final=_solved,
+    weight=3,
+)
+
 LOADS: dict[str, Load] = {
     load.name: load
     for load in (
-        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, COPIES, VISITS,
+        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, COPIES, VISITS, CASES,
     )
 }  # fmt: skip
 

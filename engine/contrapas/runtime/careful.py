@@ -76,7 +76,7 @@ def decide(p: Partition, care: Care, now: int) -> Batch | None:
         return batch
     if p.results:
         return None
-    if p.inputs:
+    if p.inputs and p.inputs[0].offset < care.end:
         record = p.inputs[0]
         what = what_of(record)
         if care.blamed == what and care.deaths >= DEATHS:
@@ -87,7 +87,7 @@ def decide(p: Partition, care: Care, now: int) -> Batch | None:
             care.named = what
             return batch
         return None
-    if p.fetched >= care.end:
+    if p.inputs or p.fetched >= care.end:  # what stands there now came after the takeover
         p.care = None
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,17 +118,9 @@ class Options:
         )
 
     def but(self, sizes: Mapping[str, int], rates: Mapping[str, float] | None = None) -> Options:
-        """The same with other sizes: `instances`, `workers`, `partitions`, `batch`, `atomic`, `history_ms`; and other rates of faults."""
-        return replace(
-            self,
-            instances=sizes.get("instances", self.instances),
-            workers=sizes.get("workers", self.workers),
-            partitions=sizes.get("partitions", self.partitions),
-            batch=sizes.get("batch", self.batch),
-            atomic=bool(sizes.get("atomic", self.atomic)),
-            history_ms=sizes.get("history_ms", self.history_ms),
-            rates=replace(self.rates, **rates) if rates else self.rates,
-        )
+        """The same with other sizes (`instances`, `spread_ms`, `atomic` as 0 or 1, …), and other rates of faults."""
+        other: Mapping[str, Any] = {name: bool(n) if name == "atomic" else n for name, n in sizes.items()}
+        return replace(self, **other, rates=replace(self.rates, **rates) if rates else self.rates)
 
     def words(self) -> str:
         """In one line, as a run prints it."""

@@ -5,9 +5,13 @@ It shares no line with `core.fold`. It sees every record the moment it is stored
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from contrapas.core.lane import Record
+
+
+_tuple = tuple[Any, ...].__new__
+"""Once per record: a named tuple called by its name takes a detour through Python."""
 
 
 class Counted(NamedTuple):
@@ -85,11 +89,11 @@ class Shadow:
                 self.buried[key] = before
             self.owed.pop(key, None)
             return Judged(True, before, None, cause, wrong)
-        now = Counted(version, epoch, record.value, record.offset, status, deadline)
+        now = _tuple(Counted, (version, epoch, record.value, record.offset, status, deadline))
         self.keys[key] = now
         if self.owed and self.owed.get(key, version) < version:
             del self.owed[key]
-        return Judged(True, before, now, cause, wrong)
+        return _tuple(Judged, (True, before, now, cause, wrong))
 
     def _versions(self, key: bytes, version: int, before: Counted | None, cause: bytes) -> str:
         known = before.version if before is not None else 0

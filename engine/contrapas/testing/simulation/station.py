@@ -25,12 +25,14 @@ from contrapas.runtime.restore import Takeover
 from contrapas.runtime.station import Station
 from contrapas.testing.bench import at_once
 from contrapas.testing.simulation.store import SimLease, SimStore
-from contrapas.testing.simulation.universe import Universe
+from contrapas.testing.simulation.universe import Universe, Wrong
 
 if TYPE_CHECKING:
     from contrapas.testing.simulation.worker import SimWorker
 
 SENDING, CLAIMED, RUNNING = 0, 1, 2
+SPINS_MAX = 500
+"""So many turns of a partition in which nothing is decided: it turns on the spot."""
 
 
 class StationEyes(Protocol):
@@ -90,6 +92,7 @@ class SimStation(Station):
         """Decided, and on its way to the log."""
         self.idle_at = u.now + read.IDLE_MS
         self._turn_at = -1
+        self._spins = 0
         self.turning = False
         self.fresh = True
         """A source may have something new."""
@@ -150,6 +153,9 @@ class SimStation(Station):
         if self.worker.paused_until > self.universe.now:
             self.soon(self.worker.paused_until - self.universe.now)
             return
+        self._spins += 1
+        if self._spins > SPINS_MAX:
+            raise Wrong("I-31", f"partition {self.number} turns and turns, and decides nothing")
         self.turning = True
         self.worker.guarded(self.number, self._turn)
         self.turning = False
@@ -266,6 +272,7 @@ class SimStation(Station):
             self.universe.sometimes["timer held back for an earlier input"] += 1
         batch = decide(p, now, tick.__next__)
         self.universe.seen["decided"] += 1
+        self._spins = 0
         self.idle_at = self.universe.now + read.IDLE_MS
         self.worker.trouble(len(batch.log) or 0.3)
         if batch.empty:

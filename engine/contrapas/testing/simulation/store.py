@@ -7,7 +7,7 @@ at the moment it is stored.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from contrapas.core.lane import Commit, Control, Draft, Headers, Lane, Record, Topic
 from contrapas.core.partition import partition as partition_of
@@ -18,6 +18,10 @@ from contrapas.log.memory_store import Claim, Hold, MemoryStore, Shelf
 from contrapas.testing.simulation.disk import Disk
 from contrapas.testing.simulation.universe import Universe, Wrong
 
+_tuple = tuple[Any, ...].__new__
+"""Once per record: a named tuple called by its name takes a detour through Python."""
+SMALL = 100_000
+"""Bytes of a value below which nobody need look at a record's size."""
 UNKNOWN = ("lost-before", "lost-after", "late", "cut")
 
 
@@ -120,7 +124,7 @@ class SimStore(MemoryStore):
         records = shelf.records
         if records and records[-1].timestamp_ms > now:
             now = records[-1].timestamp_ms
-        record = Record(partition, shelf.end, key, value, headers, now)
+        record = _tuple(Record, (partition, shelf.end, key, value, headers, now))
         records.append(record)
         shelf.end += 1
         self.universe.hashed(lane, record)
@@ -271,6 +275,13 @@ class SimStore(MemoryStore):
         if self.lanes["log"][partition].end > before:
             u.sometimes["a claim inside another's commit"] += 1
         return found + super()._write_rows(partition, rows[at:])
+
+    def _check_commit(self, hold: Hold, log: Sequence[Draft], out: Sequence[Draft]) -> None:
+        """As `MemoryStore._check_commit`, of what may be too large."""
+        large = [d for d in log if d.value is not None and len(d.value) > SMALL]
+        super()._check_commit(hold, large, out)
+        if len(log) + len(out) + 1 > self.caps.max_commit_records:
+            raise Retriable(f"a commit holds at most {self.caps.max_commit_records} records")
 
     def _judge_gap(self, hold: Hold, upto: int, mine: Collection[int]) -> tuple[Record, ...]:
         """As `MemoryStore._judge_gap`; now and then what stands there cannot be read."""
