@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from contrapas.core.lane import Record
 
-
 _tuple = tuple[Any, ...].__new__
 """Once per record: a named tuple called by its name takes a detour through Python."""
 
