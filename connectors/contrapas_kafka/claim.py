@@ -42,7 +42,7 @@ class Scan:
         self.losers = Losers()
         """Records of former owners and strangers that no record which counts has followed under a version above."""
         self.claims: dict[bytes, int] = {}
-        """Claims, with their times."""
+        """Claims, void ones too, with their times."""
 
     def take(self, records: Iterable[Record]) -> None:
         """The next records."""
@@ -52,6 +52,8 @@ class Scan:
             key = record.key
             if (of := epoch_of(record)) < epoch:
                 losers.add(record)
+                if record.value is not None and key.startswith(CLAIM_PREFIX):
+                    self.claims[key] = record.timestamp_ms
                 continue
             epoch = of
             newest.pop(key, None)  # so that the dict is in the order of offsets

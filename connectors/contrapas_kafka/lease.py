@@ -56,7 +56,7 @@ class KafkaLease:
         self.scan: Scan | None = scan
         """What the claim read; `Log.latest` takes it."""
         self._topic = log.spot("log", partition)[0]
-        self._owed = {key: _version(record) for key, record in scan.losers.of.items()}
+        self._owed = {key: _version(r) for key, r in scan.losers.of.items() if not is_control(r)}
         self._claims = scan.claims
         """Of former owners, with their times: removed when they are older than the history age and nothing is owed."""
         self._lost = asyncio.Event()

@@ -396,6 +396,16 @@ async def test_former_claims_get_tombstones_when_they_are_old_and_nothing_is_owe
         assert sum(r.value is None for r in s.lane.records) == 1
 
 
+async def test_a_claim_that_came_too_late_owes_no_heal_and_is_removed_as_the_others_are() -> None:
+    async with owning() as s:
+        s.lane.foreign(CLAIM_PREFIX + b"late", 7)
+        await s.commit("a")
+        heir = await s.log.acquire(0, "heir")
+        await heir.commit([], [], heir.control)
+        gone = {r.key for r in s.lane.records if r.value is None}
+        assert len(gone) == 2 and CLAIM_PREFIX + b"late" in gone
+
+
 async def test_a_release_says_that_nobody_owns_the_partition() -> None:
     async with owning() as s:
         await s.commit("a")
