@@ -319,6 +319,14 @@ class KafkaLook:
             if name not in (self._inbound, self._log) and not name.startswith("__")
         }
 
+    async def topic_settings(self, topic: Lane) -> dict[str, str]:
+        """Settings of a topic as the cluster has them; empty when they are not ours to see."""
+        name = self.topic_of(topic)
+        try:
+            return dict((await self.asked.settings([name])).get(name, {}))
+        except ContrapasError:
+            return {}
+
     async def offset_at(self, lane: Lane, partition: int, timestamp_ms: int) -> int:
         """First offset with a time at or after the given one; the end if there is none."""
         place = (self.topic_of(lane), partition)

@@ -78,6 +78,8 @@ def test_a_list_is_filtered_by_predicates_and_globs(shop: Path, cli: Cli) -> Non
         (["instance", "trace", "o-9", "-o", "json"], "instance_trace"),
         (["instance", "wait", "o-9", "-o", "json"], "instance_wait"),
         (["topic", "list", "-o", "json"], "topic_list"),
+        (["topic", "describe", "payments.commands", "-o", "json"], "topic"),
+        (["topic", "describe", "shop.log", "-o", "json"], "topic"),
         (["topic", "read", "payments.events", "-o", "json"], "topic_records"),
         (["log", "describe", "-o", "json"], "log_describe"),
         (["log", "verify", "-o", "json"], "log_verify"),

@@ -182,6 +182,16 @@ class FarLog(LogFile):
         found: dict[str, int] = self._run(self._log.lag(name))
         return found
 
+    def topic_settings(self, name: str) -> dict[str, str]:
+        """Settings of a topic, where the connector tells them."""
+        asked: Any = getattr(self._log, "topic_settings", None)
+        found: dict[str, str] = {} if asked is None else self._run(asked(name))
+        return found
+
+    def size(self, topic: TopicInfo) -> int | None:
+        """Nobody adds up a server's records for this."""
+        return None
+
     def _chunk(self, topic: TopicInfo, partition: int, first: int, last: int) -> list[Record]:
         start, _ = self._run(self._log.bounds(topic.name, partition))
         records, _ = self._run(

@@ -305,6 +305,19 @@ class LogFile:
         sql += "join topic_part h on h.t = p.t and h.p = p.p where t.name = ? group by grp"
         return {group: max(0, lag) for group, lag in self._all(sql, (name,))}
 
+    def topic_settings(self, name: str) -> dict[str, str]:
+        """Settings of a topic, where the log has any; also when they are not ours to see, none."""
+        return {}
+
+    def size(self, topic: TopicInfo) -> int | None:
+        """Bytes of a topic's keys, values and headers; None where the log does not know."""
+        if topic.number >= 0:
+            where, args = "lane_topic where t = ?", (topic.number,)
+        else:
+            where, args = ("lane_in" if topic.number == -1 else "lane_log"), ()
+        columns = " + ".join(f"coalesce(length({name}), 0)" for name in ("key", "value", "headers"))
+        return int(self._all(f"select coalesce(sum({columns}), 0) from {where}", args)[0][0])
+
     def topic(self, name: str) -> TopicInfo:
         """One topic; `<ns>.in` and `<ns>.log` are the lanes. Refused CP813 names the nearest."""
         if name in (f"{self.namespace}.in", f"{self.namespace}.log"):

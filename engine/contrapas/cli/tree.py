@@ -62,6 +62,7 @@ NOUNS: dict[str, tuple[str, dict[str, tuple[str, str]]]] = {
         {
             "create": ("create", "what a log or a topic needs: show it, or make it with --apply"),
             "list": ("topics", "list topics with records and keys"),
+            "describe": ("topic", "partitions, settings, who reads and writes it"),
             "read": ("topics", "read records from a position"),
             "produce": ("produce", "append records from JSON lines or CSV"),
         },

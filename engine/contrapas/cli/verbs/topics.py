@@ -25,7 +25,7 @@ FIELDS = ("topic", "partition", "offset", "key", "type", "id", "age", "size", "v
 def topic_list(run: Run) -> int:
     """One row per topic."""
     with open_file(run.settings) as log:
-        found = [_row(log, one) for one in log.topics()]
+        found = [row_of(log, one) for one in log.topics()]
     wide: list[screen.Column] = [("FROM", lambda r: str(r["start"])), ("TO", lambda r: str(r["end"]))]
     table: list[screen.Column] = [
         ("TOPIC", lambda r: text.escape(r["topic"])),
@@ -44,7 +44,8 @@ def topic_list(run: Run) -> int:
     return exits.DONE
 
 
-def _row(log: LogFile, topic: TopicInfo) -> dict[str, Any]:
+def row_of(log: LogFile, topic: TopicInfo) -> dict[str, Any]:
+    """A topic as a row of the list: what its last records show."""
     last = 0
     types: dict[str, None] = {}
     for partition, (start, head) in enumerate(zip(topic.starts, topic.heads, strict=True)):
