@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from contrapas.cli import exits, main
+
 HEAVY = (
     "pydantic",
     "fastavro",
@@ -47,6 +49,8 @@ def loaded(folder: Path, *args: str) -> set[str]:
         ("ls", "--where", "status=parked and age<1h", "-o", "json"),
         ("topic", "list"),
         ("topic", "read", "payments.events"),
+        ("topic", "describe", "payments.events"),
+        ("dlq", "list"),
         ("log", "describe"),
         ("log", "verify"),
         ("instance", "describe", "o-7"),
@@ -64,3 +68,4 @@ def test_commands_that_only_look_import_nothing_heavy(shop: Path, args: tuple[st
 def test_help_imports_the_table_and_nothing_else(shop: Path) -> None:
     ours = {name for name in loaded(shop, "--help") if name.startswith("contrapas")}
     assert ours == {"contrapas", "contrapas.cli", "contrapas.cli.main", "contrapas.cli.tree"}
+    assert main.INTERRUPTED == exits.INTERRUPTED

@@ -311,12 +311,14 @@ class LogFile:
 
     def size(self, topic: TopicInfo) -> int | None:
         """Bytes of a topic's keys, values and headers; None where the log does not know."""
-        if topic.number >= 0:
-            where, args = "lane_topic where t = ?", (topic.number,)
-        else:
-            where, args = ("lane_in" if topic.number == -1 else "lane_log"), ()
         columns = " + ".join(f"coalesce(length({name}), 0)" for name in ("key", "value", "headers"))
-        return int(self._all(f"select coalesce(sum({columns}), 0) from {where}", args)[0][0])
+        if topic.number >= 0:
+            rows = self._all(f"select sum({columns}) from lane_topic where t = ?", (topic.number,))
+        else:
+            rows = self._all(
+                f"select sum({columns}) from {'lane_in' if topic.number == -1 else 'lane_log'}", ()
+            )
+        return int(rows[0][0] or 0)
 
     def topic(self, name: str) -> TopicInfo:
         """One topic; `<ns>.in` and `<ns>.log` are the lanes. Refused CP813 names the nearest."""
