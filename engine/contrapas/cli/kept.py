@@ -22,7 +22,7 @@ def checkpoint_findings(folder: Path | None, namespace: str, ends: Mapping[int, 
     for number, end in ends.items():
         path = folder / f"{namespace}-{number}.checkpoint"
         age = _age_s(path)
-        upto = _upto(path)
+        upto = upto_of(path)
         if upto is not None and upto < end and age > OLD_S:
             late.append((age, end - upto, number))
     if not late:
@@ -47,7 +47,7 @@ def _age_s(path: Path) -> float:
     return time.time() - max(written) if written else 0.0
 
 
-def _upto(path: Path) -> int | None:
+def upto_of(path: Path) -> int | None:
     """The offset that it is true for; None: there is none that can be read."""
     if not path.exists():
         return None
