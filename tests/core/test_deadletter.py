@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-from contrapas.core.deadletter import dead_letter, letter_of, restore, settled
+from contrapas.core.deadletter import dead_letter, restore
 from contrapas.core.lane import Headers, Record
+from contrapas.core.letter import letter_of, settled
 
 HEADERS: Headers = (("a", b"\x00\xff"), ("a", b"again"), ("ce_id", b"1"))
 

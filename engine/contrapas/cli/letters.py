@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from contrapas.cli import text, where
 from contrapas.cli.exits import Usage
 from contrapas.cli.lanes import LogFile, TopicInfo
-from contrapas.core.deadletter import Letter, letter_of
 from contrapas.core.lane import Record
+from contrapas.core.letter import Letter, letter_of
 from contrapas.errors import Refused
 
 FIELDS = (

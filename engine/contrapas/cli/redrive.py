@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from contrapas.cli import screen, text
 from contrapas.cli.letters import Entry
-from contrapas.core.deadletter import restore, settled
+from contrapas.core.deadletter import restore
 from contrapas.core.lane import Draft, Record
+from contrapas.core.letter import settled
 from contrapas.core.partition import partition as partition_of
 from contrapas.errors import ContrapasError, Indeterminate, Refused, Retriable
 from contrapas.log import Log

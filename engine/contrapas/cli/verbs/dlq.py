@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections import Counter
@@ -165,6 +164,8 @@ def dlq_redrive(
     letters.named(which, condition, "redriven")
     pause_s = _pause(rate)
     wanted = _wanted(run, which, condition, again, "redrive")
+    import asyncio
+
     return asyncio.run(_redrive(run, wanted, pause_s, yes))
 
 
@@ -183,6 +184,8 @@ def dlq_drop(run: Run, which: tuple[str, ...], condition: str | None, reason: st
     if not yes:
         screen.lines(run.look, [f"would drop {_of(wanted)}", "nothing done.  repeat with --yes"])
         return exits.REFUSED
+    import asyncio
+
     return asyncio.run(_drop(run, wanted, reason))
 
 
@@ -224,6 +227,8 @@ def _pause(rate: str | None) -> float:
 
 
 async def _redrive(run: Run, wanted: Sequence[Entry], pause_s: float, yes: bool) -> int:
+    from asyncio import CancelledError
+
     from contrapas.cli.door import seam
     from contrapas.cli.redrive import Redrive
 
@@ -236,7 +241,7 @@ async def _redrive(run: Run, wanted: Sequence[Entry], pause_s: float, yes: bool)
             return _planned(run, fit, unfit)
         try:
             unfit += await acting.send(fit, pause_s)
-        except (ContrapasError, KeyboardInterrupt, asyncio.CancelledError):
+        except (ContrapasError, KeyboardInterrupt, CancelledError):
             screen.note(f"{text.count(acting.done)} were redriven and noted; the same command sends the rest")
             raise
     screen.line(run.look, f"{text.plural(acting.done, 'record')} redriven")
