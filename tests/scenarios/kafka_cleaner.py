@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -48,9 +49,8 @@ async def compaction(folder: Path, server: Server, seconds: float, seed: int) ->
                 early = sum([(await engine.log.bounds(OUTCOMES, n))[1] for n in range(PARTITIONS)])
                 silent.left = 0
                 await _load(rig, engine, "t", 2, began + seconds)
-                verdict = await rig.judge(engine, whole=False)
+                verdict = await rig.judge(engine, whole=False, more=partial(outcomes, rig, engine))
                 verdict.struck["early"] = early
-                verdict.faults += await outcomes(rig, engine)
                 verdict.faults += await _compared(engine, referee, verdict)
     verdict.seconds = time.monotonic() - began
     return verdict

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from pathlib import Path
 
 from contrapas.core.fold import Fold
@@ -46,8 +47,7 @@ async def formers(folder: Path, server: Server, seconds: float, seed: int, *, br
             ):
                 await _round(rig, engine, number, env)
                 number += 1
-            verdict = await rig.judge(engine, overlap=True)
-            verdict.faults += await outcomes(rig, engine)
+            verdict = await rig.judge(engine, overlap=True, more=partial(outcomes, rig, engine))
             await _counted(rig, engine, verdict)
     verdict.struck["two former owners"] = number
     verdict.seconds = time.monotonic() - began

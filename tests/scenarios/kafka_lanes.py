@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Self
@@ -176,8 +177,7 @@ async def duplicates(folder: Path, server: Server, seconds: float, seed: int) ->
                     rig.kill_one(rig.chance)
                     rig.staff(2)
                 number += 1
-            verdict = await rig.judge(engine)
-            verdict.faults += await outcomes(rig, engine)
+            verdict = await rig.judge(engine, more=partial(outcomes, rig, engine))
         verdict.struck["again"] = again
     verdict.seconds = time.monotonic() - began
     return verdict

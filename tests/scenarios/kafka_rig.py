@@ -48,6 +48,8 @@ OPTIONS: Final = {
 """Of the workers' address, beside their names."""
 PARTITIONS: Final = 4
 LEAVE_S: Final = 60.0
+SENT_S: Final = 60.0
+"""How long messages may take to leave once everything has ended."""
 
 
 class Workers(Supervisor):
@@ -222,17 +224,28 @@ class Rig:
     # ---- the end
 
     async def judge(
-        self, engine: Engine, *, whole: bool = True, overlap: bool = False, dead: int = 0
+        self,
+        engine: Engine,
+        *,
+        whole: bool = True,
+        overlap: bool = False,
+        dead: int = 0,
+        more: Callable[[], Awaitable[list[str]]] | None = None,
     ) -> Verdict:
         """Wait until every acknowledged start has ended, let the workers leave, then hold everything together.
 
         whole: nothing was compacted. overlap: a process that was stopped may have begun a step whose result its
-        successor had recorded. dead: how many dead letters there must be.
+        successor had recorded. dead: how many dead letters there must be. more: what else must be so before they leave.
         """
         found = await bank.judge(engine, self.books, self.asked)
         v = Verdict(found.started, found.done, found.refused, list(found.faults))
         if v.done + v.refused < v.started:
             v.faults += await self._standing(engine.log)
+        if more is not None:
+            until = time.monotonic() + SENT_S
+            while (left := await more()) and time.monotonic() < until:
+                await asyncio.sleep(0.2)
+            v.faults += left
         await asyncio.to_thread(self.leave)
         lines = self.told()
         v.saw = census(lines)
