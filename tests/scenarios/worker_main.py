@@ -43,11 +43,11 @@ def hasten() -> None:
 
 
 def dawdle(most_s: float) -> None:
-    """Steps on the books take up to so long."""
+    """Steps on the books take up to so long, a few of them nearly."""
     do = Books.do
 
     def slowly(self: Books, transfer: str, operation: str, account: str, cents: int) -> None:
-        time.sleep(random.uniform(0, most_s))
+        time.sleep(most_s * random.random() ** 4)
         do(self, transfer, operation, account, cents)
 
     setattr(Books, "do", slowly)  # noqa: B010 - over a method
