@@ -26,7 +26,7 @@ from tests.scenarios.supervisor import Supervisor, Worker, newest, unfinished
 
 TARGET = "sagas/bank/saga.py:app"
 ACCOUNTS, CENTS = 40, 10_000
-QUIET_S = 120.0
+QUIET_S = 240.0
 LEAVING = frozenset({"revoke", "release.before"})
 """Places that a worker passes when it is asked to leave."""
 

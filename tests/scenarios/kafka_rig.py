@@ -48,6 +48,8 @@ OPTIONS: Final = {
 """Of the workers' address, beside their names."""
 PARTITIONS: Final = 4
 LEAVE_S: Final = 60.0
+BEHIND: Final = 600
+"""Steps, two for each transfer at least, that may be waited for while more is asked."""
 SENT_S: Final = 60.0
 """How long messages may take to leave once everything has ended."""
 
@@ -211,7 +213,9 @@ class Rig:
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
     async def ask(self, engine: Engine, count: int, prefix: str) -> None:
-        """New transfers, asked for until they are acknowledged."""
+        """New transfers, asked for until they are acknowledged; none while too many wait: a slow machine is no fault."""
+        if 2 * len(self.asked) - self.saw("step") > BEHIND:
+            return
         fresh = bank.transfers(self.chance, count, prefix)
         while True:
             try:
