@@ -13,7 +13,7 @@ STAMP := $(VENV)/.ready-$(VERSION)
 BIN := $(VENV)/bin
 T ?=
 # Suites that mostly wait for servers.
-SERVERS := tests/connectors tests/deploy tests/scenarios/test_kafka_rows.py
+SERVERS := tests/connectors tests/deploy tests/scenarios/test_kafka_rows.py tests/scenarios/test_kafka_races.py
 
 .PHONY: help
 help:  ## lists the targets

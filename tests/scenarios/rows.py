@@ -130,8 +130,11 @@ ROWS: dict[str, Row] = {
     ),
     "R-15": Row(
         "compaction for real",
-        (f"{ON_KAFKA}::test_r15_the_cleaner_takes_what_is_superseded_and_nothing_else",),
-        ((KAFKA, "R-15"),),
+        (
+            f"{ON_KAFKA}::test_r15_the_cleaner_takes_what_is_superseded_and_nothing_else",
+            "tests/scenarios/test_kafka_races.py::test_owners_race_on_a_real_broker_and_what_is_left_is_what_counted",
+        ),
+        ((KAFKA, "R-15"), ("-m", "tests.scenarios.kafka_races", "--seconds", "3600")),
     ),
     "R-16": Row(
         "a stranger's transaction",
