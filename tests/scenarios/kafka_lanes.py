@@ -278,7 +278,7 @@ async def stranger(folder: Path, server: Server, seconds: float, seed: int) -> V
             on_in.begin(inbound, 0, (b"nobody", b"an aborted start"))
             before = len(rig.asked)
             await rig.ask(engine, 32, "b-")
-            waiting = await _behind(rig, engine, rig.asked[before:], 10)
+            waiting = await _behind(rig, engine, rig.asked[before:], 60)
             if not waiting:
                 faults.append("nothing waits behind an open transaction")
             if set(waiting) != {0}:
@@ -292,8 +292,8 @@ async def stranger(folder: Path, server: Server, seconds: float, seed: int) -> V
                 on_log.commit() if number % 2 else on_log.abort()
                 number += 1
             on_in.abort()
-            await asyncio.sleep(3)  # its marker is the last on the lane, and the cursors pass it
-            verdict = await rig.judge(engine)
+            # its marker is the last on the lane, and the cursors pass it
+            verdict = await rig.judge(engine, more=partial(rig.cursors, engine.log))
         verdict.faults += faults
         verdict.struck["transactions"] = number + 1
     verdict.seconds = time.monotonic() - began

@@ -309,8 +309,8 @@ class Rig:
         found = (await proof_of(log)).faults(runs(lines), whole=whole)
         return [f for f in found if not (overlap and "after its result was recorded" in f)]
 
-    async def _inputs(self, log: Log, dead: int) -> list[str]:
-        """The owners' cursors stand at the ends of `in`, and nothing was buried that should not be."""
+    async def cursors(self, log: Log) -> list[str]:
+        """Where the owners' cursors do not stand at the ends of `in`."""
         bad: list[str] = []
         for number in range(log.partitions):
             judge = Fold(floor=1 << 47)
@@ -320,6 +320,11 @@ class Rig:
             at = judge.control.cursor.get(("in", number), 0) if judge.control is not None else 0
             if at != end:
                 bad.append(f"partition {number}: in ends at {end}, the cursor stands at {at}")
+        return bad
+
+    async def _inputs(self, log: Log, dead: int) -> list[str]:
+        """The cursors stand at the ends, and nothing was buried that should not be."""
+        bad = await self.cursors(log)
         name = f"{self.namespace}.dlq"
         topic = await log.topic(name)
         count = 0
