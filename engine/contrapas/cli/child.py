@@ -227,6 +227,7 @@ async def _follow(plan: Plan, ready: Prepared, said: Report, look: screen.Look, 
     definition, world = observers(ready.definition, ready.world)
     names = topics_of(ready.definition, ready.world)
     needed = followed(setting_of(MemoryLog(definition.namespace), definition, world, writer=""))
+    begun = readonly.begun(plan.read_only)
     log, found = await readonly.opened(
         plan.log, plan.read_only, plan.first, definition.namespace, names, needed
     )
@@ -235,7 +236,8 @@ async def _follow(plan: Plan, ready: Prepared, said: Report, look: screen.Look, 
     loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[Any]] = []
     try:
-        teller.show(look, await readonly.about(log, found, worker.setting))
+        if not begun:
+            teller.show(look, await readonly.about(log, found, worker.setting))
         watch = Watch()
         watch.over(world)
         path = readonly.file_in(plan.read_only, definition.namespace)

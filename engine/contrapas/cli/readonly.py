@@ -142,6 +142,11 @@ async def _floors(reading: Reading, folder: str, first: str, found: Sequence[See
     return floors
 
 
+def begun(folder: str) -> bool:
+    """A process before this one has begun to read, and said what is there."""
+    return os.path.exists(os.path.join(folder, NOTE))
+
+
 def _noted(path: str) -> dict[str, int]:
     if not os.path.exists(path):
         return {}
@@ -291,7 +296,8 @@ class Follower(Teller):
             f"{text.count(len(self.instances) - parked)} going on",
         ]
         parts += [f"{text.count(parked)} parked"] if parked else []
-        parts += [f"{text.plural(dead, 'dead letter')}: contrapas dlq list"] if dead else []
+        where = f"contrapas dlq list --log {self.log.address}"
+        parts += [f"{text.plural(dead, 'dead letter')}: {where}"] if dead else []
         return "   ".join(parts)
 
 
