@@ -218,9 +218,9 @@ class Clue(Event, topic="clue.events", key="clue"):
 
 @saga
 async def patient(s: Saga, e: Case) -> Solved:
-    """It waits for a little while, again and again: what comes as it stops waiting is there for the next time."""
-    for _ in range(150):
-        found = await s.wait(Clue, correlate=e.clue, within="3s")
+    """It waits again and again, twice as long each time: what comes as it stops waiting is there for the next time."""
+    for n in range(12):
+        found = await s.wait(Clue, correlate=e.clue, within=f"{2 << n}s")
         if isinstance(found, Clue):
             return Solved(id=e.id, by=found.by)
     return Solved(id=e.id, by="")

@@ -409,7 +409,7 @@ CASES = Load(
     start=lambda play, number: apps.Case(id=f"k{number}", clue=f"c{number}"),
     later=_clue_comes,
     final=_solved,
-    weight=3,
+    weight=12,
 )
 
 LOADS: dict[str, Load] = {
