@@ -105,6 +105,7 @@ class SimWorker:
                 s.leave()
         for number in self.wanted:
             self.want(number, self.universe.chance.below(20))
+        self.look_timers()
 
     def want(self, number: int, delay_ms: int) -> None:
         """Try to own a partition, before long."""
