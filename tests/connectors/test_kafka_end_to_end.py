@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator, Iterator
@@ -17,14 +15,13 @@ import pytest
 from contrapas import failpoints
 from contrapas.core.envelope_avro import decode
 from contrapas.core.fold import fold
-from contrapas.log import Draft, Record
+from contrapas.log import Record
 from contrapas.runtime.client import Client
 from contrapas.runtime.definition import Definition
 from contrapas.runtime.worker import setting_of
 from contrapas_kafka import connector
 from contrapas_kafka.log import KafkaLog
 from sagas.order.saga import OrderPlaced
-from tests.connectors.kafka_bench import append
 from tests.kafka import Broker, clear
 from tests.runtime.restarted import goes_on
 from tests.runtime.shop import SEEN, build, orchestrated
@@ -85,9 +82,9 @@ async def opened(kafka: Broker, partitions: int = 4) -> AsyncGenerator[KafkaLog]
 
 
 @contextmanager
-def process(kafka: Broker, place: str = "") -> Generator[subprocess.Popen[str]]:
-    """A worker that is a process of its own, and dies at a place if one is named; SIGTERM stops it in order."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "CONTRAPAS_FAILPOINTS": place}
+def process(kafka: Broker) -> Generator[subprocess.Popen[str]]:
+    """A worker that is a process of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, kafka.url, kafka.name],
         cwd=ROOT,
@@ -102,15 +99,6 @@ def process(kafka: Broker, place: str = "") -> Generator[subprocess.Popen[str]]:
         if child.poll() is None:
             child.kill()
         child.wait()
-
-
-def killed(kafka: Broker, place: str) -> None:
-    """Run a worker until it dies at a named place."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "CONTRAPAS_FAILPOINTS": place}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, kafka.url, kafka.name], cwd=ROOT, env=env, timeout=60, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
 
 
 async def orders(log: KafkaLog, numbers: range) -> Client:
@@ -152,52 +140,3 @@ async def test_a_worker_of_its_own_does_what_a_client_elsewhere_asks_for(kafka: 
                 assert (await client.wait(f"place_order/o-{n}", timeout_ms=60_000)).status == "done"
             await client.close()
         await whole(log, 20)
-
-
-PLACES = (
-    "kafka.claim.before", "kafka.claim.handed", "kafka.claim.unread", "kafka.commit.before", "kafka.commit.handed@9",
-    "kafka.commit.accepted@9", "kafka.publish.before", "kafka.publish.between", "kafka.publish.handed",
-)  # fmt: skip
-"""Where a worker with work to do comes by; `gap` needs a stranger, `release` an end in order: they have tests of their own."""
-
-
-def test_every_place_of_ours_is_one_where_a_worker_is_killed() -> None:
-    ours = {name for name in failpoints.NAMES if name.startswith("kafka.")}
-    assert ours == {place.partition("@")[0] for place in (*PLACES, *OTHERS)}
-
-
-OTHERS = ("kafka.gap.before", "kafka.release.before", "kafka.release.handed")
-
-
-async def test_workers_killed_at_every_place_lose_and_repeat_nothing(kafka: Broker) -> None:
-    count = 8
-    async with opened(kafka) as log:
-        client = await orders(log, range(count))
-        for place in PLACES:
-            name, _, nth = place.partition("@")
-            await asyncio.to_thread(killed, kafka, f"{name}=kill@{nth or 1}")
-            count += 2
-            await (await orders(log, range(count - 2, count))).close()
-        with process(kafka):
-            for n in range(count):
-                assert (await client.wait(f"place_order/o-{n}", timeout_ms=90_000)).status == "done"
-        await client.close()
-        await whole(log, count)
-
-
-async def test_workers_killed_while_they_leave_or_look_at_a_gap_lose_nothing(kafka: Broker) -> None:
-    async with opened(kafka) as log:
-        client = await orders(log, range(4))
-        for place in ("kafka.release.before", "kafka.release.handed"):
-            with process(kafka, f"{place}=kill") as child:
-                child.terminate()
-                assert await asyncio.to_thread(child.wait, 60) == -signal.SIGKILL
-        with process(kafka, "kafka.gap.before=kill") as child:
-            for p in range(log.partitions):  # a stranger's record in every gap
-                append(kafka.address, f"{kafka.name}.log", p, [Draft("", 0, b"place_order/x", b"?", ())])
-            await (await orders(log, range(4, 8))).close()
-            assert await asyncio.to_thread(child.wait, 60) == -signal.SIGKILL
-        with process(kafka):
-            for n in range(8):
-                assert (await client.wait(f"place_order/o-{n}", timeout_ms=90_000)).status == "done"
-        await client.close()

