@@ -12,8 +12,9 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 STAMP := $(VENV)/.ready-$(VERSION)
 BIN := $(VENV)/bin
 T ?=
-# Suites that mostly wait for servers.
-SERVERS := tests/connectors tests/deploy tests/scenarios/test_kafka_rows.py tests/scenarios/test_kafka_races.py
+# Suites that mostly wait for servers, and rows of which each has a server of its own.
+SERVERS := tests/connectors tests/deploy
+ROWS := tests/scenarios/test_kafka_rows.py tests/scenarios/test_kafka_races.py
 
 .PHONY: help
 help:  ## lists the targets
@@ -51,7 +52,7 @@ endif
 .PHONY: smoke
 smoke: setup  ## the tests that are not marked slow and need no server
 	@$(BIN)/python -m pytest -q -m "not slow" --ignore=tests/repo --ignore=tests/typing --ignore=tests/fuzz \
-		--ignore=tests/simulation $(SERVERS:%=--ignore=%)
+		--ignore=tests/simulation $(SERVERS:%=--ignore=%) $(ROWS:%=--ignore=%)
 
 .PHONY: check
 check: setup  ## format, lint, exports, import contracts, types, wheel; the first failure ends it
