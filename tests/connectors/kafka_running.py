@@ -74,10 +74,22 @@ class Running:
                 self.task.result()
             if time.monotonic() > until:
                 w: Any = self.worker
+                letters = await self.letters()
                 raise AssertionError(
-                    f"it does not come about: {w.health()} {w.counts()} {w._assigned} {w.troubles}"
+                    f"it does not come about: {w.health()} {w.counts()} {w._assigned} {w.troubles} {letters}"
                 )
             await asyncio.sleep(0.05)
+
+    async def letters(self) -> list[tuple[bytes, bytes]]:
+        """Why what became a dead letter: where it was, and the words."""
+        topic = f"{self.log.namespace}.dlq"
+        found: list[tuple[bytes, bytes]] = []
+        if (made := await self.log.topic(topic)) is not None:
+            for number in range(made.partitions):
+                for record in (await self.log.read(topic, number, 0))[0]:
+                    said = dict(record.headers)
+                    found.append((said.get("cp-dlq-topic", b""), said.get("cp-dlq-error", b"")))
+        return found
 
     async def status(self, instance: str) -> str:
         """Of an instance."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +16,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from contrapas import App, Event
 from contrapas.runtime.build import build
@@ -64,14 +65,30 @@ class Services:
     def __init__(self, address: str, topics: set[str]) -> None:
         self.producer: Any = Producer({"bootstrap.servers": address, "linger.ms": 0})
         self.consumer: Any = Consumer(
-            {"bootstrap.servers": address, "group.id": "services", "enable.auto.commit": False}
+            {
+                "bootstrap.servers": address,
+                "group.id": "services",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "topic.metadata.refresh.interval.ms": 1_000,
+            }
         )
         self.consumer.assign([TopicPartition(topic, 0, 0) for topic in sorted(topics)])
         self.told: dict[str, list[Reply]] = {}
         self.met: set[bytes] = set()
+        self._until_read(topics)
         self.ending = threading.Event()
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
+
+    def _until_read(self, topics: set[str]) -> None:
+        """Topics just made may have no leader that the client knows; commands would time out meanwhile."""
+        until = time.monotonic() + 60
+        while topics:
+            assert time.monotonic() < until, f"not read: {topics}"
+            message = self.consumer.poll(0.1)
+            if message is not None and (error := message.error()) is not None:
+                topics = topics - {message.topic()} if error.code() == KafkaError._PARTITION_EOF else topics
 
     def _serve(self) -> None:
         while not self.ending.is_set():
