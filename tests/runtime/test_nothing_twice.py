@@ -179,6 +179,23 @@ def test_careful_mode_ends_with_what_had_waited_though_more_has_come_meanwhile()
     assert stage.p.position == 6 and stage.p.care is None
 
 
+def test_careful_mode_parks_nothing_that_has_ended_or_has_applied_what_is_blamed() -> None:
+    """What is in hand when owners die one after the other may be a message that came a second time."""
+    stage = Stage()
+    stage.feed("start", "wait/a", Began(id="a", n=1))
+    stage.go()
+    stage.feed("event", "wait/a", Go(id="a"), ident="go")
+    stage.go()
+    ended = stage.p.load("wait/a")
+    assert ended is not None and ended.status == "done"
+    stage.feed("event", "wait/a", Go(id="a"), ident="go")
+    stage.p.care = Care('{"what":"in 0@2","instance":"","deaths":3}', 3)
+    stage.go()
+    after = stage.p.load("wait/a")
+    assert after is not None and (after.status, after.parked, after.version) == ("done", None, ended.version)
+    assert stage.p.counts.dead == 1 and stage.p.position == 3, "it is kept, byte for byte"
+
+
 async def test_a_command_is_really_tried_again_after_its_handler_gave_up() -> None:
     """`retry=` repeats unknown outcomes: the answer of the first attempt is not the answer to all."""
     bank = Service("bank")

@@ -12,9 +12,10 @@ import json
 from typing import Any
 
 from contrapas.core import start
-from contrapas.core.decode import Rejected, decode
-from contrapas.core.envelope import Cause, InstanceRecord
+from contrapas.core.decode import Arrival, Rejected, decode
+from contrapas.core.envelope import ENDED, Cause, InstanceRecord
 from contrapas.core.lane import Record
+from contrapas.core.load import FRESH, judge
 from contrapas.core.parking import fitting, parked
 from contrapas.core.status import status_of
 from contrapas.core.work import next_record
@@ -155,7 +156,7 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
         if before is None and instance in targets.starts:
             born = start.born(event, p.setting.world)
             p.write(batch, _stopped(born, event, why, None))
-        elif before is not None and before.parked is None and instance not in targets.starts:
+        elif before is not None and instance not in targets.starts and _may_stop(before, arrival):
             event.published = p.published(instance)
             p.write(batch, _stopped(next_record(before, event), event, why, before))
         else:
@@ -166,6 +167,11 @@ def _park_input(p: Partition, care: Care, now: int) -> Batch:
     else:
         apply.bury_input(p, batch, record, "CP844", why.text)
     return batch
+
+
+def _may_stop(record: InstanceRecord, arrival: Arrival) -> bool:
+    """It stands with what is to blame in hand. What ended, and what has applied it before, has nothing to take up again."""
+    return record.parked is None and record.status not in ENDED and judge(record, arrival) == FRESH
 
 
 def _stopped(

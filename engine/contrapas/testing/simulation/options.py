@@ -12,9 +12,9 @@ from typing import Any, Literal
 class Rates:
     """How often something goes wrong, as a share of what it can happen to."""
 
-    crash: float = 0.0145
+    crash: float = 0.0205
     """Per transition: a worker dies, at a place of a commit that chance chooses."""
-    unknown: float = 0.0075
+    unknown: float = 0.0125
     """Per transition of a commit: it is not answered; written, not written, a prefix, or later."""
     retriable: float = 0.006
     """Per commit, publish, acquire."""
@@ -24,21 +24,21 @@ class Rates:
     """Per acquire: the same as `unknown`."""
     publish: float = 0.012
     """Per publish."""
-    pause: float = 0.0056
+    pause: float = 0.007
     """Per transition of a commit: the worker stands still past its lease, before or after it."""
-    rebalance: float = 0.0068
+    rebalance: float = 0.0115
     """Per transition."""
-    jump: float = 0.0012
+    jump: float = 0.0015
     """Per transition: a worker's wall clock jumps."""
-    compact: float = 0.0032
+    compact: float = 0.0038
     """Per transition."""
     duplicate: float = 0.006
     """Per delivered message."""
-    stale: float = 0.0046
+    stale: float = 0.0064
     """Per transition: an old stretch of a lane comes again."""
     corrupt: float = 0.0010
     """Per transition."""
-    release: float = 0.0006
+    release: float = 0.0012
     """Per transition: a worker is replaced by one of another release."""
     foreign: float = 0.0006
     """Per transition: somebody else writes to the inbound lane."""
