@@ -100,7 +100,7 @@ class Following:
     def said(self) -> str:
         return (self.folder / "out.txt").read_text()
 
-    def until(self, words: str, seconds: float = 60) -> str:
+    def until(self, words: str, seconds: float = 150) -> str:
         """Until it has said something."""
         until = time.monotonic() + seconds
         while not re.search(words, self.said()):
@@ -111,7 +111,7 @@ class Following:
     def end(self) -> str:
         """Ctrl-C; everything it said."""
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 130, self.said()
+        assert self.process.wait(60) == 130, self.said()
         return self.said()
 
 
@@ -160,9 +160,12 @@ def test_a_production_is_followed_and_nothing_of_ours_is_left_there(tmp_path: Pa
     assert 'OrderPlaced  {"order_id":"o-' in said
     assert "would send ChargeCard" in during or "more would be sent" in during
     assert "200 begun" in said and "o-3 " not in said, "what lay there before is not read"
-    assert after["groups"] == before["groups"]
-    assert after["topics"] == before["topics"]
-    assert _sums(after) == {**_sums(before), **produced}, "somebody else than the shop has written"
+    # The broker may still forget groups and topics of other tests meanwhile; nothing may come.
+    assert after["groups"].keys() <= before["groups"].keys()
+    assert {name for name in after["groups"] if kafka.name in name} == set()
+    assert after["topics"] <= before["topics"]
+    sums = {name: n for name, n in {**_sums(before), **produced}.items() if name in after["topics"]}
+    assert _sums(after) == sums, "somebody else than the shop has written"
     assert sum(produced.values()) == 10 * 5 + 2 * 1 + 200 * 5 + 40 * 1
     assert list((tmp_path / ".contrapas").glob("read-only-*")) == [], "their data stays here"
 
