@@ -28,7 +28,7 @@ from sagas.refunds import saga as refunds
 from sagas.subscription import saga as subscription
 from sagas.travel import saga as travel
 from tests.connectors.kafka_running import Running, fresh, running
-from tests.kafka import Broker
+from tests.kafka import Broker, StartKafka
 from tests.sagas.test_both_modes import STORIES, Reply, walk
 
 LED, WATCHED, MORE = App("worked"), App("watched"), App("more")
@@ -174,14 +174,15 @@ async def outcome_in_memory(story: str, *, observed: bool) -> tuple[str, str]:
 
 
 async def test_every_worked_saga_ends_on_kafka_as_it_does_in_memory(
-    kafka: Broker, monkeypatch: pytest.MonkeyPatch
+    own_kafka: StartKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On a broker of its own: the sagas name their topics, and other tests make and delete topics of these names."""
+    server = own_kafka()
+    kafka = Broker(server.address, "worked", server)
     monkeypatch.setenv("CONTRAPAS_LINK_SECRET", "a secret of sixteen and more")
     monkeypatch.setenv("CONTRAPAS_LINK_URL", "https://shop.example")
     keys = {story: story.replace(" ", "-") for story in STORIES}
     async with world(kafka) as w:
-        job = index.IndexRequested(job_id="j-1", bucket="b")
-        w.services.say(job, "j-1")
         for story, (_, begin, lines) in STORIES.items():
             key = keys[story]
             w.services.told[key] = [
@@ -204,6 +205,8 @@ async def test_every_worked_saga_ends_on_kafka_as_it_does_in_memory(
                 found = await r.client.state(instance, timeout_ms=5_000)
                 wanted = await outcome_in_memory(story, observed=observed)
                 assert (found.status, found.outcome) == wanted, (story, observed, found.code, found.reason)
+        # A thousand steps, behind the stories: all workers share one process here, and commands have their time limits.
+        w.services.say(index.IndexRequested(job_id="j-1", bucket="b"), "j-1")
         for instance, outcome in (
             (
                 "subscription/ada",
