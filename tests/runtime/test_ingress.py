@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from contrapas.core.lane import NULL, Headers
+from contrapas.log.memory_store import Shelf
+from contrapas.runtime import ingress
 from contrapas.runtime.definition import TopicMapping
 from tests.catalogue.desk import TOPIC, desk
 
@@ -98,3 +100,18 @@ async def test_a_structured_event_of_a_type_that_no_saga_mentions_is_counted() -
         await d.put(event(type="Exploded"), type="", headers=STRUCTURED)
         await d.settle()
         assert d.dead() == [] and d.worker.counts().skipped == 1
+
+
+async def test_what_lies_in_a_partition_that_a_topic_gained_is_read_from_its_first_message_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingress, "GROWN_MS", 200)
+    async with desk() as d:
+        lanes = d.rig.log.store.lanes[TOPIC]
+        count = len(lanes)
+        lanes.append(Shelf())
+        await d.put(BODY, at=count)
+        await d.rig.until(lambda: d.rig.status("claim/k-1") == "waiting")
+        assert [s for w in d.worker.stations.values() for s in w.reading if s == (TOPIC, count)] == [
+            (TOPIC, count)
+        ]

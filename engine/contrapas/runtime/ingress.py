@@ -18,8 +18,9 @@ from contrapas.core.deadletter import dead_letter
 from contrapas.core.decode import mapped, mapped_type
 from contrapas.core.lane import Draft, Headers, Record
 from contrapas.core.partition import partition as partition_of
-from contrapas.errors import DataError, Retriable
+from contrapas.errors import DataError, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
+from contrapas.log import Log
 from contrapas.log.checks import size_of
 from contrapas.runtime.batch import Setting
 from contrapas.runtime.clock import pause
@@ -28,10 +29,13 @@ from contrapas.runtime.dispatch import send
 if TYPE_CHECKING:
     from contrapas.runtime.partition import Partition
     from contrapas.runtime.station import Station
+    from contrapas.runtime.worker import Worker
 
 NAMES["ingress.read"] = "messages of a user's topic are read, not on the inbound lane"
 NAMES["ingress.published"] = "messages are on the inbound lane, the cursor of their topic has not moved"
 POLL_MS = 5_000
+GROWN_MS = 60_000
+"""About how often it is asked whether topics have grown."""
 PUBLIC_KINDS = frozenset({b"start", b"event", b"reply", b"command", b"signal"})
 """What a message on a topic may say it is; the other kinds steer instances."""
 
@@ -60,18 +64,49 @@ def topics_of(setting: Setting) -> tuple[str, ...]:
     return tuple(sorted(found | set(setting.doors.mappings)))
 
 
-async def sources_of(s: Station) -> list[Source]:
-    """The sources that belong to this partition's owner."""
-    found: list[Source] = []
-    for name in topics_of(s.setting):
-        topic = await s.log.topic(name)
+async def all_sources(log: Log, setting: Setting) -> list[tuple[int, Source]]:
+    """All sources there are now, each behind the number of the partition whose owner reads it."""
+    found: list[tuple[int, Source]] = []
+    for name in topics_of(setting):
+        topic = await log.topic(name)
         if topic is None:
             continue
         for number in range(topic.partitions):
-            owner = partition_of(f"{name}/{number}".encode(), s.setting.doors.partitions)
-            if owner == s.number:
-                found.append(Source(name, topic.id, number))
+            owner = partition_of(f"{name}/{number}".encode(), setting.doors.partitions)
+            found.append((owner, Source(name, topic.id, number)))
     return found
+
+
+async def sources_of(s: Station) -> list[Source]:
+    """The sources that belong to this partition's owner."""
+    return [source for owner, source in await all_sources(s.log, s.setting) if owner == s.number]
+
+
+async def begin(s: Station) -> None:
+    """Read what there is for this partition's owner, from the takeover on."""
+    mine = await sources_of(s)
+    s.behind = set(mine)
+    for source in mine:
+        _read(s, source)
+
+
+async def follow_growth(w: Worker) -> None:
+    """Topics of users grow: what lies in a new partition is read from its first message on, by whoever owns its reading."""
+    while True:
+        await pause(w.clock, GROWN_MS * (0.5 + w.chance()))
+        try:
+            found = await all_sources(w.log, w.setting) if w.stations else []
+        except LogError:
+            continue
+        for owner, source in found:
+            s = w.stations.get(owner)
+            if s is not None and not s.stopping and (source.topic, source.number) not in s.reading:
+                _read(s, source)
+
+
+def _read(s: Station, source: Source) -> None:
+    task = asyncio.get_running_loop().create_task(ingest(s, source))
+    s.reading[source.topic, source.number] = task
 
 
 async def ingest(s: Station, source: Source) -> None:

@@ -76,6 +76,8 @@ class Station:
         self.acquired_ms = clock.ms()
         self.moved_ms = clock.ms()
         """When something was last decided: health looks at it."""
+        self.reading: dict[tuple[str, int], asyncio.Task[None]] = {}
+        """Sources that are followed: topic and partition."""
         self.behind: set[object] = set()
         """Sources that have not met their end of the takeover yet."""
         self.releasing = False

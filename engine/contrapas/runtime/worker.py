@@ -141,7 +141,10 @@ class Worker:
         follow: list[asyncio.Task[None]] = []
         if self.setting.world.modes or self.definition.entities:
             self._membership = self.log.membership(f"{self.setting.namespace}.workers", ("in",))
-            follow = [loop.create_task(self._follow(self._membership))]
+            follow = [
+                loop.create_task(self._follow(self._membership)),
+                self.spawn(ingress.follow_growth(self)),
+            ]
         else:  # services alone own no instances: those belong to the workers that know the sagas
             self.ready.set()
         self._besides = [self.spawn(service.run()) for service in self.services]
@@ -312,14 +315,12 @@ class Worker:
             await dispatch.send_again(s, taken.out, taken.owners)
         p.relayed = max(p.relayed, 0)
         loop = asyncio.get_running_loop()
-        sources = await ingress.sources_of(s)
-        s.behind = set(sources)
         s.on_caught_up = self._look_timers
+        await ingress.begin(s)
         self.stations[number] = s
         if not self._wanted(number):  # taken away, or to be stopped, while it was restored
             s.stop()
         tasks = [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
-        tasks += [loop.create_task(ingress.ingest(s, source)) for source in sources]
         tasks += [loop.create_task(self._watch(s)), loop.create_task(sweep(s))]
         tasks += [] if keeper is None else [loop.create_task(keeper.keep())]
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
@@ -338,6 +339,7 @@ class Worker:
             late.cancel()
             self.stations.pop(number, None)
             self._retire(p.counts)
+            tasks += s.reading.values()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
