@@ -25,6 +25,8 @@ from contrapas.errors import Damaged
 
 _TOP = 1 << 63
 _NEGATIVE = re.compile(rb"-[0-9]{1,18}")
+_FEW: dict[bytes | None, int] = {b"%d" % number: number for number in range(256)}
+"""Most versions and epochs are among these; a restore reads three numbers of each record."""
 
 
 class Verdict(Enum):
@@ -52,7 +54,7 @@ class Fold:
     (`Log.latest`), it is the offset up to which they are read. It may be moved forward at any time.
     """
 
-    __slots__ = ("control", "epoch", "error", "floor", "known", "losers", "name", "owed", "stale")
+    __slots__ = ("control", "epoch", "error", "floor", "headers", "known", "losers", "name", "owed", "stale")
 
     def __init__(self, name: str = "log", *, floor: int = 0, epoch: int = 0) -> None:
         self.name = name
@@ -68,21 +70,23 @@ class Fold:
         self.losers = 0
         self.stale = 0
         self.error: Damaged | None = None
+        self.headers: dict[str, bytes] = {}
+        """Those of the record judged last: who goes on with it need not look them up again."""
 
     def judge(self, record: Record) -> Verdict:
         """Verdict on the next record. Damaged CP520 for a control record that does not read."""
-        headers = dict(record.headers)
+        _, _, key, value, pairs, _ = record
+        self.headers = headers = dict(pairs)
         epoch = number_of(headers.get("cp-epoch"))
-        if is_control(record):
+        if key[:1] == b"$" and is_control(record):
             return self._judge_control(record, epoch)
         version = number_of(said := headers.get("cp-version"))
-        key = record.key
         if epoch < 0 or epoch < self.epoch:
             self.losers += 1
             self.owed[key] = max(self.owed.get(key, 0), version, self.known.get(key, 0))
             return Verdict.LOSER
         self.epoch = epoch
-        if record.value is None:
+        if value is None:
             self.known.pop(key, None)
             self.owed.pop(key, None)
             return Verdict.REMOVED
@@ -197,6 +201,8 @@ def no_number(key: bytes, name: str, value: bytes, place: str) -> Damaged:
 
 def number_of(value: bytes | None) -> int:
     """A number of at most 64 bits, -1 for anything else."""
+    if (few := _FEW.get(value)) is not None:
+        return few
     if value is None or len(value) > 19 or not value.isdigit():
         return -1
     number = int(value)

@@ -12,6 +12,7 @@ from contrapas.core.control import decode_control
 from contrapas.core.lane import Control, Lane, Record, Source, Topic
 from contrapas.errors import Damaged, LogError
 from contrapas.log.checks import check_position
+from contrapas.log.collector import uncollected
 from contrapas.log.sqlite_file import ROTTEN, check_marks, check_wal, connect, explain, has_wal, marks
 from contrapas.log.sqlite_rows import LOW, SHIFT, unpack_headers
 
@@ -251,11 +252,17 @@ class SqliteReader:
         if live * SPARSE < end - after:
             rows = self._picked(partition, after, end, kept, step)
         else:
-            rows = self._swept(partition, after, end, kept, step * 10)
+            rows = self._swept(partition, after, end, kept, step * 2)
         found = 0
-        for batch in rows:
-            found += sum([row[0] not in kept for row in batch])
-            yield [self._record("log", partition, row) for row in batch if row[2] is not None or after > 0]
+        while True:
+            with uncollected():
+                if (batch := next(rows, None)) is None:
+                    break
+                found += sum([row[0] not in kept for row in batch]) if kept else len(batch)
+                records = [
+                    self._record("log", partition, row) for row in batch if row[2] is not None or after > 0
+                ]
+            yield records
         if found < wanted and self.bounds("log", partition)[1] == end:
             place = f"{self.namespace}.log/{partition}"
             text = f"{found} of {wanted} newest records are there"

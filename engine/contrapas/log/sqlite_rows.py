@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from itertools import accumulate
 
 from contrapas.core.lane import Headers
 from contrapas.errors import DataError
@@ -34,9 +33,19 @@ def _names(block: bytes) -> tuple[str, ...]:
     return tuple(block.decode().split("\0"))
 
 
-@lru_cache(maxsize=256)
-def _lengths(count: int) -> struct.Struct:
-    return struct.Struct(f">{count}I")
+def _shaped(head: bytes) -> tuple[tuple[str, ...], struct.Struct]:
+    """Names, and how the values behind them are cut: what stands before the values recurs from record to record."""
+    count, size = head[0] << 8 | head[1], head[2] << 8 | head[3]
+    names = _names(head[4 : 4 + size])
+    if len(names) != count:
+        raise ValueError(f"{len(names)} names of headers where {count} are said")
+    lengths = struct.unpack_from(f">{count}I", head, 4 + size)
+    return names, struct.Struct("".join([f"{length}s" for length in lengths]))
+
+
+_RECURS_MAX = 1024
+"""Bytes before the values; longer ones are a stranger's, and not remembered."""
+_shape = lru_cache(maxsize=4096)(_shaped)
 
 
 def pack_headers(headers: Headers) -> bytes:
@@ -87,12 +96,10 @@ def unpack_headers(data: bytes) -> Headers:
     if not data:
         return ()
     try:
-        count, size = data[0] << 8 | data[1], data[2] << 8 | data[3]
-        names = _names(data[4 : 4 + size])
-        shape = _lengths(count)
-        ends = list(accumulate(shape.unpack_from(data, 4 + size), initial=4 + size + shape.size))
+        end = 4 + (data[2] << 8 | data[3]) + 4 * (data[0] << 8 | data[1])
+        names, values = _shape(data[:end]) if end <= _RECURS_MAX else _shaped(data[:end])
     except (IndexError, UnicodeDecodeError, struct.error) as bad:
         raise ValueError(f"headers are cut or their lengths lie: {bad}") from None
-    if ends[-1] != len(data) or len(names) != count:
-        raise ValueError(f"headers of {len(data)} bytes where their lengths say {ends[-1]}")
-    return tuple([(name, data[a:b]) for name, a, b in zip(names, ends, ends[1:], strict=False)])
+    if end + values.size != len(data):
+        raise ValueError(f"headers of {len(data)} bytes where their lengths say {end + values.size}")
+    return tuple(zip(names, values.unpack_from(data, end)))  # noqa: B905  as many as names, by how it was made

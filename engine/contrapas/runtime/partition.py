@@ -478,9 +478,10 @@ class Partition:
 
     def restore(self, key: str, entry: Entry) -> None:
         """Put one record of the log into the index, at takeover."""
-        self.entries[key] = entry
-        if entry.deadline is not None:
-            self.timers.put(entry.deadline, key)
+        value, deadline, standing, version = entry
+        self.entries.hold(key, (value, deadline, standing, version))
+        if deadline is not None:
+            self.timers.put(deadline, key)
 
     def restored(self) -> None:
         """The index is complete: order the timers."""

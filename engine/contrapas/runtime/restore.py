@@ -7,7 +7,7 @@ are healed in it, and pending local steps are issued again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
 from zlib import crc32
@@ -17,7 +17,7 @@ from contrapas.core.envelope import ENDED as ENDED_STATUSES
 from contrapas.core.envelope import Cause, InstanceRecord
 from contrapas.core.envelope_avro import decode
 from contrapas.core.envelope_item import ItemRecord, decode_item
-from contrapas.core.fold import Fold, Verdict, damage, header_number, text_of
+from contrapas.core.fold import Fold, Verdict, damage, header_number, number_of, text_of
 from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.moves import unfit
@@ -29,6 +29,7 @@ from contrapas.core.world import Input, StepCall
 from contrapas.errors import Damaged
 from contrapas.failpoints import NAMES, failpoint
 from contrapas.log import Lease, Log
+from contrapas.log.collector import uncollected
 from contrapas.runtime import graphs, heal, items, kin
 from contrapas.runtime.batch import Batch, Entry, Setting
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
@@ -41,7 +42,9 @@ NAMES["takeover.fenced"] = "a partition was fenced, its tail is unread"
 NAMES["takeover.read"] = "the tail is read, nothing is committed under the new epoch"
 _AT_WORK = frozenset({b"running", b"retrying", b"unwinding", b"settling", b"paused"})
 _ENDED = frozenset(s.encode() for s in ENDED_STATUSES)
+_KINDS = frozenset({b"instance", b"rendezvous", b"item"})
 _OFFSET = attrgetter("offset")
+_tuple = tuple[object, ...].__new__
 Placed = tuple[tuple[int, int], Draft]
 """A message to be sent again, by its number: in that order, for who hears a number takes those below it for heard."""
 
@@ -87,11 +90,13 @@ class _Found:
         self.alarms: list[str] = []
         self.newest = 0
 
-    def keep(self, record: Record) -> None:
+    def keep(self, record: Record, headers: Mapping[str, bytes]) -> None:
         """The newest record of a key so far."""
-        self.later.pop(record.key, None)
-        if _restore(self.p, self.setting, record, self.items):
-            self.later[record.key] = record
+        later = self.later
+        if later:
+            later.pop(record.key, None)
+        if _restore(self.p, self.setting, record, headers, self.items):
+            later[record.key] = record
 
     def drop(self, key: bytes) -> None:
         """A tombstone."""
@@ -109,19 +114,24 @@ class _Found:
         ended in between and begun again, from version 1 on.
         """
         async for records in log.latest(self.p.number, after=after, upto=end):
-            for record in records:
-                self.newest = max(self.newest, record.timestamp_ms)
-                verdict = judge.judge(record)
-                if verdict is Verdict.APPLIED:
-                    self.keep(record)
-                elif judge.error is not None:
-                    raise judge.error
-                elif verdict is Verdict.LOSER:
-                    self.losers[record.key] = record
-                    if heal.is_stranger(record):
-                        self.alarms.append(heal.alarm_of(record, judge.name))
-                elif verdict is Verdict.REMOVED:
-                    self.drop(record.key)
+            with uncollected():
+                self._judged(judge, records)
+
+    def _judged(self, judge: Fold, records: Sequence[Record]) -> None:
+        for record in records:
+            if record.timestamp_ms > self.newest:
+                self.newest = record.timestamp_ms
+            verdict = judge.judge(record)
+            if verdict is Verdict.APPLIED:
+                self.keep(record, judge.headers)
+            elif judge.error is not None:
+                raise judge.error
+            elif verdict is Verdict.LOSER:
+                self.losers[record.key] = record
+                if heal.is_stranger(record):
+                    self.alarms.append(heal.alarm_of(record, judge.name))
+            elif verdict is Verdict.REMOVED:
+                self.drop(record.key)
 
 
 async def take_over(
@@ -141,8 +151,9 @@ async def take_over(
         )
         judge = saved[0].fold(name, end)
         async for records in saved[1].batches():
-            for record in records:
-                found.keep(record)
+            with uncollected():
+                for record in records:
+                    found.keep(record, dict(record.headers))
         found.newest = saved[0].at_ms
         await found.read(log, judge, saved[0].upto, end)
         if setting.caps.compaction == "broker":
@@ -227,37 +238,41 @@ def _items(p: Partition, keys: Iterable[str]) -> dict[str, dict[str, list[ItemRe
     return found
 
 
-def _restore(p: Partition, setting: Setting, record: Record, found: dict[str, None]) -> bool:
+def _restore(
+    p: Partition, setting: Setting, record: Record, headers: Mapping[str, bytes], found: dict[str, None]
+) -> bool:
     """Put a record into the index; says whether there is more to do about it. found: keys of items."""
-    headers = dict(record.headers)
+    _, offset, raw, value, _, _ = record
     kind = headers.get("cp-kind", b"")
-    lane = setting.lane
-    if kind == b"graph" and record.value is not None and damage(record) is None:
-        version = header_number(record, "cp-version", headers.get("cp-version"), lane) or 0
-        p.graphs[text_of(record.key)] = (version, record.value)
-    if record.value is None or kind not in (b"instance", b"rendezvous", b"item"):
+    if kind == b"graph" and value is not None and damage(record) is None:
+        version = header_number(record, "cp-version", headers.get("cp-version"), setting.lane) or 0
+        p.graphs[text_of(raw)] = (version, value)
+    if value is None or kind not in _KINDS:
         return False
-    if headers.get("cp-sum") != b"%08x" % crc32(record.value) and (bad := damage(record, lane)) is not None:
+    if headers.get("cp-sum") != b"%08x" % crc32(value) and (bad := damage(record, setting.lane)) is not None:
         raise bad
     try:
-        key = record.key.decode()
+        key = raw.decode()
     except UnicodeDecodeError:
-        place = f"{lane}/{record.partition}@{record.offset}"
-        raise Damaged("CP520", "a record's key is no text", got=record.key.hex()[:80], place=place) from None
+        place = f"{setting.lane}/{record.partition}@{offset}"
+        raise Damaged("CP520", "a record's key is no text", got=raw.hex()[:80], place=place) from None
     status = headers.get("cp-status", b"")
     said = headers.get("cp-deadline")
-    deadline = None if said is None else header_number(record, "cp-deadline", said, lane)
-    version = header_number(record, "cp-version", headers.get("cp-version"), lane) or 0
+    deadline = None if said is None else header_number(record, "cp-deadline", said, setting.lane)
+    version = number_of(told := headers.get("cp-version"))
+    if version < 0:
+        version = header_number(record, "cp-version", told, setting.lane) or 0
     if kind == b"item":
         deadline = None
         found[key] = None
-    p.restore(key, Entry(record.value, deadline, ENDED if status in _ENDED else LIVE, version))
-    if kind == b"item":
+    p.restore(key, _tuple(Entry, (value, deadline, ENDED if status in _ENDED else LIVE, version)))
+    if kind != b"instance":
         return False
-    if kind == b"instance" and kin.is_item(key):
+    if kin.is_item(key):
         p.kin.append(key)
-    unsent = record.offset >= p.control.relayed and "cp-out" in headers
-    return kind == b"instance" and (status == b"parked" or status in _AT_WORK or unsent)
+    if status == b"parked" or status in _AT_WORK:
+        return True
+    return "cp-out" in headers and offset >= p.control.relayed
 
 
 def _resume(
