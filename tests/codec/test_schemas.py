@@ -290,3 +290,11 @@ def test_any_framing_is_read_or_refused(value: bytes, headers: dict[str, bytes])
 def test_framings_are_written_as_they_are_read() -> None:
     assert framed({}, confluent(70_000, b"x")) == (Ref("id", "70000"), b"x")
     assert framed({}, single("00" * 8, b"x")) == (Ref("fingerprint", "00" * 8), b"x")
+
+
+def test_fingerprints_that_somebody_makes_up_are_not_remembered() -> None:
+    known = Schemas()
+    for number in range(3):
+        with pytest.raises(DataError, match="not one of this release"):
+            known.writer(Ref("fingerprint", f"{number:016x}"))
+        assert not known.knows(Ref("fingerprint", f"{number:016x}"))

@@ -32,6 +32,7 @@ from contrapas.machine.data import to_data
 from contrapas.runtime.graphs import body_of, machine_of
 from tests.catalogue.desk import built
 from tests.core.test_envelope import made
+from tests.fuzz import decoders_more as more
 
 SECRET = "a secret of a test, long enough"
 COUNT = 4
@@ -251,6 +252,16 @@ def decoders() -> dict[str, Decoder]:
         ),
         "lock": Decoder((lock.encode(),), _lock, frozenset({"CP321"}),
                         _dumped),
+        "slot": Decoder(more.slots(), more.slot, frozenset({"CP403"}), more.of_slot),
+        "exception": Decoder(
+            more.exceptions(), more.thrown, frozenset({"CP403"}), str.encode
+        ),
+        "payload": Decoder(
+            more.payloads(), more.payload, frozenset({"CP403", "CP404", "CP406", "CP409", "CP410", "CP419", "CP420"})
+        ),
+        "framing": Decoder(more.frames(), more.framing, frozenset({"CP419"})),
+        "schema": Decoder(more.schema_texts(), more.schema, frozenset({"CP403", "CP409"})),
+        "letter": Decoder(more.letters(), more.letter, frozenset()),
     }  # fmt: skip
 
 

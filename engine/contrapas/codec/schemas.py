@@ -150,7 +150,9 @@ class Schemas:
         found = self._known.get(ref)
         if found is None:
             if ref.kind == "fingerprint":
-                self._known[ref] = found = self._of_fingerprint(ref)
+                found = self._of_fingerprint(ref)
+                if isinstance(found, Writer):  # what is not ours anybody may make up, as often as he likes
+                    self._known[ref] = found
             elif not self.registry:
                 raise DataError(
                     "CP420",

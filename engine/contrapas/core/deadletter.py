@@ -74,6 +74,6 @@ def restore(record: Record, *, delivery: str) -> tuple[str, Record]:
     headers = dict(record.headers)
     added = {name: at for at, (name, _) in enumerate(record.headers) if name in CONTEXT}
     kept = tuple([h for at, h in enumerate(record.headers) if added.get(h[0]) != at])
-    topic = headers.get("cp-dlq-topic", b"").decode()
+    topic = headers.get("cp-dlq-topic", b"").decode(errors="replace")
     again: Headers = (*kept, ("cp-delivery", delivery.encode()))
     return topic, record._replace(headers=again)

@@ -102,4 +102,4 @@ def unpack_headers(data: bytes) -> Headers:
         raise ValueError(f"headers are cut or their lengths lie: {bad}") from None
     if end + values.size != len(data):
         raise ValueError(f"headers of {len(data)} bytes where their lengths say {end + values.size}")
-    return tuple(zip(names, values.unpack_from(data, end)))  # noqa: B905  as many as names, by how it was made
+    return tuple(zip(names, values.unpack_from(data, end)))

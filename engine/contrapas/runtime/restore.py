@@ -119,8 +119,7 @@ class _Found:
 
     def _judged(self, judge: Fold, records: Sequence[Record]) -> None:
         for record in records:
-            if record.timestamp_ms > self.newest:
-                self.newest = record.timestamp_ms
+            self.newest = max(self.newest, record.timestamp_ms)
             verdict = judge.judge(record)
             if verdict is Verdict.APPLIED:
                 self.keep(record, judge.headers)
