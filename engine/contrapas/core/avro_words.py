@@ -30,8 +30,8 @@ LONG: Final = {n: varint(n) for n in range(-1, 512)}
 """Numbers that recur (lengths, versions, counts), encoded once."""
 WORD: Final[dict[str, bytes]] = {}
 """Words of ours that recur (labels, kinds, names of types and slots), encoded once."""
-_TIMES: Final[dict[int, bytes]] = {}
-_FOREIGN: Final[dict[str, bytes]] = {}
+TIMES: Final[dict[int, bytes]] = {}
+FOREIGN: Final[dict[str, bytes]] = {}
 """Words of others that recur: names of headers and sources."""
 
 
@@ -56,11 +56,11 @@ def long(n: int) -> bytes:
 
 def time(ms: int) -> bytes:
     """A moment: the transitions of one batch share theirs."""
-    found = _TIMES.get(ms)
+    found = TIMES.get(ms)
     if found is None:
-        if len(_TIMES) >= 64:
-            _TIMES.clear()
-        found = _TIMES[ms] = varint(ms)
+        if len(TIMES) >= 64:
+            TIMES.clear()
+        found = TIMES[ms] = varint(ms)
     return found
 
 
@@ -84,9 +84,9 @@ def text(value: str) -> bytes:
 
 def foreign(word: str) -> bytes:
     """A word of others; there is no end to them."""
-    found = _FOREIGN.get(word)
+    found = FOREIGN.get(word)
     if found is None:
-        if len(_FOREIGN) >= _KEPT_MAX:
-            _FOREIGN.clear()
-        found = _FOREIGN[word] = text(word)
+        if len(FOREIGN) >= _KEPT_MAX:
+            FOREIGN.clear()
+        found = FOREIGN[word] = text(word)
     return found

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from contrapas.core.avro_words import BOOL as _BOOL
 from contrapas.core.avro_words import EMPTY as _EMPTY
+from contrapas.core.avro_words import FOREIGN as _FOREIGN
 from contrapas.core.avro_words import LONG as _LONG
 from contrapas.core.avro_words import NONE as _NONE
 from contrapas.core.avro_words import SOME as _SOME
+from contrapas.core.avro_words import TIMES as _TIMES
 from contrapas.core.avro_words import WORD as _WORD
 from contrapas.core.avro_words import foreign as _foreign
 from contrapas.core.avro_words import learn as _learn
@@ -104,17 +106,19 @@ def _plainly(r: InstanceRecord) -> bytes | None:
     n = r.root
     p = n.pending
     c = r.cause
-    if p is None or len(n.frames) != 1 or c.note or r.unsent or r.deadline is not None:
+    if p is None or len(n.frames) != 1 or c.note or r.unsent or r.deadline is not None or _more(r):
         return None
     f = n.frames[0]
-    if f.scopes or f.begun or f.limits or _more_of_pending(p) or _more_of_node(n) or _more(r):
+    if f.scopes or f.begun or f.limits or n.cancel or n.join is not None or n.unwinding is not None:
+        return None
+    if n.result is not None or n.error is not None or n.limit is not None or _more_of_pending(p):
         return None
     word, long = _WORD, _LONG
-    at = _time(r.at)
+    at = _TIMES.get(r.at) or _time(r.at)
     key, body, ident = p.key.encode(), p.body.encode(), c.id.encode()
     version = long.get(r.version) or _varint(r.version)
     parts: Parts = [
-        r.head, version, _long(r.epoch), word[r.writer], word[r.status], at,
+        r.head, version, long[r.epoch], word[r.writer], word[r.status], at,
         b"\x02", word[f.saga], word[f.graph], word[f.label],
     ]  # fmt: skip
     if f.slots:
@@ -139,11 +143,14 @@ def _plainly(r: InstanceRecord) -> bytes | None:
         parts.append(_NO_MORE_OF_PENDING)
     else:
         parts += (_maybe(p.deadline), _text(p.target), _PLAIN)
-    _entries(n.undo, parts)
+    if n.undo:
+        _entries(n.undo, parts)
+        parts.append(_NO_MORE_OF_NODE)
+    else:
+        parts.append(_NO_UNDO)
     parts += (
-        _NO_MORE_OF_NODE,
-        word[c.kind], _foreign(c.type), _foreign(c.source), long[len(ident)], ident,
-        long[c.partition], _long(c.offset),
+        word[c.kind], _FOREIGN.get(c.type) or _foreign(c.type), _FOREIGN.get(c.source) or _foreign(c.source),
+        long[len(ident)], ident, long[c.partition], long.get(c.offset) or _varint(c.offset),
     )  # fmt: skip
     if c.headers:
         _headers(c.headers, parts)
@@ -288,6 +295,8 @@ def _texts(texts: Mapping[str, str], parts: Parts) -> None:
 
 _NO_MORE_OF_NODE: Final = b"\x00" * 6
 """The rest of a line of execution, after its undo stack, in which nothing of it is set."""
+_NO_UNDO: Final = b"\x00" + _NO_MORE_OF_NODE
+"""The same with nothing on its undo stack."""
 
 
 def _more_of_node(n: Node) -> bool:

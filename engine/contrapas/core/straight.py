@@ -31,7 +31,7 @@ _KNOWN: Final = {
     InstanceRecord: "instance saga key version epoch writer run mode on_late status root cause at started_at ended_at "
     "deadline pivoted cancel outcome outcome_body error unwound undone paused retain_until late_replies_ms undo_count "
     "start_id start_digest positions seen kept out unsent owed binds parked talk parent parent_ops cancelled_at again head memory",
-    Node: "frames pending join unwinding undo result error cancel limit",
+    Node: "frames pending join unwinding undo result error cancel limit raw",
     Frame: "saga graph label slots scopes undo begun limits",
     Pending: "key label visit kind name types attempt deadline retry_at policy body correlate wait_id undo since error "
     "each_at target undoes raw",
@@ -82,6 +82,7 @@ def straight(
         or root.join is not None
         or root.unwinding is not None
         or record.mode == "observe"
+        or root.raw
     ):
         return None
     number = pending.undo

@@ -36,8 +36,11 @@ def _untimed(record: InstanceRecord) -> bool:
         return False
     if root.join is not None or root.limit is not None or record.owed or record.binds:
         return False
-    if record.talk is not None or record.again or any(f.begun or f.limits for f in root.frames):
+    if record.talk is not None or record.again:
         return False
+    for frame in root.frames:
+        if frame.begun or frame.limits:
+            return False
     for entry in root.undo:
         if entry.pending is not None or entry.branches:
             return False

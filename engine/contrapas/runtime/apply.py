@@ -38,34 +38,39 @@ from contrapas.runtime.partition import Partition
 
 def transition_of(p: Partition, batch: Batch, event: Input) -> Transition | None:
     """Apply one input to its instance and draft what follows; None when there is no such instance any more."""
-    if p.maps or p.litter or kin.is_item(event.instance):
+    instance, world = event.instance, p.setting.world
+    if p.maps or p.litter or kin.is_item(instance):
         kin.addressed(p, event)
-    record = p.load(event.instance)
+    record = p.load(instance)
     event.at, event.epoch, event.writer = batch.at, p.epoch, p.setting.writer
     event.sender = (p.number, p.order)
-    if record is not None:
-        event.published = p.published(event.instance, batch) and not keeps_messages(record)
-    elif event.cause.kind != "start":
-        return None
-    if record is not None and p.setting.world.older:
-        record = _led_over(p, batch, record, event)
-    mapping = p.maps and items.concerns(p, event.instance, record)
-    if mapping and record is not None:
-        items.told(p, event, record)
-    if record is not None and event.outcome == REFUSED and event.cause.source == "local":
-        change = stopped(record, event)
-    elif record is not None and event.reason.startswith(("CP412", "CP843")):
-        change = _unfit(record, event)
+    mapping = False
+    if record is None:
+        if event.cause.kind != "start":
+            return None
+        change = transition(record, event, world)
     else:
-        change = transition(record, event, p.setting.world)
-    _drafted(p, batch, event.instance, change)
+        event.published = p.published(instance, batch) and not keeps_messages(record)
+        if world.older:
+            record = _led_over(p, batch, record, event)
+        if p.maps and items.concerns(p, instance, record):
+            mapping = True
+            items.told(p, event, record)
+        if event.outcome == REFUSED and event.cause.source == "local":
+            change = stopped(record, event)
+        elif event.reason and event.reason.startswith(("CP412", "CP843")):
+            change = _unfit(record, event)
+        else:
+            change = transition(record, event, world)
+    _drafted(p, batch, instance, change)
     new = change.record
-    if new is not None and (mapping or items.concerns(p, event.instance, new)):
-        items.follow(p, batch, new, again=event.cause.kind == "operate")
-    if new is not None and new.map:
-        items.moved(p, batch, new)
-    if new is not None and new.talk is not None:
-        _following(p, batch, new)
+    if new is not None:
+        if mapping or items.concerns(p, instance, new):
+            items.follow(p, batch, new, again=event.cause.kind == "operate")
+        if new.map:
+            items.moved(p, batch, new)
+        if new.talk is not None:
+            _following(p, batch, new)
     return change
 
 

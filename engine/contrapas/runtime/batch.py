@@ -85,6 +85,8 @@ class Batch:
     """What went in, in order: put back by an abort."""
     senders: list[tuple[str, int]] = field(default_factory=empty(list[tuple[str, int]]))
     """(instance, messages) with `out` in this batch."""
+    sending: set[str] = field(default_factory=empty(set[str]))
+    """The same instances, to be asked for: every transition asks whether its own is among them."""
     starts: list[int] = field(default_factory=empty(list[int]))
     """Of each of them: the place of its first message in `out`."""
     position: int = 0

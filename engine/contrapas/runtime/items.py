@@ -37,8 +37,13 @@ def concerns(p: Partition, instance: str, record: InstanceRecord | None) -> bool
     root = record.root
     if root.pending is not None and root.pending.kind == "map":
         return True
-    deep = root.join is not None or root.pending is None or any(frame.begun for frame in root.frames)
-    return deep and bool(items.maps_of(record))
+    if root.join is None and root.pending is not None:
+        for frame in root.frames:
+            if frame.begun:
+                break
+        else:
+            return False
+    return bool(items.maps_of(record))
 
 
 def told(p: Partition, event: Input, record: InstanceRecord) -> None:

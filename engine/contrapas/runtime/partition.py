@@ -276,9 +276,9 @@ class Partition:
         is being decided, what it sent there already has not."""
         if instance in self.unsent:
             return False
-        if batch is None or not batch.senders or self.setting.caps.atomic_external:
+        if batch is None or instance not in batch.sending:
             return True
-        return all(sender != instance for sender, _ in batch.senders)
+        return self.setting.caps.atomic_external
 
     def write(self, batch: Batch, record: InstanceRecord, value: bytes = b"") -> None:
         """Draft an instance's new record, with its messages. value: its bytes, if they are there already."""
@@ -317,6 +317,7 @@ class Partition:
             batch.out.append(Draft(to, at, m.key, m.value, m.headers, m.id))
             batch.size += len(m.value)
         batch.senders.append((record.instance, len(record.out)))
+        batch.sending.add(record.instance)
 
     def write_wait(self, batch: Batch, meeting: Rendezvous) -> None:
         """Draft a rendezvous."""
