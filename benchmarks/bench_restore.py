@@ -2,7 +2,7 @@
 
     python benchmarks/bench_restore.py                        # a million instances on SQLite, four partitions
     python benchmarks/bench_restore.py --instances 50000      # small
-    python benchmarks/bench_restore.py --log kafka://host:9092/restore
+    python benchmarks/bench_restore.py --log kafka://host:9092
 
 One JSON line. Each figure is taken in a process of its own: CPU is that process's, memory is what its resident set grew by.
 """
@@ -84,7 +84,7 @@ async def fill(url: str, count: int, partitions: int) -> dict[str, Any]:
 async def restore(url: str, folder: Path | None, write: bool) -> dict[str, Any]:
     """Take every partition over; or write every checkpoint."""
     world = build(DEFINITION)
-    log = await open_log(url, DEFINITION.namespace, partitions=0, dev=True)
+    log = await open_log(url, DEFINITION.namespace, dev=True)
     setting = setting_of(log, DEFINITION, world, writer="bench")
     topic = await log.topic("log")
     assert topic is not None
@@ -122,7 +122,7 @@ async def act(url: str, folder: Path | None) -> dict[str, Any]:
     """A fresh worker acts on one of them: seconds from its start."""
     world = build(DEFINITION)
     began, cpu = time.monotonic(), time.process_time()
-    log = await open_log(url, DEFINITION.namespace, partitions=0, dev=True)
+    log = await open_log(url, DEFINITION.namespace, dev=True)
     worker = Worker(log, DEFINITION, world, owner="fresh", checkpoints=folder)
     task = asyncio.create_task(worker.run())
     client = Client(log, worker.setting, worker=worker)

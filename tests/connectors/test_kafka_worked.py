@@ -7,7 +7,6 @@ and what watches sees nothing but what the services answer. The services are one
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 import uuid
@@ -174,11 +173,6 @@ async def outcome_in_memory(story: str, *, observed: bool) -> tuple[str, str]:
         sagas.close()
 
 
-@pytest.mark.skipif(
-    "CONTRAPAS_TEST_WORKED" not in os.environ,
-    reason="commands time out after 30 s, and on topics just made a busy machine's first answers take as long: "
-    "CONTRAPAS_TEST_WORKED=1",
-)
 async def test_every_worked_saga_ends_on_kafka_as_it_does_in_memory(
     own_kafka: StartKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
