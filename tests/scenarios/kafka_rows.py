@@ -86,7 +86,7 @@ async def unknown_answer(rig: Rig, chance: random.Random, number: int) -> str:
     lane, what = (
         (f"{rig.namespace}.log", "commit"),
         ("$claim/", "claim"),
-        (f"{rig.namespace}.in", "publish"),
+        ("bank.events", "publish"),
     )[number % 3]
     hows: tuple[How, ...] = ("lost answer", "late answer", "lost request")
     how = hows[(number // 3 + number) % 3]
@@ -95,11 +95,9 @@ async def unknown_answer(rig: Rig, chance: random.Random, number: int) -> str:
     if what == "claim":  # somebody must make one
         rig.kill_one(chance)
         rig.staff(2)
-    end = time.monotonic() + 4
+    end = time.monotonic() + (12 if what == "claim" else 4)  # a session ends, a worker starts
     while not one.struck and time.monotonic() < end:
         await asyncio.sleep(0.05)
-        if what == "publish" and not one.struck:
-            break  # workers of this app publish nothing there
     one.left = 0
     return f"{what}: {how}" if one.struck else f"{what}: nothing came by"
 
