@@ -8,23 +8,19 @@ something that is not the fold by epochs. Beside it stands a plain consumer with
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Final, Self
-
-from confluent_kafka import Consumer, TopicPartition
+from typing import Final
 
 from contrapas.core.envelope import ENDED
 from contrapas.core.envelope_avro import decode
 from contrapas.core.fold import fold
-from contrapas.core.lane import Headers, Record
+from contrapas.core.lane import Record
 from contrapas.errors import ContrapasError
 from tests.scenarios.racing import WRITER
-from tests.scenarios.referee import QUIET, states
+from tests.scenarios.referee import Follower, states
 from tests.scenarios.telling import Line
 
 CLAIM: Final = b"$claim/"
@@ -118,29 +114,15 @@ def digest(value: bytes) -> bytes:
     return hashlib.blake2b(value, digest_size=12).digest()
 
 
-class Witnesses:
-    """All partitions of a lane, read in a thread with the plain client. Use as a context manager."""
+class Witnesses(Follower):
+    """A witness for each partition of a lane."""
 
     def __init__(self, address: str, topic: str, partitions: int) -> None:
-        self.topic = topic
+        super().__init__(address, topic, partitions)
         self.of = [Witness() for _ in range(partitions)]
-        self.trouble: list[str] = []
-        """Why it stopped looking."""
-        self._consumer = Consumer({"bootstrap.servers": address, **QUIET})
-        self._ending = False
-        self._thread = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> Self:
-        self._consumer.assign([TopicPartition(self.topic, n, 0) for n in range(len(self.of))])
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending = True
-        self._thread.join(10)
-        self._consumer.close()
+    def see(self, record: Record) -> None:
+        self.of[record.partition].see(record)
 
     def count(self, what: str) -> int:
         """How often it was seen, everywhere."""
@@ -158,29 +140,6 @@ class Witnesses:
                 return False
             time.sleep(0.05)
         return True
-
-    def _read(self) -> None:
-        try:
-            while not self._ending:
-                for message in self._consumer.consume(500, 0.1):
-                    if message.error() is None:
-                        self.of[message.partition() or 0].see(record_of(message))
-        except Exception as why:  # noqa: BLE001  said in the verdict
-            self.trouble.append(f"{why!r}")
-
-
-def record_of(message: Any) -> Record:
-    """As it stands on the topic."""
-    said: list[tuple[str, bytes | None]] = message.headers() or []
-    headers: Headers = tuple((name, value or b"") for name, value in said)
-    return Record(
-        message.partition(),
-        message.offset(),
-        message.key() or b"",
-        message.value(),
-        headers,
-        message.timestamp()[1],
-    )
 
 
 @dataclass(slots=True)

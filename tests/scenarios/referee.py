@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from contrapas.core.lane import Headers, Record
 from tests.scenarios.proof import counting
 
-__all__ = ["Referee", "states"]
+__all__ = ["Follower", "Referee", "states"]
 
 QUIET: Final = {
     "group.id": "referee",
@@ -23,18 +23,20 @@ QUIET: Final = {
 }
 
 
-class Referee:
-    """Reads all partitions of a topic in a thread, with the plain client. Use as a context manager."""
+class Follower:
+    """All partitions of a topic, read in a thread with the plain client. Use as a context manager."""
 
     def __init__(self, address: str, topic: str, partitions: int) -> None:
         self.topic = topic
-        self.seen: list[list[Record]] = [[] for _ in range(partitions)]
+        self.trouble: list[str] = []
+        """Why it stopped looking."""
         self._consumer = Consumer({"bootstrap.servers": address, **QUIET})
+        self._places = [TopicPartition(topic, number, 0) for number in range(partitions)]
         self._ending = False
         self._thread = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self) -> Self:
-        self._consumer.assign([TopicPartition(self.topic, n, 0) for n in range(len(self.seen))])
+        self._consumer.assign(self._places)
         self._thread.start()
         return self
 
@@ -44,6 +46,38 @@ class Referee:
         self._ending = True
         self._thread.join(10)
         self._consumer.close()
+
+    def see(self, record: Record) -> None:
+        """The next record of its partition, in the thread."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        try:
+            while not self._ending:
+                for message in self._consumer.consume(500, 0.1):
+                    if message.error() is None:
+                        self.see(record_of(message))
+        except Exception as why:  # noqa: BLE001  said in the verdict
+            self.trouble.append(f"{why!r}")
+
+
+def record_of(message: Any) -> Record:
+    """As it stands on the topic."""
+    said: list[tuple[str, bytes | None]] = message.headers() or []
+    headers: Headers = tuple((name, value or b"") for name, value in said)
+    place = (message.partition(), message.offset())
+    return Record(*place, message.key() or b"", message.value(), headers, message.timestamp()[1])
+
+
+class Referee(Follower):
+    """Keeps every record."""
+
+    def __init__(self, address: str, topic: str, partitions: int) -> None:
+        super().__init__(address, topic, partitions)
+        self.seen: list[list[Record]] = [[] for _ in range(partitions)]
+
+    def see(self, record: Record) -> None:
+        self.seen[record.partition].append(record)
 
     def level(self, ends: list[int], seconds: float = 20) -> bool:
         """Wait until it has seen the last record before each end, or the lane is quiet."""
@@ -55,32 +89,6 @@ class Referee:
                 return True
             time.sleep(0.05)
         return False
-
-    def _read(self) -> None:
-        while not self._ending:
-            message = self._consumer.poll(0.1)
-            if message is None or message.error() is not None:
-                continue
-            number, offset = message.partition(), message.offset()
-            if number is None or offset is None:
-                continue
-            key, value = message.key(), message.value()
-            headers: Any = message.headers() or []
-            pairs: Headers = tuple((n, v or b"") for n, v in headers)
-            self.seen[number].append(
-                Record(
-                    number,
-                    offset,
-                    _raw(key),
-                    None if value is None else _raw(value),
-                    pairs,
-                    message.timestamp()[1],
-                )
-            )
-
-
-def _raw(said: str | bytes | None) -> bytes:
-    return said.encode() if isinstance(said, str) else said or b""
 
 
 def states(records: list[Record]) -> dict[bytes, bytes]:

@@ -8,7 +8,7 @@ idempotence, durability, replay, compaction, lag, backpressure. Three errors and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from contrapas.core.finding import Finding
 from contrapas.core.lane import (
@@ -48,6 +48,7 @@ __all__ = [
     "Retriable",
     "Source",
     "Topic",
+    "TopicKeeper",
     "partition",
 ]
 
@@ -165,6 +166,15 @@ class Log(Protocol):
 
     async def close(self) -> None:
         """Release everything this object holds."""
+        ...
+
+
+@runtime_checkable
+class TopicKeeper(Log, Protocol):
+    """A log that makes the users' topics itself: nobody else uses what they lie on."""
+
+    async def create_topics(self, topics: Mapping[str, int]) -> None:
+        """Topic -> partitions; those that exist stay. Refused CP504 when one exists with another count."""
         ...
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 
 from contrapas.core.lane import Commit, Control, Draft, Known, Lane, Record, Source, Topic
 from contrapas.errors import Refused
-from contrapas.log import Lease, Log, Membership
+from contrapas.log import Lease, Membership, TopicKeeper
 
 __all__ = ["OverlayLease", "OverlayLog", "Reading"]
 
@@ -58,10 +58,9 @@ class OverlayLog:
     """Lanes and dead letters of `lanes`, topics of `topics`. Offsets below `floors` count as not there."""
 
     def __init__(
-        self, lanes: Log, topics: Reading, namespace: str, floors: Mapping[Place, int] | None = None
+        self, lanes: TopicKeeper, topics: Reading, namespace: str, floors: Mapping[Place, int] | None = None
     ) -> None:
-        """lanes: made for this one use; must be able to keep topics of its own (`create_topics`). floors: (topic,
-        partition) -> where reading begins."""
+        """lanes: made for this one use. floors: (topic, partition) -> where reading begins."""
         self.lanes = lanes
         self.topics = topics
         self.namespace = namespace
@@ -114,8 +113,7 @@ class OverlayLog:
 
     async def create_topics(self, topics: Mapping[str, int]) -> None:
         """Make the dead letters, here. A topic that is missing over there stays so: nothing can come from it."""
-        make = getattr(self.lanes, "create_topics")  # noqa: B009  the seam does not have it
-        await make({name: count for name, count in topics.items() if name in self.own})
+        await self.lanes.create_topics({name: count for name, count in topics.items() if name in self.own})
 
     def _refuse(self, words: str, place: str) -> NoReturn:
         raise Refused(
