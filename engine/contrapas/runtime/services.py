@@ -86,7 +86,7 @@ class Runner:
                     await asyncio.gather(task, return_exceptions=True)
                 await self._save_now()
                 self.positions = dict(await self.patient(lambda: self.log.positions(self.group)))
-                for slot in slots:
+                for slot in sorted(slots):
                     if slot not in readers:
                         readers[slot] = self.worker.spawn(Reader(self, *slot).run())
         finally:

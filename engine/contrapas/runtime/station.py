@@ -89,6 +89,8 @@ class Station:
         """When the end of our lane was last where we had left it, or what lies there was read."""
         self.look_at = clock.ms() + read.LOOK_MS
         self.on_caught_up: Callable[[], None] = lambda: None
+        self.tasks: list[asyncio.Task[None]] = []
+        """What works beside the loop; it ends with the station."""
 
     async def read(self, p: Partition) -> bool:
         """`processor.Shell`."""

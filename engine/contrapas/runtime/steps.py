@@ -151,7 +151,10 @@ class StepRunner:
         return len(self.running)
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """Let go of the threads, and of the task kept ready."""
+        if self._spare is not None:
+            self._spare.task.cancel()
+            self._spare = None
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 

@@ -320,7 +320,8 @@ class Worker:
         self.stations[number] = s
         if not self._wanted(number):  # taken away, or to be stopped, while it was restored
             s.stop()
-        tasks = [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
+        tasks = s.tasks
+        tasks += [loop.create_task(read.feed(s)), loop.create_task(dispatch.publish(s))]
         tasks += [loop.create_task(self._watch(s)), loop.create_task(sweep(s))]
         tasks += [] if keeper is None else [loop.create_task(keeper.keep())]
         late = self.clock.call_later(INGRESS_WAIT_MS, lambda: self._hold_no_longer(s))
@@ -403,7 +404,7 @@ class Worker:
         """What ingress has put on the lane by now is still heard first."""
         if s.partition.release_at is None and not s.releasing:
             s.releasing = True
-            self.spawn(self._release_timers(s))
+            s.tasks.append(self.spawn(self._release_timers(s)))
 
     async def _release_timers(self, s: Station) -> None:
         try:

@@ -23,24 +23,35 @@ from contrapas.testing.simulation.planted import BUGS, Bug
 from contrapas.testing.simulation.play import Outcome, Play
 from contrapas.testing.simulation.rows import ROWS, come_to
 from contrapas.testing.simulation.shrink import shrink
+from contrapas.testing.simulation.stage import Stage
 
 FEW = 4
 """Worlds that a process is handed at a time."""
+INSTANCES_MAX = 60
+"""Of a world of ring 2."""
 TOLD = 40
 """Faults of a failing world that are named."""
 Loads = Mapping[str, Load]
 
 
-def play(loads: Loads, options: Options, keep: frozenset[int] | None = None) -> Outcome:
+def play(loads: Loads, options: Options, keep: frozenset[int] | None = None, *, ring: int = 1) -> Outcome:
     """One world."""
-    world = Play(loads[options.load], options, Chance(options.seed, keep))
+    kind = Play if ring == 1 else Stage
     with guarded():
-        return world.run()
+        return kind(loads[options.load], options, Chance(options.seed, keep)).run()
 
 
-def play_seed(loads: Loads, seed: int, *, load: str = "", keep: frozenset[int] | None = None) -> Outcome:
+def play_seed(
+    loads: Loads, seed: int, *, load: str = "", keep: frozenset[int] | None = None, ring: int = 1
+) -> Outcome:
     """The world of a seed."""
-    return play(loads, Options.drawn(seed, [load] if load else sorted(loads)), keep)
+    return play(loads, drawn(seed, [load] if load else sorted(loads), ring), keep, ring=ring)
+
+
+def drawn(seed: int, loads: Sequence[str], ring: int) -> Options:
+    """What a seed says; worlds of ring 2 are smaller, for they cost more."""
+    options = Options.drawn(seed, loads)
+    return options if ring == 1 else options.but({"instances": min(options.instances, INSTANCES_MAX)})
 
 
 @dataclass(slots=True)
@@ -66,11 +77,11 @@ class Sum:
         self.wrong += other.wrong
 
 
-def several(loads_of: Callable[[], Loads], load: str, seeds: Sequence[int]) -> Sum:
+def several(loads_of: Callable[[], Loads], load: str, ring: int, seeds: Sequence[int]) -> Sum:
     """Some worlds, in this process."""
     began, found, loads = time.process_time(), Sum(), loads_of()
     for seed in seeds:
-        done = play_seed(loads, seed, load=load)
+        done = play_seed(loads, seed, load=load, ring=ring)
         found.worlds += 1
         found.transitions += done.transitions
         found.faults.update(done.faults)
@@ -83,13 +94,20 @@ def several(loads_of: Callable[[], Loads], load: str, seeds: Sequence[int]) -> S
 
 
 def campaign(
-    loads_of: Callable[[], Loads], *, first: int, seeds: int, seconds: float, jobs: int, load: str = ""
+    loads_of: Callable[[], Loads],
+    *,
+    first: int,
+    seeds: int,
+    seconds: float,
+    jobs: int,
+    load: str = "",
+    ring: int = 1,
 ) -> Sum:
     """So many worlds, or as many as fit into the time; ends with the first that is wrong."""
     whole, until = Sum(), time.monotonic() + seconds if seconds else float("inf")
     numbers = islice(count(first), seeds) if seeds else count(first)
     parts: Iterator[list[int]] = iter(lambda: list(islice(numbers, FEW)), [])
-    work = partial(several, loads_of, load)
+    work = partial(several, loads_of, load, ring)
     if jobs < 2:
         for part in parts:
             whole.add(work(part))
@@ -108,6 +126,7 @@ def campaign(
 def main(arguments: Sequence[str], loads_of: Callable[[], Loads], module: str) -> int:
     """Run what the arguments say. 0: all is well; 1: an invariant does not hold; 3: too little went wrong."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=__doc__)
+    parser.add_argument("--ring", type=int, choices=(1, 2), default=1, help="2: the runtime's own coroutines")
     parser.add_argument("--seeds", type=int, default=0, help="so many worlds")
     parser.add_argument("--time", type=float, default=0, help="or as many as fit into so many seconds")
     parser.add_argument("--first", type=int, default=0)
@@ -125,19 +144,19 @@ def main(arguments: Sequence[str], loads_of: Callable[[], Loads], module: str) -
         return _one(loads_of(), said, module)
     whole = campaign(
         loads_of, first=said.first, seeds=said.seeds or (0 if said.time else 200), seconds=said.time,
-        jobs=said.jobs, load=said.load,
+        jobs=said.jobs, load=said.load, ring=said.ring,
     )  # fmt: skip
     reached = _print(whole, said.floors)
     for failed in whole.wrong[:3]:
-        _tell(loads_of(), failed, module, said.load)
+        _tell(loads_of(), failed, module, said.load, said.ring)
     return 1 if whole.wrong else 0 if reached or not said.floors else 3
 
 
 def _one(loads: Loads, said: argparse.Namespace, module: str) -> int:
-    options = Options.drawn(said.seed, [said.load] if said.load else sorted(loads))
+    options = drawn(said.seed, [said.load] if said.load else sorted(loads), said.ring)
     more = {k: int(v) for k, _, v in (p.partition("=") for p in said.more.split(",") if p)}
     keep = None if said.keep is None else frozenset(int(n) for n in said.keep.split(",") if n)
-    done = play(loads, options.but(more), keep)
+    done = play(loads, options.but(more), keep, ring=said.ring)
     print(done.options.words())
     print(f"{done.transitions} transitions, {floors.total(done.faults)} faults, trace {done.trace}")
     if done.wrong:
@@ -146,10 +165,10 @@ def _one(loads: Loads, said: argparse.Namespace, module: str) -> int:
     return 1 if done.wrong else 0
 
 
-def _tell(loads: Loads, failed: Outcome, module: str, load: str) -> None:
+def _tell(loads: Loads, failed: Outcome, module: str, load: str, ring: int) -> None:
     """What somebody needs who wants to see it again."""
     print(f"\nseed {failed.options.seed}: {failed.wrong}\n  {failed.options.words()}")
-    options, keep, best = shrink(failed, partial(play, loads), seconds=60)
+    options, keep, best = shrink(failed, partial(play, loads, ring=ring), seconds=60)
     print(*best.events, sep="\n")
     print(
         f"{best.wrong}\nfaults that it takes: {', '.join(f'{n} {name}' for n, name in best.tape) or 'none'}"
@@ -164,6 +183,7 @@ def _tell(loads: Loads, failed: Outcome, module: str, load: str) -> None:
         + " ".join(
             [
                 f"python -m {module} --seed {options.seed}",
+                *(["--ring 2"] if ring == 2 else []),
                 *([f"--load {load}"] if load else []),
                 *([f"--with {','.join(more)}"] if more else []),
                 f"--keep '{','.join(str(n) for n in sorted(keep))}'",

@@ -95,12 +95,14 @@ class Mailbox:
         self._taken = play.setting.routes
         self._known: dict[tuple[str, str], list[Draft]] = {}
         self._fields: dict[str, list[tuple[str, Any]]] = {}
+        self.reacts = True
+        """Services of the app are played here; else by workers."""
 
     def arrived(self, lane: str, record: Record) -> None:
         """A record was stored on a lane that participants may read."""
         headers = dict(record.headers)
         u = self.play.universe
-        for name, mine in self._handlers.get(lane, ()):
+        for name, mine in self._handlers.get(lane, ()) if self.reacts else ():
             if record.value and read_message(mine, record, lane, lane, self.play.setting.doors) is not None:
                 u.at(self._delay(), partial(self._react, name, lane, mine, record))
         if headers.get("cp-kind") == b"command":

@@ -49,6 +49,19 @@ class Shadow:
         self.losers: dict[int, int] = {}
         """Offset -> epoch of every record that does not count."""
         self.claims = 0
+        self.damaged: tuple[bytes, int] | None = None
+        """Of a copy: key and offset of a damaged record that stood there."""
+        self.stale = False
+        """Of a copy: others have taken the partition since."""
+
+    def copy(self) -> Shadow:
+        """As it is now."""
+        found = Shadow()
+        found.epoch, found.claims = self.epoch, self.claims
+        found.keys, found.buried = dict(self.keys), dict(self.buried)
+        found.owed, found.topped = dict(self.owed), dict(self.topped)
+        found.losers = dict(self.losers)
+        return found
 
     def see(self, record: Record) -> Judged:
         """The next record."""

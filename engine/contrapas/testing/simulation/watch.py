@@ -285,11 +285,13 @@ class Watch:
         """A partition has a new owner."""
         self.u.seen["takeovers"] += 1
 
-    def taken(self, s: SimStation, taken: Takeover, saved: int) -> None:
-        """I-04, I-01: what was restored is what counts, to the byte."""
-        shadow = self.shadows[s.number]
+    def taken(self, s: SimStation, taken: Takeover, saved: int, shadow: Shadow | None = None) -> None:
+        """I-04, I-01: what was restored is what counts, to the byte. shadow: as it was when the tail was read, where others
+        may have written since."""
+        live = shadow is None
+        shadow = shadow or self.shadows[s.number]
         self.seen["I-04"] += 1
-        bad = self.damaged.get(s.number)
+        bad = self.damaged.get(s.number) if live else shadow.damaged
         if (
             bad is not None
             and bad[1] >= saved
@@ -326,7 +328,8 @@ class Watch:
         if self._takeovers % DEEP == 0:
             self._deep(s)
         for call in taken.steps:
-            self._moved(call)
+            if not shadow.stale:
+                self._moved(call)
             self.issued.setdefault(call.key, call.attempt)
         care = taken.partition.care
         if care is not None:
