@@ -18,7 +18,7 @@ from typing import Any, cast
 from contrapas.core.lane import Lane, Record
 from contrapas.errors import ContrapasError
 from contrapas.failpoints import NAMES, arm, disarm
-from contrapas.runtime import read, services, sweep
+from contrapas.runtime import ingress, read, services, sweep
 from contrapas.runtime.definition import Definition
 from contrapas.testing.simulation.chance import Chance
 from contrapas.testing.simulation.final import look
@@ -44,6 +44,7 @@ PATIENT: tuple[tuple[Any, str, Any], ...] = (
     (read, "LOOK_MS", HOUR_MS),
     (sweep, "EVERY_MS", DAY_MS),
     (services, "SAVE_MS", HOUR_MS),
+    (ingress, "GROWN_MS", DAY_MS),
 )
 """What looks again and again: while nothing goes wrong any more it may do so seldom, for a world may last for months."""
 
