@@ -18,13 +18,16 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Executor
 from concurrent.futures import Future as Ticket
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 from contrapas.testing.simulation.universe import BEGIN_MS, Universe, Wrong
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 SPINS_MAX = 100_000
 """So many callbacks at one moment of time: it turns on the spot."""
 
@@ -33,7 +36,8 @@ class Owner(Protocol):
     """The process that a callback belongs to."""
 
     alive: bool
-    paused_until: int
+    held: list[Call] | None
+    """While it stands still: what it would have done."""
     name: str
 
     def visited(self) -> bool:
@@ -127,8 +131,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         if owner is not None:
             if not owner.alive:
                 return
-            if owner.paused_until > self.universe.now:
-                self._keep(call, owner.paused_until)
+            if owner.held is not None:  # it has its turn when the process goes on
+                owner.held.append(call)
                 return
             if not owner.visited():
                 return
@@ -155,9 +159,10 @@ class SimLoop(asyncio.AbstractEventLoop):
                     return call
         return ready.popleft()
 
-    def _keep(self, call: Call, until: int) -> None:
-        """Of a process that stands still: it has its turn when the process goes on, in the order in which it came."""
-        self.universe.at(until - self.universe.now, lambda: self._ready.append(call))
+    def resume(self, owner: Owner) -> None:
+        """A process goes on: what came meanwhile has its turn, in the order in which it came."""
+        held, owner.held = owner.held, None
+        self._ready.extendleft(reversed(held or ()))
 
     def _count(self) -> None:
         if self._at != self.universe.now:
@@ -172,13 +177,17 @@ class SimLoop(asyncio.AbstractEventLoop):
         """Seconds since the world began."""
         return (self.universe.now - BEGIN_MS) / 1000
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Call:
+    def call_soon(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> Call:
         """As asyncio has it."""
         call = Call(callback, args, context)
         self._ready.append(call)
         return call
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> Call:
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> Call:
         """As asyncio has it; from what runs in a thread it comes when that is over."""
         call = Call(callback, args, context)
         if self.thread_ms:
@@ -187,13 +196,25 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._ready.append(call)
         return call
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Call:
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> Call:
         """As asyncio has it, in whole milliseconds and never early."""
         call = Call(callback, args, context)
         self.universe.at(max(0, math.ceil(delay * 1000 - 1e-6)), lambda: self._ring(call))
         return call
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Call:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> Call:
         """As asyncio has it."""
         return self.call_later(when - self.time(), callback, *args, context=context)
 
@@ -217,11 +238,13 @@ class SimLoop(asyncio.AbstractEventLoop):
             self._prune = 2 * len(self.tasks) + 256
         return task
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> asyncio.Future[T]:
         """In no thread: at a later moment of the seed's choice, in one go."""
         if executor is not None:
             return asyncio.wrap_future(executor.submit(func, *args), loop=self)
-        ticket: Ticket[Any] = Ticket()
+        ticket: Ticket[T] = Ticket()
         context, owner = copy_context(), OWNER.get()
 
         def work() -> None:
@@ -288,6 +311,12 @@ class SimLoop(asyncio.AbstractEventLoop):
     def failed(self) -> list[asyncio.Task[Any]]:
         """Tasks of living processes whose failure nobody has seen."""
         return [t for t, mine in self.tasks if t.done() and unseen(t) and (mine is None or mine.alive)]
+
+
+def loop_of(universe: Universe, *, shuffle: float) -> SimLoop:
+    """A loop. What it has not got stays as the abstract one has it, which type checkers take for unfinished."""
+    make: Any = SimLoop
+    return cast(SimLoop, make(universe, shuffle=shuffle))
 
 
 async def wait_for(awaited: Any, timeout: float | None) -> Any:

@@ -120,6 +120,13 @@ class Somebody:
         key = self.instance.encode()
         counted = shadow.keys.get(key) or shadow.buried.get(key)
         if version and (counted is None or counted.version < version):
-            stage.wrong(Wrong("I-50", f"{self.ident} is told version {version} of {self.instance}"))
+            stage.wrong(
+                Wrong(
+                    "I-50",
+                    f"{self.ident} is told version {version} ({status}) of {self.instance}, which is {counted}"[
+                        :400
+                    ],
+                )
+            )
         if status in ENDED and counted is not None and counted.status.decode() != status:
             stage.wrong(Wrong("I-50", f"{self.ident} is told {self.instance} is {status}"))

@@ -13,6 +13,7 @@ from concurrent.futures import Future as Ticket
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from contrapas.core.lane import Draft
@@ -29,7 +30,7 @@ from contrapas.runtime.partition import Partition
 from contrapas.runtime.station import Station
 from contrapas.runtime.steps import Running, StepRunner
 from contrapas.runtime.worker import Worker
-from contrapas.testing.simulation.loop import OWNER, Killed
+from contrapas.testing.simulation.loop import OWNER, Call, Killed
 from contrapas.testing.simulation.network import NetLease, NetLog, NetMembership
 from contrapas.testing.simulation.station import RUNNING
 from contrapas.testing.simulation.universe import Wrong
@@ -85,6 +86,7 @@ class Process:
         self.name = name
         self.alive = True
         self.paused_until = 0
+        self.held: list[Call] | None = None
         self.cut_until = 0
         """Its link to the log is down until then."""
         self.letting_go = False
@@ -164,7 +166,15 @@ class Process:
         """Stand still, as under SIGSTOP; others do not."""
         u = self.stage.universe
         self.paused_until = u.now + ms
+        if self.held is None:
+            self.held = []
         u.note(f"{self.name} stands still for {ms} ms")
+        u.at(ms, self.resume)
+
+    def resume(self) -> None:
+        """Go on, if it is time."""
+        if self.held is not None and self.paused_until <= self.stage.universe.now:
+            self.stage.loop.resume(self)
 
     def die(self) -> None:
         """As under kill -9."""
@@ -213,8 +223,8 @@ class WatchedWorker(Worker):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.process = _mine()
-        keepers = self.keepers
-        right = keepers.take_over
+        keepers: Any = self.keepers
+        right: Any = keepers.take_over
 
         async def take_over(lease: Any, setting: Any, keeper: Any, state: Any) -> Any:
             taken = await right(lease, setting, keeper, state)
@@ -231,7 +241,7 @@ class WatchedWorker(Worker):
         for view in [v for v in self.process.all if v.partition.counts is counts]:
             self.process.all.remove(view)
             if self.process.alive:
-                self.process.stage.look(lambda w, v=view: w.retired(v))
+                self.process.stage.look(partial(_retired, view))
         super()._retire(counts)
 
     def answered(self, answer: Answer) -> None:
@@ -239,6 +249,10 @@ class WatchedWorker(Worker):
         if self.process.alive:
             self.process.stage.look(lambda w: w.answered(self.process, answer))
         super().answered(answer)
+
+
+def _retired(view: View, watch: Any) -> None:
+    watch.retired(view)
 
 
 class WatchedStation(Station):

@@ -24,7 +24,7 @@ from contrapas.testing.simulation.chance import Chance
 from contrapas.testing.simulation.final import look
 from contrapas.testing.simulation.group import Group
 from contrapas.testing.simulation.load import Load
-from contrapas.testing.simulation.loop import OWNER, Killed, SimLoop, wait_for
+from contrapas.testing.simulation.loop import OWNER, Killed, loop_of, wait_for
 from contrapas.testing.simulation.memo import remembering
 from contrapas.testing.simulation.network import NetMembership, Team
 from contrapas.testing.simulation.options import Options
@@ -55,7 +55,7 @@ class Stage(Play):
     def __init__(self, load: Load, options: Options, chance: Chance) -> None:
         super().__init__(load, options, chance)
         shuffle = (0.0, 0.3, 1.0)[chance.below(3)]
-        self.loop = SimLoop(self.universe, shuffle=shuffle)
+        self.loop = loop_of(self.universe, shuffle=shuffle)
         self.processes: list[Process] = cast(Any, self.workers)
         self.all: list[Process] = []
         """Those that are gone too."""
@@ -376,6 +376,8 @@ class RingWorries(Worries):
         for process in self.stage.processes:
             process.cut_until = 0
         super().heal()
+        for process in self.stage.processes:
+            process.resume()
 
     def _look(self) -> None:
         moved = self.u.transitions - self._looked
