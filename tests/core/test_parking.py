@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from contrapas.author.saga import Saga, saga
+from contrapas.core.envelope_avro import encode
 from contrapas.core.transition import transition
 from contrapas.errors import StepFailed
 from contrapas.machine import Machine
@@ -318,3 +320,35 @@ def test_a_failure_that_lies_in_a_parked_instance_is_not_taken_back(verb: str) -
     assert st.status == "parked"
     st.operate(verb)
     assert st.took("RefundCard") == [] and st.status == "failed"
+
+
+@pytest.mark.parametrize("kept", ["now", "by an earlier release"])
+def test_what_a_rendezvous_delivered_is_in_hand_when_a_parked_instance_goes_on(kept: str) -> None:
+    """The rendezvous takes a second delivery of what the instance knows for done: the parked input is all there is."""
+    fault = Fault(KeyError("sku"))
+
+    def price(env: Env, s: Any) -> Any:
+        return fault(env, s) and OrderConfirmed(order_id=K, note=env.get("got").by)
+
+    got = Await(
+        label="wait", kind="wait", op=lambda e, s: s.wait(Approved, correlate="t-3", within="1h"), into="got"
+    )
+    stage = Stage(order(got, result=price))
+    stage.start()
+    wait_id = stage.pending().wait_id
+    stage.event(Approved(order_id="t-3", by="ann"), "deliver", wait_id=wait_id, value="t-3")
+    assert stage.status == "parked"
+    stage.later(2 * 3_600_000)
+    fault.why = None
+    if kept != "now":
+        record = stage.record
+        assert record.parked is not None and record.parked.input is not None
+        record.parked.input.headers = tuple(h for h in record.parked.input.headers if h[0][:3] != "cp-")
+        stage.value = encode(record)
+        stage.warm = stage.record
+    stage.operate("retry")
+    assert stage.status == "done" and json.loads(stage.record.outcome_body)["note"] == "ann"
+    answer = json.loads(
+        next(m for m in stage.record.out if dict(m.headers).get("cp-kind") == b"delivered").value
+    )
+    assert (answer["outcome"], answer["wait_id"], answer["value"]) == ("applied", wait_id, "t-3")

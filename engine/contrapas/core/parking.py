@@ -122,7 +122,7 @@ def _again(work: Work, cause: Cause, code: str) -> None:
         start.begin(work, event)
     elif code == "CP704" and event.in_reply_to and _issue_again(work, event.in_reply_to):
         return
-    elif not settle.incoming(work, event):
+    elif not (settle.delivered if cause.kind == "deliver" else settle.incoming)(work, event):
         work.note("no-op: nothing takes the parked input any more")
 
 

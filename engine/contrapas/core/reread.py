@@ -8,7 +8,9 @@ from contrapas.core.outcomes import load_body
 from contrapas.core.talk import talk_of
 from contrapas.core.world import Input, World
 
-_OURS = ("cp-in-reply-to", "cp-outcome", "cp-attempt", "cp-reason", "cp-verb", "cp-ask")
+_OURS = (
+    "cp-in-reply-to", "cp-outcome", "cp-attempt", "cp-reason", "cp-verb", "cp-ask", "cp-wait", "cp-value", "cp-digest",
+)  # fmt: skip
 
 
 def keepable(event: Input) -> Cause:
@@ -28,6 +30,11 @@ def keepable(event: Input) -> Cause:
         headers += (("cp-attempt", b"%d" % event.attempt),)
     if event.reason:
         headers += (("cp-reason", event.reason.encode()),)
+    if (
+        event.wait_id
+    ):  # a rendezvous handed it over: which wait it is for, and what to answer when it was taken
+        headers += (("cp-wait", event.wait_id.encode()), ("cp-value", event.value.encode()))
+        headers += (("cp-digest", event.digest.hex().encode()),)
     if name := ask_of(event.body):
         headers += (("cp-ask", name.encode()),)
     return Cause(
@@ -54,6 +61,9 @@ def reread(cause: Cause, record: InstanceRecord, world: World, at: int) -> Input
         outcome=said.get("cp-outcome", "ok"),
         attempt=int(said.get("cp-attempt", "0")),
         reason=said.get("cp-reason", ""),
+        wait_id=said.get("cp-wait", ""),
+        value=said.get("cp-value", ""),
+        digest=bytes.fromhex(said.get("cp-digest", "")),
         epoch=record.epoch,
         writer=record.writer,
     )

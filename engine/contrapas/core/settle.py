@@ -31,6 +31,21 @@ def incoming(work: Work, event: Input) -> bool:
     return _by_type(work, event)
 
 
+def delivered(work: Work, event: Input) -> bool:
+    """What a rendezvous hands over goes to the wait it names; says whether that one still waits. What a release before this
+    one kept of it names none, and goes to the wait of its type."""
+    for line in lines(work.root):
+        pending = line.node.pending
+        if pending is None or not pending.wait_id or event.type not in pending.types:
+            continue
+        if event.wait_id in ("", pending.wait_id):
+            event.wait_id, event.value = pending.wait_id, event.value or pending.correlate
+            outcome(work, line, pending, event)
+            waits.deliver_answer(work, event, "applied")
+            return True
+    return False
+
+
 def answer_kept(work: Work) -> None:
     """Operations issued in this transition whose answer the record held already."""
     waiting, work.kept_answers = work.kept_answers, []

@@ -23,7 +23,6 @@ from contrapas.core import (
     parking,
     settle,
     start,
-    undo,
     waits,
 )
 from contrapas.core.copies import noted
@@ -302,17 +301,8 @@ def passing(world: World, event: Input) -> bool:
 def _deliver(work: Work, before: InstanceRecord, event: Input) -> str:
     """What a rendezvous hands over: the wait takes it, or it is sent back."""
     record = work.record
-    for line in undo.lines(work.root):
-        pending = line.node.pending
-        if (
-            pending is not None
-            and pending.wait_id
-            and pending.wait_id == event.wait_id
-            and event.type in pending.types
-        ):
-            settle.outcome(work, line, pending, event)
-            waits.deliver_answer(work, event, "applied")
-            return "applied"
+    if event.wait_id and settle.delivered(work, event):
+        return "applied"
     if event.digest and event.digest in before.seen:
         waits.deliver_answer(work, event, "applied")
         work.note("no-op: delivered before")
