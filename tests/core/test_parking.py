@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -328,7 +328,7 @@ def test_what_a_rendezvous_delivered_is_in_hand_when_a_parked_instance_goes_on(k
     fault = Fault(KeyError("sku"))
 
     def price(env: Env, s: Any) -> Any:
-        return fault(env, s) and OrderConfirmed(order_id=K, note=env.get("got").by)
+        return fault(env, s) and OrderConfirmed(order_id=K, note=cast(Approved, env.get("got")).by)
 
     got = Await(
         label="wait", kind="wait", op=lambda e, s: s.wait(Approved, correlate="t-3", within="1h"), into="got"
