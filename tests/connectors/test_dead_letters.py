@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from contrapas.log.sqlite import SqliteLog
 from tests.cli.conftest import Ran
 from tests.cli.dead_letters import Dead
 from tests.cli.test_reading import fits, schema
+from tests.installed import connector_listed
 
 Cli = Callable[..., Ran]
 SMALL = b'{"order_id":"o-1","sku":"mug","cents":0}'
@@ -42,8 +42,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture(params=["sqlite", "postgresql", "kafka"])
 def dead(request: pytest.FixtureRequest, tmp_path: Path) -> Dead:
     kind: str = request.param
-    if kind != "sqlite" and not list(entry_points(group="contrapas.connectors", name=kind)):
-        pytest.skip("this installation does not list its connectors: make setup")
+    if kind != "sqlite":
+        connector_listed(kind)
     namespace, topic, url = "shop", "orders.events", f"sqlite:///{tmp_path}/shop.db"
     if kind == "sqlite":
 

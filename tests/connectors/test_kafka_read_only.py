@@ -10,16 +10,15 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from tests.connectors.test_kafka_command_line import NEEDED, ROOT, contrapas
 from tests.connectors.test_kafka_doctor import AUTHORIZER
 from tests.connectors.test_kafka_topics import client, library, make
+from tests.installed import connector_listed
 from tests.kafka import Broker, StartKafka
 
 MISSING = "shipping.commands"
@@ -117,8 +116,7 @@ class Following:
 
 @contextmanager
 def following(folder: Path, url: str, *words: str) -> Generator[Following]:
-    if not list(entry_points(group="contrapas.connectors", name="kafka")):
-        pytest.skip("this installation does not list its connectors: make setup")
+    connector_listed("kafka")
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONTRAPAS_")}
     command = [sys.executable, "-m", "contrapas", "dev", "shop.py:app", "--log", url, "--read-only"]
     with open(folder / "out.txt", "wb") as out:
