@@ -77,10 +77,12 @@ class Fold:
         """Verdict on the next record. Damaged CP520 for a control record that does not read."""
         _, _, key, value, pairs, _ = record
         self.headers = headers = dict(pairs)
-        epoch = number_of(headers.get("cp-epoch"))
+        if (epoch := _FEW.get(said := headers.get("cp-epoch"), -1)) < 0:
+            epoch = number_of(said)
         if key[:1] == b"$" and is_control(record):
             return self._judge_control(record, epoch)
-        version = number_of(said := headers.get("cp-version"))
+        if (version := _FEW.get(said := headers.get("cp-version"), -1)) < 0:
+            version = number_of(said)
         if epoch < 0 or epoch < self.epoch:
             self.losers += 1
             self.owed[key] = max(self.owed.get(key, 0), version, self.known.get(key, 0))
@@ -201,8 +203,6 @@ def no_number(key: bytes, name: str, value: bytes, place: str) -> Damaged:
 
 def number_of(value: bytes | None) -> int:
     """A number of at most 64 bits, -1 for anything else."""
-    if (few := _FEW.get(value)) is not None:
-        return few
     if value is None or len(value) > 19 or not value.isdigit():
         return -1
     number = int(value)

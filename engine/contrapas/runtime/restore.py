@@ -258,8 +258,7 @@ def _restore(
     status = headers.get("cp-status", b"")
     said = headers.get("cp-deadline")
     deadline = None if said is None else header_number(record, "cp-deadline", said, setting.lane)
-    version = number_of(told := headers.get("cp-version"))
-    if version < 0:
+    if (version := number_of(told := headers.get("cp-version"))) < 0:
         version = header_number(record, "cp-version", told, setting.lane) or 0
     if kind == b"item":
         deadline = None
