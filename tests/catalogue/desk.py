@@ -80,7 +80,7 @@ class Dead(NamedTuple):
     """A dead letter: the original, and why."""
 
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: Headers
     code: str
     error: str
@@ -220,8 +220,10 @@ def turned_away(rig: Rig) -> int:
     return len(places - passed)
 
 
-def _is_kept(record: Record, stored: bytes, letters: set[tuple[bytes, bytes]]) -> bool:
+def _is_kept(record: Record, stored: bytes, letters: set[tuple[bytes, bytes | None]]) -> bool:
     key = dict(record.headers).get("cp-source-key", record.key)
+    if (key, record.value) in letters:
+        return True
     value = record.value or b""
     if (key, value) not in letters and is_structured(present(record.headers)):
         with suppress(DataError):
@@ -242,7 +244,6 @@ def _is_ours(record: Record) -> bool:
 
 def _dead(record: Record) -> Dead:
     context = {n: v.decode() for n, v in record.headers if n.startswith("cp-dlq-")}
-    assert record.value is not None
     return Dead(
         key=record.key,
         value=record.value,

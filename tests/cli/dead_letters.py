@@ -33,7 +33,7 @@ class Dead:
         """Options of a command line."""
         return ("--log", self.url, "--namespace", self.namespace)
 
-    async def lay(self, *values: tuple[bytes, bytes, str, str]) -> None:
+    async def lay(self, *values: tuple[bytes, bytes | None, str, str]) -> None:
         """Originals on the topic and their dead letters: (key, value, code, error) each."""
         log = await self.open()
         before = await self.ends(log, self.topic)

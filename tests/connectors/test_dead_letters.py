@@ -107,26 +107,31 @@ def test_they_are_listed_by_source_and_cause_and_shown_one_by_one(dead: Dead, cl
 
 
 def test_a_redrive_is_a_plan_first_and_then_the_original_bit_for_bit(dead: Dead, cli: Cli) -> None:
-    asyncio.run(dead.lay((b"o-1", SMALL, "CP403", "cents"), (b"o-2", BINARY, "CP401", "no")))
+    laid = [
+        (b"o-1", SMALL, "CP403", "cents"),
+        (b"o-2", BINARY, "CP401", "no"),
+        (b"o-3", None, "CP411", "null"),
+    ]
+    asyncio.run(dead.lay(*laid))
     before = asyncio.run(dead.look(dead.topic))
     planned = cli("dlq", "redrive", dead.topic, *dead.where)
     assert planned.code == 6
     assert (
-        f"plan: 2 records → {dead.topic}, key, value and headers bit for bit, new delivery id" in planned.out
+        f"plan: 3 records → {dead.topic}, key, value and headers bit for bit, new delivery id" in planned.out
     )
     assert "nothing done.  repeat with --yes" in planned.out
     assert asyncio.run(dead.look(dead.topic)) == before, "a plan sent something"
     done = cli("dlq", "redrive", dead.topic, *dead.where, "--yes")
-    assert done.code == 0 and "2 records redriven" in done.out, done.err
+    assert done.code == 0 and "3 records redriven" in done.out, done.err
     after = asyncio.run(dead.look(dead.topic))
     fresh = [r for r in after if (r.partition, r.offset) not in {(b.partition, b.offset) for b in before}]
     assert sorted((r.partition, r.key, r.value, r.headers[:-1]) for r in fresh) == sorted(
         (r.partition, r.key, r.value, r.headers) for r in before
     )
-    assert [r.headers[-1][0] for r in fresh] == ["cp-delivery"] * 2
-    assert len({r.headers[-1][1] for r in fresh}) == 2
+    assert [r.headers[-1][0] for r in fresh] == ["cp-delivery"] * 3
+    assert len({r.headers[-1][1] for r in fresh}) == 3
     listed = cli("dlq", "list", *dead.where)
-    assert "2 letters redriven or dropped: --all" in listed.out
+    assert "3 letters redriven or dropped: --all" in listed.out
 
 
 def test_what_was_redriven_is_not_sent_again_unasked_and_says_so_when_it_is(dead: Dead, cli: Cli) -> None:

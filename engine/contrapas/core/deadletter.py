@@ -63,7 +63,7 @@ def dead_letter(
         to=f"{namespace}.dlq",
         partition=-1,
         key=key,
-        value=value if value is not None else b"",
+        value=value,
         headers=(*kept, *context),
         message_id=f"dlq:{topic}/{partition}@{offset}" + (f":{instance}" if instance else ""),
     )
