@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import asyncpg
 
-from contrapas.cli.verbs.relay import calm
+from contrapas.cli.calm import calm
 from contrapas.errors import ContrapasError
 from contrapas.log import Draft, Log
 from contrapas.log.memory import MemoryLog
@@ -168,7 +168,7 @@ def main() -> None:
         return
     with started as server, tempfile.TemporaryDirectory() as folder:
         server.start()
-        calm()
+        calm(50_000, 50, 100)
         asyncio.run(bench(server, Path(folder), rows))
 
 

@@ -21,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import workload_sagas as w
+from contrapas.cli.calm import calm
 from contrapas.core.partition import partition
 from contrapas.errors import ContrapasError
 from contrapas.runtime.engine import Engine
@@ -140,6 +141,7 @@ async def main() -> None:
             not engine.worker.stations
         ):  # a group that has just begun gives its first member nothing at first
             await asyncio.sleep(0.05)
+        calm(20_000, 20, 20)  # as `contrapas worker` does
         loader = Loader(engine)
         reader = asyncio.StreamReader(limit=1 << 20)
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -113,7 +113,8 @@ class StepDef(Generic[P, R, N]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
         op: Op[R] = Op("local", self.name, (args, kwargs))
-        op.attempt_ms = self.attempt_ms
+        if self.attempt_ms is not None:
+            op.attempt_ms = self.attempt_ms
         return op
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ import time
 from typing import Any, NamedTuple
 
 from contrapas.cli import exits, fail, screen, teller
+from contrapas.cli.calm import calm
 from contrapas.cli.program import Prepared, prepare
 from contrapas.cli.stepfail import Watch
 from contrapas.errors import ContrapasError
@@ -200,6 +201,8 @@ async def run(plan: Plan, ready: Prepared, said: Report, look: screen.Look) -> i
             tasks.append(loop.create_task(_tell(plan, definition.namespace, watch, look)))
         if work is None or not work.done():
             said("ready", owned=len(worker.stations))
+        if work is not None:
+            calm(20_000, 20, 20)
         waiting = [loop.create_task(stop.wait()), *([work] if work else [])]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         waiting[0].cancel()

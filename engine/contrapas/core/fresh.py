@@ -5,26 +5,38 @@ A test compares each with its class called the usual way.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from contrapas.core.copies import copy_pending
 from contrapas.core.envelope import Answered, Asked, Cause, InstanceRecord, Pending
 from contrapas.core.world import Input, StepCall, Transition
 
 _new = object.__new__
 _tuple = tuple[object, ...].__new__
-_PENDING: Final = Pending(key="", label="", visit=0, kind="", name="")
 
 
 def fresh_pending(key: str, label: str, visit: int, kind: str, name: str, since: int) -> Pending:
     """An operation issued at `since`, in its first attempt."""
-    new = copy_pending(_PENDING)
+    new: Pending = _new(Pending)
     new.key = key
     new.label = label
     new.visit = visit
     new.kind = kind
     new.name = name
+    new.types = ()
+    new.attempt = 1
+    new.deadline = None
+    new.retry_at = None
+    new.policy = ""
+    new.body = ""
+    new.correlate = ""
+    new.wait_id = ""
+    new.undo = -1
     new.since = since
+    new.error = ""
+    new.each_at = None
+    new.target = ""
+    new.undoes = ""
+    new.raw = b""
     return new
 
 

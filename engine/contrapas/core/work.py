@@ -364,7 +364,8 @@ def next_record(record: InstanceRecord, event: Input) -> InstanceRecord:
     new.at = event.at
     new.cause = event.cause
     new.unsent = [] if event.published else [*record.unsent, *record.out]
-    remember(new, event)
+    if event.position or event.digest:
+        remember(new, event)
     return new
 
 

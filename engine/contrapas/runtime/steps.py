@@ -89,23 +89,18 @@ class StepRunner:
 
     def start(self, partition: int, epoch: int, call: StepCall) -> None:
         """Run a step, or adopt the copy of it that is still running here."""
-        known = self.running.get(call.key)
-        if known is not None:
-            known.partition, known.epoch, known.call = partition, epoch, call
-            return
-        late = self._late.pop(call.key, None)
-        if late is not None:  # the next attempt is the copy that runs: it has the same key
-            late.partition, late.epoch, late.call, late.began = partition, epoch, call, self._clock.ms()
-            late.limit = self._clock.call_later(call.timeout_ms, lambda: self._expire(late))
-            self.running[call.key] = late
+        if (self.running or self._late) and self._adopted(partition, epoch, call):
             return
         failpoint("step.started")
         step = self._types.steps[call.step]
-        try:
-            args, kwargs = step.args.load(call.body) if call.live is UNREAD else call.live
-        except Exception as why:  # noqa: BLE001  what was stored does not fit today's step: that attempt failed
-            self._deliver(partition, epoch, self._failed(call, why))
-            return
+        if call.live is UNREAD:
+            try:
+                args, kwargs = step.args.load(call.body)
+            except Exception as why:  # noqa: BLE001  what was stored does not fit today's step: that attempt failed
+                self._deliver(partition, epoch, self._failed(call, why))
+                return
+        else:
+            args, kwargs = call.live
         if step.delivery:
             kwargs = {**kwargs, step.delivery: delivery_to(call, partition)}
         if step.store is not None:
@@ -133,6 +128,20 @@ class StepRunner:
             self._drive(partition, epoch, call, step, args, kwargs)
         else:
             self._thread(Running(partition, epoch, call), step, args, kwargs)
+
+    def _adopted(self, partition: int, epoch: int, call: StepCall) -> bool:
+        """Is a copy of it still running here? It is this attempt's by now."""
+        known = self.running.get(call.key)
+        if known is not None:
+            known.partition, known.epoch, known.call = partition, epoch, call
+            return True
+        late = self._late.pop(call.key, None)
+        if late is not None:  # the next attempt is the copy that runs: it has the same key
+            late.partition, late.epoch, late.call, late.began = partition, epoch, call, self._clock.ms()
+            late.limit = self._clock.call_later(call.timeout_ms, lambda: self._expire(late))
+            self.running[call.key] = late
+            return True
+        return False
 
     def drop(self, partition: int) -> None:
         """The partition is not ours any more: async steps are cancelled, what waits for a thread does not start, threads
@@ -163,15 +172,15 @@ class StepRunner:
     def _drive(
         self, partition: int, epoch: int, call: StepCall, step: StepType, args: Any, kwargs: Any
     ) -> None:
-        carrier = self._spare
-        if carrier is None or carrier.spoiled():
-            carrier = self._spare = _Carrier()
+        carrier, loop = self._spare, asyncio.get_running_loop()
+        if carrier is None or carrier.spoiled(loop):
+            carrier = self._spare = _Carrier(loop)
         coro: Any = None
         first: Any = None
         value: Any = _GOES_ON
         try:
             coro = step.fn(*args, **kwargs)
-            first = carrier.begin(coro, call)
+            first = carrier.begin(coro, call, loop)
         except StopIteration as stop:
             value = stop.value
         except _FAILURES as why:
@@ -344,29 +353,26 @@ class _Carrier:
     the task is free for the next one; waits it, the task carries it on.
     """
 
-    __slots__ = ("_assigned", "_context", "_size", "_then", "task")
+    __slots__ = ("_assigned", "_context", "_loop", "_size", "_then", "task")
 
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._context: Context = copy_context()
         self._size = -1
         self._assigned: asyncio.Future[_Rest] = loop.create_future()
         self._then: Callable[[Any, BaseException | None], None] | None = None
         self.task: asyncio.Task[None] = loop.create_task(self._run(), context=self._context)
 
-    def spoiled(self) -> bool:
+    def spoiled(self, loop: asyncio.AbstractEventLoop) -> bool:
         """It left something in the context, or was cancelled, or belongs to a loop that is gone."""
+        task = self.task
         return (
-            self.task.done()
-            or self.task.cancelling() > 0
-            or len(self._context) != self._size
-            or self.task.get_loop() is not asyncio.get_running_loop()
+            self._loop is not loop or len(self._context) != self._size or task.done() or task.cancelling() > 0
         )
 
-    def begin(self, coro: Coroutine[Any, Any, Any], call: StepCall) -> Any:
+    def begin(self, coro: Coroutine[Any, Any, Any], call: StepCall, loop: asyncio.AbstractEventLoop) -> Any:
         """What the step waits for first. StopIteration when it has ended, else its exception."""
-        loop = asyncio.get_running_loop()
-        outer = asyncio.current_task()
+        outer = asyncio.current_task(loop)
         if outer is not None:
             _leave(loop, outer)
         _enter(loop, self.task)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from types import ModuleType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from contrapas.cli import child, exits, positions, screen, text
+from contrapas.cli.calm import calm
 from contrapas.cli.options import Run, command, verb
 from contrapas.errors import Refused
 from contrapas.participant import Claim, Store
@@ -82,14 +82,6 @@ def namespace_of(module: ModuleType, store: Store) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def calm() -> None:
-    """Collect garbage rarely: rows are many small objects that die together, and to look for cycles among them and
-    everything that was imported costs as much as relaying them."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
-
-
 async def _relay(store: Store, url: str, namespace: str, drain_ms: int) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -101,7 +93,7 @@ async def _relay(store: Store, url: str, namespace: str, drain_ms: int) -> int:
             if finding.refused:
                 raise Refused(finding.code, finding.text, fix=finding.fix, place=finding.place)
             screen.note(f"warning {finding.code}  {text.escape(finding.text)}")
-        calm()
+        calm(50_000, 50, 100)  # rows are many small objects that die together
         relay = Relay(store, log, namespace)
         relay.on_claim = _claimed(store.name)
         relay.on_wait = lambda why: screen.note(f"waiting   {text.escape(why)}")
