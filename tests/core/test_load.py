@@ -56,3 +56,10 @@ def test_a_redriven_event_is_not_judged_by_its_old_position() -> None:
 def test_a_start_of_an_existing_instance_is_judged_by_its_payload() -> None:
     assert judge_start(_record(), _arrival(9, "7", b"start")) == DUPLICATE
     assert judge_start(_record(), _arrival(9, "7", b"other")) == CONFLICT
+
+
+def test_an_arrival_works_its_digest_out_once_and_it_is_that_of_its_id_and_bytes() -> None:
+    arrival = _arrival(6, "2", b"w")
+    assert arrival.digest == digest_of(arrival.event_source, "2", b"w")
+    assert arrival.digest is arrival.digest
+    assert arrival == _arrival(6, "2", b"w")

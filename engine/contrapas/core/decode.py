@@ -21,6 +21,7 @@ from contrapas.core.empty import empty
 from contrapas.core.lane import NULL, Headers, Record
 from contrapas.core.order import HEADER, NUMBERED, Order, order_of
 from contrapas.core.partition import ITEM, partition
+from contrapas.core.rendezvous import digest_of
 from contrapas.core.world import Types
 from contrapas.errors import DataError
 
@@ -125,6 +126,14 @@ class Arrival:
     """The event's own bytes (of a structured one, its data)."""
     order: Order | None = None
     """Its number among those of its sender's partition, if an instance of this namespace sent it here."""
+    _digest: bytes = field(default=b"", compare=False, repr=False)
+
+    @property
+    def digest(self) -> bytes:
+        """Its identity and that of its bytes, worked out when it is first asked for: who judges it and who keeps it both do."""
+        if not self._digest:
+            self._digest = digest_of(self.event_source, self.id, self.value)
+        return self._digest
 
     @property
     def position(self) -> str:

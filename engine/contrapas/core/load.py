@@ -11,14 +11,14 @@ import hashlib
 from contrapas.core.decode import Arrival
 from contrapas.core.envelope import InstanceRecord
 from contrapas.core.order import heard
-from contrapas.core.rendezvous import digest_of, hashes
+from contrapas.core.rendezvous import hashes
 
 FRESH, DUPLICATE, CONFLICT = "fresh", "duplicate", "conflict"
 
 
 def conflict(record: InstanceRecord, a: Arrival) -> str:
     """What a CP412 says: the id, and both hashes."""
-    digest = digest_of(a.event_source, a.id, a.value)
+    digest = a.digest
     known = next((k for k in record.seen if k[:8] == digest[:8]), digest)
     return f"{record.instance} knows the id {a.id[:80]!r} with other bytes: {hashes(digest, known)}"
 
@@ -30,7 +30,7 @@ def judge(record: InstanceRecord, a: Arrival) -> str:
         return DUPLICATE
     if not a.id:
         return FRESH
-    digest = digest_of(a.event_source, a.id, a.value)
+    digest = a.digest
     head = digest[:8]
     for known in record.seen:
         if known[:8] == head:

@@ -479,7 +479,7 @@ def input_of(a: Arrival, instance: str, kind: str, world: World) -> Input:
         outcome=a.outcome,
         wait_id=a.wait_id,
         position=a.position,
-        digest=digest_of(a.event_source, a.id, a.value) if a.event_source and a.id else b"",
+        digest=a.digest if a.event_source and a.id else b"",
         order=a.order,
     )
     mt = world.types.messages.get(a.type)
@@ -517,7 +517,7 @@ def cause_of(a: Arrival, kind: str) -> Cause:
         id=a.id,
         partition=a.partition,
         offset=a.offset,
-        headers=tuple(h for h in told_headers(a) if not h[0].startswith("cp-")),
+        headers=tuple([h for h in told_headers(a) if not h[0].startswith("cp-")]),
         value=a.value,
     )
 

@@ -9,7 +9,6 @@ from contrapas.core.decode import Arrival
 from contrapas.core.envelope import Answered, Asked, InstanceRecord
 from contrapas.core.load import CONFLICT, DUPLICATE, conflict, judge
 from contrapas.core.parking import keeps_messages
-from contrapas.core.rendezvous import digest_of
 from contrapas.core.work import next_record
 from contrapas.core.world import World
 from contrapas.runtime import apply, meet
@@ -72,8 +71,7 @@ def _elsewhere(p: Partition, batch: Batch, a: Arrival) -> None:
 
 
 def _ask(a: Arrival, world: World) -> Asked:
-    digest = digest_of(a.event_source, a.id, a.value)
-    return commands.asked_of(a.headers, digest=digest, ident=a.id, type_name=a.type, world=world)
+    return commands.asked_of(a.headers, digest=a.digest, ident=a.id, type_name=a.type, world=world)
 
 
 def _known(p: Partition, batch: Batch, a: Arrival, record: InstanceRecord, ask: Asked) -> bool:

@@ -147,7 +147,7 @@ def refuse(p: Partition, batch: Batch, a: Arrival) -> None:
 
 def _delivered(p: Partition, batch: Batch, a: Arrival, outcome: str) -> None:
     value = a.headers.get("cp-value", b"").decode(errors="replace")
-    identity = rv.digest_of(a.event_source, a.id, a.value).hex()
+    identity = a.digest.hex()
     body = {"type": a.type, "value": value, "wait_id": a.wait_id, "event": identity, "outcome": outcome}
     ident = f"{a.to}:{a.wait_id}:{identity}"
     _send(p, batch, value, "delivered", json.dumps(body, ensure_ascii=False).encode(), ident)
