@@ -87,10 +87,11 @@ differential: setup  ## random sagas natively and compiled; CASES=1000000 SEED=0
 		--state build/differential.jsonl
 
 SEEDS ?= 0
+RING ?= 1
 
 .PHONY: simulate
-simulate: setup  ## simulated worlds with faults at every point; SEEDS=1000 or TIME=seconds, SEED=first, JOBS=2
-	@PYTHONPATH=engine:schemas:. $(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(SEED) --jobs $(JOBS) \
+simulate: setup  ## simulated worlds with faults at every point; SEEDS=1000 or TIME=seconds, SEED=first, JOBS=2, RING=2
+	@PYTHONPATH=engine:schemas:. $(BIN)/python -m tests.simulation --ring $(RING) --seeds $(SEEDS) --first $(SEED) --jobs $(JOBS) \
 		$(if $(filter 0,$(SEEDS)),--time $(if $(filter 36000,$(TIME)),60,$(TIME)))
 
 .PHONY: fuzz

@@ -367,10 +367,12 @@ class Client:
             self._reading.clear()
             self._reader = asyncio.get_running_loop().create_task(self._read_answers())
         reader, begun = self._reader, asyncio.ensure_future(self._reading.wait())
-        await asyncio.wait((reader, begun), return_when=asyncio.FIRST_COMPLETED)
-        if not begun.done():
+        try:
+            await asyncio.wait((reader, begun), return_when=asyncio.FIRST_COMPLETED)
+            if not begun.done():
+                reader.result()
+        finally:
             begun.cancel()
-            reader.result()
         return f"{self.setting.namespace}.in/{self._lane}"
 
     async def _read_answers(self) -> None:

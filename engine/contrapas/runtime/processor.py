@@ -68,9 +68,22 @@ def decide(p: Partition, now: int, elapsed_ms: Callable[[], float]) -> Batch:
     except BaseException:
         abort(p, batch)
         raise
+    if batch.steps:
+        spare(batch)
     if care is not None and p.care is care:  # it may just have ended
         careful.took(care, batch)
     return batch
+
+
+def spare(batch: Batch) -> None:
+    """A further attempt need not run whose step was answered after all, later in this batch: a thread whose time was over
+    came to its end."""
+    again = {call.key for call in batch.steps if call.attempt > 1 and not call.undoes}
+    if not again:
+        return
+    over = {w.in_reply_to for w in batch.taken if isinstance(w, Input) and w.outcome in ("ok", "declined")}
+    if over & again:
+        batch.steps = [call for call in batch.steps if call.key not in over or call.key not in again]
 
 
 def abort(p: Partition, batch: Batch) -> None:

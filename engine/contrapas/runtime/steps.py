@@ -160,7 +160,11 @@ class StepRunner:
         return len(self.running)
 
     def close(self) -> None:
-        """Let go of the threads, and of the task kept ready."""
+        """Let go of the threads, and of the task kept ready; async steps that still run are cancelled."""
+        for one in list(self.running.values()):
+            if one.cancel is not None:
+                self._end(one)
+                one.cancel()
         if self._spare is not None:
             self._spare.task.cancel()
             self._spare = None
@@ -197,7 +201,7 @@ class StepRunner:
         self._spare = None
         one = Running(partition, epoch, call)
         self.running[call.key] = one
-        one.cancel = carrier.task.cancel
+        one.cancel = carrier.cancel
         one.limit = self._clock.call_later(call.timeout_ms, lambda: self._expire(one))
         carrier.carry(coro, first, lambda value, why: self._over(one, step, value, why))
 
@@ -353,12 +357,13 @@ class _Carrier:
     the task is free for the next one; waits it, the task carries it on.
     """
 
-    __slots__ = ("_assigned", "_context", "_loop", "_size", "_then", "task")
+    __slots__ = ("_assigned", "_context", "_loop", "_rest", "_size", "_then", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context: Context = copy_context()
         self._size = -1
+        self._rest: _Rest | None = None
         self._assigned: asyncio.Future[_Rest] = loop.create_future()
         self._then: Callable[[Any, BaseException | None], None] | None = None
         self.task: asyncio.Task[None] = loop.create_task(self._run(), context=self._context)
@@ -390,7 +395,15 @@ class _Carrier:
     ) -> None:
         """Go on with it in the task."""
         self._then = then
-        self._assigned.set_result(_Rest(coro, first))
+        self._rest = _Rest(coro, first)
+        self._assigned.set_result(self._rest)
+
+    def cancel(self) -> None:
+        """End the step that it carries: it is told so where it waits, even if the task has not taken it up yet."""
+        if self._rest is not None and not self._rest.begun:
+            self._rest.stopped = True
+        else:
+            self.task.cancel()
 
     async def _run(self) -> None:
         try:
@@ -410,17 +423,23 @@ class _Carrier:
 class _Rest(Awaitable[Any]):
     """A coroutine that was already begun, from the future it waits for on."""
 
-    __slots__ = ("_coro", "_first")
+    __slots__ = ("_coro", "_first", "begun", "stopped")
 
     def __init__(self, coro: Coroutine[Any, Any, Any], first: Any) -> None:
         self._coro = coro
         self._first = first
+        self.begun = False
+        self.stopped = False
+        """It was cancelled before it was awaited: the first thing that it hears."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        waits = self._first
+        waits, self.begun = self._first, True
         while True:
             try:
                 try:
+                    if self.stopped:
+                        self.stopped = False
+                        raise asyncio.CancelledError
                     value = yield waits
                 except BaseException as thrown:  # noqa: BLE001  whatever a step raises is its outcome
                     waits = self._coro.throw(thrown)

@@ -136,6 +136,9 @@ class Worker:
         check_memories(self)
         await create_topics(self.log, self.definition, self.setting)
         await examine(self.stores)
+        if self._stopping:  # told so before it began: it joins nothing
+            self.desk.close()
+            return
         if isinstance(self.clock, RealClock):
             self.watchdog.start()
         follow: list[asyncio.Task[None]] = []
@@ -166,9 +169,11 @@ class Worker:
 
     async def stop(self, drain_ms: float = 30_000) -> None:
         """Give everything up in order: no new input, running steps end, last commit, release."""
-        if self._stopping or self._finished is None:
+        if self._stopping:
             return
         self._stopping = True
+        if self._finished is None:  # it has not begun, and will not
+            return
         self._drain_ms = drain_ms
         if self._membership is not None:
             await self._membership.leave()

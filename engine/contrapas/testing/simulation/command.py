@@ -20,6 +20,7 @@ from contrapas.testing.simulation.guard import guarded
 from contrapas.testing.simulation.load import Load
 from contrapas.testing.simulation.options import Options
 from contrapas.testing.simulation.planted import BUGS, Bug
+from contrapas.testing.simulation.planted_async import ASYNC_BUGS
 from contrapas.testing.simulation.play import Outcome, Play
 from contrapas.testing.simulation.rows import ROWS, come_to
 from contrapas.testing.simulation.shrink import shrink
@@ -48,9 +49,9 @@ def play_seed(
     return play(loads, drawn(seed, [load] if load else sorted(loads), ring), keep, ring=ring)
 
 
-def drawn(seed: int, loads: Sequence[str], ring: int) -> Options:
+def drawn(seed: int, loads: Sequence[str], ring: int, *, fence: str = "") -> Options:
     """What a seed says; worlds of ring 2 are smaller, for they cost more."""
-    options = Options.drawn(seed, loads)
+    options = Options.drawn(seed, loads, fence=fence)
     return options if ring == 1 else options.but({"instances": min(options.instances, INSTANCES_MAX)})
 
 
@@ -139,7 +140,7 @@ def main(arguments: Sequence[str], loads_of: Callable[[], Loads], module: str) -
     parser.add_argument("--planted", nargs="*", default=None, help="hunt planted bugs: these, or all")
     said = parser.parse_args(arguments)
     if said.planted is not None:
-        return 1 if hunts(loads_of(), said.planted) else 0
+        return 1 if hunts(loads_of(), said.planted or list(BUGS if said.ring == 1 else ASYNC_BUGS)) else 0
     if said.seed is not None:
         return _one(loads_of(), said, module)
     whole = campaign(
@@ -226,12 +227,12 @@ def _print(whole: Sum, strict: bool) -> bool:
 def hunt(loads: Loads, bug: Bug, *, first: int = 0, seeds: int = 0) -> tuple[int, str]:
     """How many seeds it takes to find a planted bug, and by which invariant; 0: it survives."""
     kinds = sorted(bug.loads) or sorted(loads)
+    ring = 2 if bug.name in ASYNC_BUGS else 1
     for number in range(1, (seeds or bug.seeds) + 1):
-        options = Options.drawn(first + number, kinds, fence=bug.fence).but(bug.sizes, bug.rates)
-        world = Play(loads[options.load], options, Chance(options.seed))
-        with bug.planted(), guarded():
+        options = drawn(first + number, kinds, ring, fence=bug.fence).but(bug.sizes, bug.rates)
+        with bug.planted():
             try:
-                wrong = world.run().wrong
+                wrong = play(loads, options, ring=ring).wrong
             except Exception as why:  # noqa: BLE001  a bug may break anything, and is found by that
                 wrong = f"{type(why).__name__}: {why}"
         if wrong:
@@ -241,12 +242,12 @@ def hunt(loads: Loads, bug: Bug, *, first: int = 0, seeds: int = 0) -> tuple[int
 
 def hunts(loads: Loads, names: Sequence[str]) -> int:
     """Every planted bug until it is found; prints the table. Gives how many survive."""
-    left = 0
-    for name in names or list(BUGS):
+    left, known = 0, {**BUGS, **ASYNC_BUGS}
+    for name in names:
         began = time.process_time()
-        number, wrong = hunt(loads, BUGS[name])
+        number, wrong = hunt(loads, known[name])
         left += number == 0
-        said = f"seed {number:>3}  {wrong[:100]}" if number else f"SURVIVES {BUGS[name].seeds} seeds"
-        print(f"{name}  {BUGS[name].what:<50} {said}  {time.process_time() - began:.1f} s", flush=True)
-    print(f"{len(names or BUGS)} planted, {left} survive")
+        said = f"seed {number:>3}  {wrong[:100]}" if number else f"SURVIVES {known[name].seeds} seeds"
+        print(f"{name}  {known[name].what:<50} {said}  {time.process_time() - began:.1f} s", flush=True)
+    print(f"{len(names)} planted, {left} survive")
     return left

@@ -203,10 +203,8 @@ class SimLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> Call:
-        """As asyncio has it, in whole milliseconds and never early."""
-        call = Call(callback, args, context)
-        self.universe.at(max(0, math.ceil(delay * 1000 - 1e-6)), lambda: self._ring(call))
-        return call
+        """As asyncio has it."""
+        return self.call_at(self.time() + max(0.0, delay), callback, *args, context=context)
 
     def call_at(
         self,
@@ -215,8 +213,13 @@ class SimLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> Call:
-        """As asyncio has it."""
-        return self.call_later(when - self.time(), callback, *args, context=context)
+        """As asyncio has it, in whole milliseconds and never early, not by a bit."""
+        call, now = Call(callback, args, context), self.universe.now
+        at = max(now, BEGIN_MS + math.ceil(when * 1000 - 1e-4))
+        if (at - BEGIN_MS) / 1000 < when:
+            at += 1
+        self.universe.at(at - now, lambda: self._ring(call))
+        return call
 
     def _ring(self, call: Call) -> None:
         if not call.off:

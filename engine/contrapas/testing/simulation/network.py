@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from contrapas.core.lane import Commit, Control, Draft, Known, Lane, Record, Source, Topic
 from contrapas.log.checks import check_source
@@ -84,7 +84,7 @@ class NetLog:
         if partition in store.torn:
             store.torn.discard(partition)
             self.stage.universe.sometimes["prefix of a batch repaired"] += 1
-        self.stage.watch.acquired(cast(Any, self.process), hold)
+        self.stage.owned(self.process, hold)
         return NetLease(self, hold)
 
     def _dropped(self, partition: int) -> None:
@@ -96,11 +96,15 @@ class NetLog:
                 continue
             s = coro.cr_frame.f_locals.get("s")
             if s is not None and s.number == partition:
-                raise Wrong(
-                    "I-16", f"{coro.__name__} of partition {partition} works on under epoch {s.lease.epoch}"
+                raise self.stage.wrong(
+                    Wrong(
+                        "I-16",
+                        f"{coro.__name__} of partition {partition} works on under epoch {s.lease.epoch}",
+                    )
                 )
         if partition in self.process.worker.stations:
-            raise Wrong("I-16", f"partition {partition} is taken again, its old station is still in place")
+            text = f"partition {partition} is taken again, its old station is still in place"
+            raise self.stage.wrong(Wrong("I-16", text))
 
     # ---- reading
 
@@ -248,8 +252,10 @@ class NetLease:
     async def commit(self, log: Sequence[Draft], out: Sequence[Draft], control: Control) -> Commit:
         """As `Lease.commit`."""
         if self.fenced:
-            raise Wrong(
-                "I-14", f"partition {self.partition} goes on under epoch {self.epoch}, which was fenced"
+            raise self.stage.wrong(
+                Wrong(
+                    "I-14", f"partition {self.partition} goes on under epoch {self.epoch}, which was fenced"
+                )
             )
         drafts, leaving, view = tuple(log), tuple(out), self.view
         batch = None if view is None else view.partition.inflight

@@ -103,6 +103,8 @@ class Process:
         self.worker: WatchedWorker = self.context.run(self._made, definition, world)
         self.client = Client(cast(Log, self.log), self.worker.setting, worker=self.worker, draw=stage.ident)
         self.main = self.spawn(self._main())
+        self.excused: set[Any] = {self.main}
+        """Tasks that nothing ends: those of steps that do not hear that they are cancelled."""
 
     def _made(self, definition: Definition, world: World) -> WatchedWorker:
         return WatchedWorker(
@@ -373,6 +375,7 @@ class WatchedRunner(StepRunner):
             elif fate == "hangs after":
                 await asyncio.sleep(call.timeout_ms)
             elif fate == "ignores":
+                self.process.excused.add(asyncio.current_task())
                 for _ in range(3):
                     try:
                         await asyncio.sleep(u.chance.below(call.timeout_ms + 2_000) / 1000)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from typing import Any, cast
 from contrapas.core.lane import Lane, Record
 from contrapas.errors import ContrapasError
 from contrapas.failpoints import NAMES, arm, disarm
+from contrapas.log.memory_store import Hold
 from contrapas.runtime import ingress, read, services, sweep
 from contrapas.runtime.definition import Definition
 from contrapas.testing.simulation.chance import Chance
@@ -40,6 +42,8 @@ MINUTE_MS = 60_000
 OVER = frozenset({b"done", b"compensated", b"failed"})
 REST_MS = 10_000
 """After the last instance has ended: idle commits, heals."""
+MOVES_MAX = 60
+"""So often a partition may change hands where nothing goes wrong: people restart who goes one thing at a time."""
 PATIENT: tuple[tuple[Any, str, Any], ...] = (
     (read, "LOOK_MS", HOUR_MS),
     (sweep, "EVERY_MS", DAY_MS),
@@ -70,6 +74,7 @@ class Stage(Play):
         if any(True for _ in load.definition.services):
             self.mailbox.reacts = False
         self.group = RingGroup(self)
+        self._moves: Counter[int] = Counter()
         self.closing = False
         """Nobody is started again."""
         self.buried = False
@@ -99,9 +104,10 @@ class Stage(Play):
             self.wrong(Wrong("watch", f"{type(why).__name__}: {why}"))
             raise
 
-    def wrong(self, why: Wrong) -> None:
-        """Something does not hold: the world ends with the first that is found."""
+    def wrong(self, why: Wrong) -> Wrong:
+        """Something does not hold: the world ends with the first that is found, whoever catches it."""
         self.loop.found = self.loop.found or why
+        return why
 
     def joins(self, member: NetMembership) -> None:
         """A process asks for its share."""
@@ -109,6 +115,15 @@ class Stage(Play):
             member.process.assign(member.process.wanted)
             return
         self.teams.setdefault(member.group, Team(self, member.lanes)).join(member)
+
+    def owned(self, process: Process, hold: Hold) -> None:
+        """A partition has another owner. I-31: once nothing goes wrong, partitions come to rest."""
+        self.watch.acquired(cast(Any, process), hold)
+        if self.chance.calm and not self.closing:
+            self._moves[hold.partition] += 1
+            if self._moves[hold.partition] > MOVES_MAX:
+                text = f"partition {hold.partition} changes hands for ever, and nothing goes wrong"
+                raise self.wrong(Wrong("I-31", text))
 
     def leaves(self, member: NetMembership) -> None:
         """A member goes."""
@@ -145,7 +160,7 @@ class Stage(Play):
         if not process.alive:
             return
         self.universe.seen["I-43"] += 1
-        left = sorted(coro_name(t) for t in self.loop.pending(process) if t is not process.main)
+        left = sorted(coro_name(t) for t in self.loop.pending(process) if t not in process.excused)
         if left:
             raise Wrong("I-43", f"{process.name} is over, and goes on: {left}")
         process.alive = False
@@ -247,7 +262,7 @@ class Stage(Play):
         while u.now < end and not self._over():
             at = u.next_at()
             self.loop.run_until(max(u.now, at or 0) + MINUTE_MS)
-        self.loop.run_until(u.now + REST_MS)
+        self.loop.run_until(u.now + HOUR_MS + REST_MS)
 
     def _over(self) -> bool:
         """Nothing is left to be done, or to be waited for."""

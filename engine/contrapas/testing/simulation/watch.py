@@ -290,6 +290,10 @@ class Watch:
         may have written since."""
         live = shadow is None
         shadow = shadow or self.shadows[s.number]
+        if (
+            shadow.stale
+        ):  # it will be told so before it does anything; a cleaner may have been there meanwhile
+            return
         self.seen["I-04"] += 1
         bad = self.damaged.get(s.number) if live else shadow.damaged
         if (
@@ -328,8 +332,7 @@ class Watch:
         if self._takeovers % DEEP == 0:
             self._deep(s)
         for call in taken.steps:
-            if not shadow.stale:
-                self._moved(call)
+            self._moved(call)
             self.issued.setdefault(call.key, call.attempt)
         care = taken.partition.care
         if care is not None:
