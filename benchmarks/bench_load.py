@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -48,10 +47,18 @@ async def timers(rig: Rig, args: argparse.Namespace) -> Line:
         await feed.start("nap", [NapAsked(id="model", until=datetime.now(UTC) + timedelta(days=30))])
         await feed.drained(60)
         worker.end()
-        first = int(time.time() * 1000) + 1000 * lead_s + pending // 20
-        due = {f"nap/due-{n}": first + n * 1000 // DUE_PER_S for n in range(DUE_PER_S * seconds)}
-        far = ((f"nap/far-{n}", first + 30 * 86_400_000 + n) for n in range(pending))
-        written_s = await feed.copies("nap/model", itertools.chain(far, due.items()))
+        due: dict[str, int] = {}
+
+        def some() -> Iterator[tuple[str, int]]:
+            """The far ones first: a slow machine takes minutes to write them, and the others are due soon."""
+            month = int(time.time() * 1000) + 30 * 86_400_000
+            yield from ((f"nap/far-{n}", month + n) for n in range(pending))
+            began = int(time.time() * 1000) + 1000 * lead_s
+            due.update({f"nap/due-{n}": began + n * 1000 // DUE_PER_S for n in range(DUE_PER_S * seconds)})
+            yield from due.items()
+
+        written_s = await feed.copies("nap/model", some())
+        first = min(due.values())
         start = [part.log_end for part in feed.reader.parts()]
         worker = rig.start()
         full = worker.look()

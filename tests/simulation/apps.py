@@ -252,3 +252,43 @@ async def copier(s: Saga, e: Numbered) -> Copied:
 
 copies = App("copies")
 copies.orchestrate(copier)
+
+
+class TillOpened(Event, topic="till.events", key="till"):
+    till: str
+
+
+class Ring(Event, topic="till.events", key="id"):
+    id: str
+    till: str
+    n: int
+
+
+class Rung(Event, topic="till.rung", key="till"):
+    till: str
+    n: int
+
+
+class TillClosed(Event, topic="till.closed", key="till"):
+    till: str
+    total: int
+
+
+@saga
+async def ring(s: Saga, e: Ring) -> Rung:
+    return Rung(till=e.till, n=e.n)
+
+
+@saga
+async def till(s: Saga, e: TillOpened) -> TillClosed:
+    """It hears of everybody over a topic: what a destination refused once comes after what others said later."""
+    total = 0
+    while True:
+        heard = await s.wait(Rung, within="2d")
+        if not isinstance(heard, Rung):
+            return TillClosed(till=e.till, total=total)
+        total += heard.n
+
+
+tills = App("tills")
+tills.orchestrate(ring, till)

@@ -370,6 +370,29 @@ def _hot_goes_on(play: Play, number: int, key: str) -> None:
 
 HOT = replace(TALLY, name="hot", start=_hot, later=_hot_goes_on)
 """Three shelves for everybody: an entity hears of more in a takeover's time than the 64 ids it remembers."""
+
+
+def _rings(play: Play, number: int) -> Event:
+    if number < 3:
+        return apps.TillOpened(till=f"till{number}")
+    return apps.Ring(id=f"r{number}", till=f"till{number % 3}", n=1 + play.chance.below(4))
+
+
+def _rung(play: Play) -> list[str]:
+    """Each till has heard once of everybody who rang."""
+    wanted: dict[str, int] = {}
+    for instance, event in play.started.items():
+        if isinstance(event, apps.Ring) and play.ended[instance].status == "done":
+            wanted[event.till] = wanted.get(event.till, 0) + event.n
+    return [
+        f"{instance} holds {total}, {wanted.get(instance.partition('/')[2], 0)} were rung"
+        for instance, record in play.ended.items()
+        if instance.startswith("till/") and record.status == "done"
+        and (total := json.loads(record.outcome_body)["total"]) != wanted.get(instance.partition("/")[2], 0)
+    ]  # fmt: skip
+
+
+TILLS = Load(name="till", definition=apps.tills.definition(), saga="", start=_rings, final=_rung)
 COPIES = Load(
     name="copies",
     definition=apps.copies.definition(),
@@ -415,7 +438,7 @@ CASES = Load(
 LOADS: dict[str, Load] = {
     load.name: load
     for load in (
-        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, COPIES, VISITS, CASES,
+        ORDERS, OBSERVED, BANK, TRAVEL, CLAIMS, SUBSCRIPTIONS, REFUNDS, INDEX, WHIMS, FAMILY, TALLY, HOT, TILLS, COPIES, VISITS, CASES,
     )
 }  # fmt: skip
 

@@ -539,7 +539,8 @@ _ALL: Sequence[Bug] = (
     _bug("R-01", "a healed rendezvous has its old version", {f"{RUNTIME}.heal:_wait": more.same_version}, loads=("claim",), fence="order", rates={"unknown": 0.03}),
     _bug("R-02", "a careful owner wakes for every timer", {f"{PART}.wakes_at": more.spins}, loads=("bank",), sizes={"partitions": 1, "instances": 40, "spread_ms": 20_000}, rates={"crash": 0.3, "step": 0.4}),
     _bug("R-03", "an answer without a type is read as its topic's", {f"{CORE}.decode:_gave_up": _never}, loads=("order",), rates={"step": 0.15}),
-    _bug("R-04", "what was refused once is judged by number", {f"{RUNTIME}.restore:keeps_messages": _never}, loads=("hot", "entity"), rates={"refuses": 0.02, "crash": 0.04}, seeds=200),
+    _bug("R-04", "what was refused once is judged by number", {f"{RUNTIME}.restore:keeps_messages": _never, f"{CORE}.transition:numbered": more.keeps_numbers}, loads=("till",), rates={"refuses": 0.02, "crash": 0.04}, seeds=200),
+    _bug("R-05", "a retry lets go of what was delivered", {f"{CORE}.parking:_again": more.lets_go}, loads=("patient",), sizes={"partitions": 1, "batch": 1}, rates={"crash": 0.2}, seeds=80),
     _bug("M-71", "a later batch without the earlier", {f"{STORE}.commit": _believed}, fence="refuse"),
 )  # fmt: skip
 BUGS: Mapping[str, Bug] = {bug.name: bug for bug in _ALL}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from contrapas.core.lane import Record
+from contrapas.core.order import HEADER
 from contrapas.errors import Indeterminate
 
 
@@ -116,3 +117,24 @@ def forever(right: Any) -> Any:
         return 1 << 50
 
     return history
+
+
+def keeps_numbers(right: Any) -> Any:
+    """What is sent once more, later than others, has the number that it had."""
+
+    def numbered(record: Any, sender: Any, namespace: str) -> None:
+        known = {m.id: m for m in record.out if m.headers and m.headers[-1][0] == HEADER}
+        right(record, sender, namespace)
+        record.out = [known.get(m.id, m) for m in record.out]
+
+    return numbered
+
+
+def lets_go(right: Any) -> Any:
+    """Who goes on after it stood still does not take up what a rendezvous had handed to it."""
+
+    def again(work: Any, cause: Any, code: str) -> None:
+        if cause.kind != "deliver":
+            right(work, cause, code)
+
+    return again
