@@ -125,7 +125,7 @@ async def idle(rig: Rig, args: argparse.Namespace) -> Line:
     waiting = 5_000 if args.quick else 50_000
     async with rig.outside() as feed:
         await feed.start("wait", (WaitAsked(id=str(n)) for n in range(waiting)))
-        await feed.drained(300)
+        await feed.drained(1_800)
     await asyncio.sleep(5)
     filled = await _idle(worker, seconds)
     return {

@@ -254,10 +254,6 @@ copies = App("copies")
 copies.orchestrate(copier)
 
 
-class TillOpened(Event, topic="till.events", key="till"):
-    till: str
-
-
 class Ring(Event, topic="till.events", key="id"):
     id: str
     till: str
@@ -279,10 +275,10 @@ async def ring(s: Saga, e: Ring) -> Rung:
     return Rung(till=e.till, n=e.n)
 
 
-@saga
-async def till(s: Saga, e: TillOpened) -> TillClosed:
+@saga(again="deliver")
+async def till(s: Saga, e: Rung) -> TillClosed:
     """It hears of everybody over a topic: what a destination refused once comes after what others said later."""
-    total = 0
+    total = e.n
     while True:
         heard = await s.wait(Rung, within="2d")
         if not isinstance(heard, Rung):

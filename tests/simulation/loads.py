@@ -373,8 +373,6 @@ HOT = replace(TALLY, name="hot", start=_hot, later=_hot_goes_on)
 
 
 def _rings(play: Play, number: int) -> Event:
-    if number < 3:
-        return apps.TillOpened(till=f"till{number}")
     return apps.Ring(id=f"r{number}", till=f"till{number % 3}", n=1 + play.chance.below(4))
 
 
@@ -392,7 +390,7 @@ def _rung(play: Play) -> list[str]:
     ]  # fmt: skip
 
 
-TILLS = Load(name="till", definition=apps.tills.definition(), saga="", start=_rings, final=_rung)
+TILLS = Load(name="till", definition=apps.tills.definition(), saga="ring", start=_rings, final=_rung)
 COPIES = Load(
     name="copies",
     definition=apps.copies.definition(),

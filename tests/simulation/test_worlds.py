@@ -137,3 +137,11 @@ def test_a_busy_entity_hears_each_call_once(fence: str) -> None:
     done = Play(HOT, replace(drawn, rates=replace(CALM, crash=0.05)), Chance(7)).run()  # nothing but crashes
     assert not done.wrong, done.wrong
     assert done.sometimes["messages published again at takeover"]
+
+
+def test_what_a_destination_refused_once_is_heard_once_however_late_it_is_sent_again() -> None:
+    """A takeover sent it and a retry once more, judged by an id that its reader had forgotten in between."""
+    rates = {"refuses": 0.02, "crash": 0.04}
+    for seed in (15, 25):
+        done = play(Options.drawn(seed, ["till"]).but({}, rates))
+        assert not done.wrong, (done.options.words(), done.wrong)

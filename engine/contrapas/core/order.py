@@ -45,15 +45,30 @@ def numbered(record: InstanceRecord, sender: tuple[int, int] | None, namespace: 
     out = record.out
     for at, m in enumerate(out):
         headers = m.headers
-        if headers and headers[-1][0] == HEADER:  # a destination refused it once: it leaves after later ones
-            headers = headers[:-1]
-        for name, value in headers:
-            if name == "cp-kind" and value in _UNNUMBERED:
-                break
-        else:
+        if (
+            headers and headers[-1][0] == HEADER
+        ):  # it left before, or does before what comes now: that is its place
+            continue
+        if not _free(headers):
             to = "in" if m.to == own else m.to
             said = f"{to}/{partition}@{record.epoch}.{number + at}".encode()
             out[at] = Message(to=m.to, key=m.key, value=m.value, headers=(*headers, (HEADER, said)), id=m.id)
+
+
+def _free(headers: tuple[tuple[str, bytes], ...]) -> bool:
+    return any(name == "cp-kind" and value in _UNNUMBERED for name, value in headers)
+
+
+def refused(m: Message) -> Message:
+    """A message that its destination refused, without its number: it has never been there, and leaves after later ones."""
+    if m.headers and m.headers[-1][0] == HEADER:
+        return Message(to=m.to, key=m.key, value=m.value, headers=m.headers[:-1], id=m.id)
+    return m
+
+
+def was_refused(m: Message) -> bool:
+    """Of an instance that keeps messages: does it keep this one because its destination refused it?"""
+    return not _free(m.headers) and not (m.headers and m.headers[-1][0] == HEADER)
 
 
 def place_of(headers: tuple[tuple[str, bytes], ...]) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contrapas.core import cancel, commands, expire, settle, start, unwind, waits
 from contrapas.core.copies import copy_pending, copy_undo, noted
 from contrapas.core.envelope import Cause, InstanceRecord, Parked, UndoEntry
+from contrapas.core.order import refused
 from contrapas.core.outcomes import trace_of, words_of
 from contrapas.core.plans import START
 from contrapas.core.reread import keepable, reread
@@ -72,7 +73,7 @@ def fitting(record: InstanceRecord, most: int = LIMIT) -> InstanceRecord:
 
 def undeliverable(record: InstanceRecord, topics: Collection[str], why: ContrapasError) -> None:
     """A destination refuses for good: the instance stands still with those messages; the others leave."""
-    kept = [m for m in record.out if m.to in topics]
+    kept = [refused(m) for m in record.out if m.to in topics]
     record.out = [m for m in record.out if m.to not in topics]
     record.unsent = [*record.unsent, *kept]
     if record.parked is None:

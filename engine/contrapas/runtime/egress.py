@@ -14,6 +14,7 @@ from typing import NamedTuple
 from contrapas.core.deadletter import dead_letter
 from contrapas.core.envelope import Cause, InstanceRecord, Parked
 from contrapas.core.lane import Draft, Record
+from contrapas.core.order import refused as refused_once
 from contrapas.core.parking import UNDELIVERABLE, fitting
 from contrapas.core.work import next_record
 from contrapas.core.world import Input, Transition
@@ -127,7 +128,7 @@ def stopped(record: InstanceRecord, event: Input) -> Transition:
         return Transition(record=None, verdict="duplicate", code=code)
     new = next_record(record, event)
     new.out = []
-    new.unsent = kept if event.published else held
+    new.unsent = [refused_once(m) if m.id in ids else m for m in (kept if event.published else held)]
     before = record.parked
     new.parked = Parked(
         reason=UNDELIVERABLE,

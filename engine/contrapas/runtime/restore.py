@@ -21,7 +21,7 @@ from contrapas.core.fold import Fold, Verdict, damage, header_number, number_of,
 from contrapas.core.items import maps_of
 from contrapas.core.lane import Draft, Record
 from contrapas.core.moves import unfit
-from contrapas.core.order import HEADER, place_of
+from contrapas.core.order import place_of, was_refused
 from contrapas.core.parking import keeps_messages
 from contrapas.core.resume import reissue
 from contrapas.core.transition import awaits_release
@@ -301,14 +301,13 @@ def _resume(
     if unsent:
         batch = Batch(0)
         body.out = [*body.unsent, *body.out]
-        p.send(batch, body)
-        late = keeps_messages(
+        if keeps_messages(
             body
-        )  # refused once: others have passed them, and only their ids may judge them
+        ):  # what was refused stays until an operator says `retry`; the rest may not have left
+            body.out = [m for m in body.out if not was_refused(m)]
+        p.send(batch, body)
         place = (0, 0)
         for draft in batch.out:  # what has no number, of an earlier release, stays behind what went before it
-            if late:
-                draft = draft._replace(headers=tuple([h for h in draft.headers if h[0] != HEADER]))
             place = place_of(draft.headers) or place
             out.append((place, draft))
             owners[draft.message_id] = body.instance
