@@ -9,7 +9,17 @@ import pytest
 from contrapas.core.decode import Arrival, Doors, decode
 from contrapas.core.envelope import Message
 from contrapas.core.lane import Headers, Record
-from contrapas.core.order import ORDERS_MAX, Order, heard, numbered, order_of, place_of, remember
+from contrapas.core.order import (
+    ORDERS_MAX,
+    Order,
+    heard,
+    numbered,
+    order_of,
+    place_of,
+    refused,
+    remember,
+    was_refused,
+)
 from contrapas.core.partition import partition
 from tests.runtime.machines import world_of
 
@@ -49,8 +59,10 @@ def test_replies_and_the_words_of_a_rendezvous_have_no_number_and_leave_a_gap() 
     assert _sent(_message(b"reply"), _message(b"bind"), _message()) == ["", "", "in/5@17.42"]
 
 
-def test_what_leaves_later_than_it_was_numbered_is_numbered_anew() -> None:
-    assert _sent(_message(more=(("cp-order", b"in/5@3.1"),))) == ["in/5@17.40"]
+def test_what_may_have_left_keeps_its_number_and_what_was_refused_gets_a_new_one() -> None:
+    message = _message(more=(("cp-order", b"in/5@3.1"),))
+    assert _sent(message) == ["in/5@3.1"] and not was_refused(message)
+    assert _sent(refused(message)) == ["in/5@17.40"] and was_refused(refused(message))
 
 
 def _arrival(
