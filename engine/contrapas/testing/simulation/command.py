@@ -205,11 +205,13 @@ def _print(whole: Sum, strict: bool) -> bool:
         print(f"  {'' if good else 'BELOW '}{what}: {number} (floor {wanted})")
     print(
         "invariants looked at: "
-        + ", ".join(f"{n} {whole.seen[n]}" for n in invariants.NAMES if whole.seen[n])
+        + ", ".join(f"{n} {whole.seen[n]}" for n in (*invariants.NAMES, *invariants.ASYNC) if whole.seen[n])
     )
     never = [n for n in invariants.NAMES if not whole.seen[n]]
     print("not met: " + (", ".join(never) or "none"))
     for name, why in invariants.NOT_HERE.items():
+        if whole.seen[name]:
+            continue
         print(f"  {name} not here: {why}")
     print(
         "sometimes: " + ", ".join(f"{n} {whole.sometimes[n]}" for n in floors.SOMETIMES if whole.sometimes[n])

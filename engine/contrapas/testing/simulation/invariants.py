@@ -38,6 +38,12 @@ NAMES: Mapping[str, str] = {
     "I-39": "dead letters keep their bytes",
     "I-50": "an acknowledgement follows what it names",
 }
+ASYNC: Mapping[str, str] = {
+    "I-16": "nothing of a lost partition works on",
+    "I-43": "a stop ends in time, and leaves nothing over",
+    "I-44": "nothing turns on the spot",
+}
+"""Those that only ring 2 looks at."""
 NOT_HERE: Mapping[str, str] = {
     "I-10": "a log that was recreated or restored: real processes",
     "I-16": "prefetch and timers belong to an object of one epoch; planted M-19 shows that they would be missed",

@@ -335,6 +335,55 @@ async def wait_for(awaited: Any, timeout: float | None) -> Any:
         return await awaited
 
 
+class _Gathered(asyncio.Future[list[Any]]):
+    """What `gather` gives; cancelled, it cancels its children and waits for them."""
+
+    def __init__(self, children: list[asyncio.Future[Any]], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.children = children
+        self.asked = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """As `Future.cancel`."""
+        if self.done():
+            return False
+        heard = [child.cancel() for child in self.children]
+        self.asked |= any(heard)
+        return any(heard)
+
+
+def gather(*awaited: Any, return_exceptions: bool = False) -> asyncio.Future[list[Any]]:
+    """`asyncio.gather` as Python 3.11 has it: later ones take a shorter way where a child is over already."""
+    loop = asyncio.get_running_loop()
+    children: list[asyncio.Future[Any]] = [asyncio.ensure_future(one) for one in awaited]
+    outer, left = _Gathered(children, loop), len(children)
+    if not children:
+        outer.set_result([])
+
+    def over(child: asyncio.Future[Any]) -> None:
+        nonlocal left
+        left -= 1
+        why = asyncio.CancelledError() if child.cancelled() else child.exception()
+        if outer.done():
+            return
+        if why is not None and not return_exceptions:
+            outer.set_exception(why)
+        elif not left and outer.asked:
+            outer.set_exception(asyncio.CancelledError())
+        elif not left:
+            outer.set_result([_came_of(c) for c in children])
+
+    for child in children:
+        child.add_done_callback(over)
+    return outer
+
+
+def _came_of(child: asyncio.Future[Any]) -> Any:
+    if child.cancelled():
+        return asyncio.CancelledError()
+    return child.exception() or child.result()
+
+
 def unseen(task: asyncio.Task[Any]) -> bool:
     """It has failed, and nobody has asked."""
     return bool(getattr(task, "_log_traceback", False))

@@ -26,7 +26,7 @@ from contrapas.testing.simulation.chance import Chance
 from contrapas.testing.simulation.final import look
 from contrapas.testing.simulation.group import Group
 from contrapas.testing.simulation.load import Load
-from contrapas.testing.simulation.loop import OWNER, Killed, loop_of, wait_for
+from contrapas.testing.simulation.loop import OWNER, Killed, gather, loop_of, wait_for
 from contrapas.testing.simulation.memo import remembering
 from contrapas.testing.simulation.network import NetMembership, Team
 from contrapas.testing.simulation.options import Options
@@ -230,6 +230,7 @@ class Stage(Play):
             (time, "time", lambda: self.universe.now / 1000),
             (time, "time_ns", lambda: self.universe.now * 1_000_000),
             (asyncio, "wait_for", wait_for),
+            (asyncio, "gather", gather),
             *((module, name, getattr(module, name)) for module, name, _ in PATIENT),
         )
         before = [(where, name, getattr(where, name)) for where, name, _ in clocks]
@@ -280,6 +281,7 @@ class Stage(Play):
     def _close(self) -> None:
         """Everybody stops in order, and nothing is left over."""
         u = self.universe
+        u.seen["I-44"] += 1
         self.closing = True
         for process in list(self.processes):
             process.stop()
