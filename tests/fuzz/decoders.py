@@ -252,7 +252,7 @@ def decoders() -> dict[str, Decoder]:
         ),
         "lock": Decoder((lock.encode(),), _lock, frozenset({"CP321"}),
                         _dumped),
-        "slot": Decoder(more.slots(), more.slot, frozenset({"CP403"}), more.of_slot),
+        "slot": Decoder(more.slots(), more.slot, frozenset({"CP202", "CP403"}), more.of_slot),
         "exception": Decoder(
             more.exceptions(), more.thrown, frozenset({"CP403"}), str.encode
         ),

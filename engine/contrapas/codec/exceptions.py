@@ -167,7 +167,14 @@ class Raised(Shape):
         base = _builtin(cls)
         inner = [self.unpack(e, marks) for e in data.get("exceptions", ())]
         if issubclass(base, BaseExceptionGroup):
-            made = _bare(base, cls, data["args"][0], inner)
+            try:
+                made = _bare(base, cls, data["args"][0], inner)
+            except (
+                TypeError,
+                ValueError,
+                IndexError,
+            ) as why:  # a group of nothing, or of what may not be in one
+                raise Misfit(f"{cls.__name__}: {why}", expected=self.text, got=short(data)) from None
         elif base in (Exception, BaseException):
             made = _bare(base, cls)
         else:

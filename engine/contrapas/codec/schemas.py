@@ -288,12 +288,14 @@ class _Walk:
         self.shape = shape
         self.data = data
         self.count = 0
+        self.most = min(ITEMS_MAX, 1_000 + UNFOLDS_MAX * len(data))
+        """A few bytes may say that they are a million nulls: nobody counts to a million for them."""
 
     def value(self, schema: Any, at: int, depth: int) -> int:
         """The place behind a value."""
         self.count += 1
-        if self.count > ITEMS_MAX:
-            raise DataError("CP410", f"the payload holds more than {ITEMS_MAX} values")
+        if self.count > self.most:
+            raise DataError("CP410", f"the payload holds more than {self.most} values")
         if depth > DEPTH_MAX:
             raise DataError(
                 "CP406", f"nested deeper than {DEPTH_MAX}", expected=f"at most {DEPTH_MAX} levels"
