@@ -22,11 +22,14 @@ from contrapas.core.envelope import Cause
 from contrapas.core.envelope_avro import decode
 from contrapas.core.lane import Draft, Record
 from contrapas.core.world import Input, StepCall
+from contrapas.log.memory import MemoryLog
 from contrapas.log.sqlite_owners import Holder
 from contrapas.runtime.build import build
-from contrapas.runtime.careful import Care
+from contrapas.runtime.careful import SUSPECTS, TAKEOVERS, Care
 from contrapas.runtime.clock import JumpClock
+from contrapas.runtime.restore import take_over
 from contrapas.runtime.steps import StepRunner
+from contrapas.runtime.worker import setting_of
 from tests.runtime.machines import Began, Go
 from tests.runtime.rig import rig_of
 from tests.runtime.test_partition import NOW, Stage
@@ -177,6 +180,22 @@ def test_careful_mode_ends_with_what_had_waited_though_more_has_come_meanwhile()
     assert stage.p.position == 1 and stage.p.care is not None
     stage.go()
     assert stage.p.position == 6 and stage.p.care is None
+
+
+@pytest.mark.parametrize("waiting", [10, 5_000])
+async def test_careful_mode_tries_one_by_one_only_what_the_last_owners_can_have_had_in_hand(
+    waiting: int,
+) -> None:
+    """A backlog of hours would otherwise be worked through with a commit for each message."""
+    log = MemoryLog("twice", 1)
+    definition = BUYING.definition()
+    await log.publish([Draft("in", 0, b"k", b"{}") for _ in range(waiting)])
+    for _ in range(TAKEOVERS):
+        await log.acquire(0, "dies")
+    lease = await log.acquire(0, "careful")
+    taken = await take_over(log, lease, setting_of(log, definition, build(definition), writer="careful"))
+    assert taken.partition.care is not None
+    assert taken.partition.care.end == min(waiting, SUSPECTS)
 
 
 def test_careful_mode_parks_nothing_that_has_ended_or_has_applied_what_is_blamed() -> None:

@@ -3,7 +3,8 @@
 One thing at a time, each named in the control record before it is tried. Die four owners in a row with the same thing in
 hand, the next one parks that one instance (CP844) and goes on. Fewer prove nothing: owners are also killed from outside,
 as often as somebody likes, and a step that takes long is then in hand each time; what comes through in between takes the
-suspicion away. The mode ends with what had been waiting at the takeover.
+suspicion away. The mode ends with what had been waiting at the takeover, or sooner: whatever killed the last owner was in its
+batch, so it stands close behind the cursor. What else waits does not wait for one commit each.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from contrapas.core.status import status_of
 from contrapas.core.work import next_record
 from contrapas.core.world import Input, StepCall
 from contrapas.errors import DataError
-from contrapas.runtime.batch import Batch
+from contrapas.runtime.batch import TRANSITIONS_MAX, Batch
 from contrapas.runtime.partition import Partition
 
 TAKEOVERS = 3
+SUSPECTS = 2 * TRANSITIONS_MAX
+"""So many inputs behind the cursor are tried one by one. Each moves it: what stands further off comes nearer with each death."""
 DEATHS = 4
 """So many careful owners in a row must have died with one thing in hand before it is blamed."""
 
@@ -40,7 +43,7 @@ class Care:
         """How many owners in a row have died with it."""
         self.instance = body.get("instance", "")
         self.end = end
-        """End of the inbound lane at the takeover."""
+        """Of the inbound lane at the takeover, or of what is suspected on it."""
         self.named = ""
         """What the control record names now: it may be tried."""
         self.in_hand = ""

@@ -32,8 +32,8 @@ from contrapas.log import Lease, Log
 from contrapas.log.collector import uncollected
 from contrapas.runtime import graphs, heal, items, kin
 from contrapas.runtime.batch import Batch, Entry, Setting
+from contrapas.runtime.careful import SUSPECTS, Care
 from contrapas.runtime.careful import TAKEOVERS as CAREFUL_FROM
-from contrapas.runtime.careful import Care
 from contrapas.runtime.checkpoint import State
 from contrapas.runtime.partition import Partition
 from contrapas.runtime.sweep import HISTORY_MS
@@ -186,7 +186,7 @@ async def take_over(
     steps += items.reissued(p)
     p.publish = graphs.owed(p)
     if lease.control.takeovers >= CAREFUL_FROM:
-        p.care = Care(lease.control.trying, end_in)
+        p.care = Care(lease.control.trying, min(end_in, p.position + SUSPECTS))
         p.care.steps, steps = steps, []
     failpoint("takeover.read")
     out.sort(key=itemgetter(0))
