@@ -8,7 +8,7 @@ idempotence, durability, replay, compaction, lag, backpressure. Three errors and
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from contrapas.core.finding import Finding
 from contrapas.core.lane import (
@@ -169,7 +169,6 @@ class Log(Protocol):
         ...
 
 
-@runtime_checkable
 class TopicKeeper(Log, Protocol):
     """A log that makes the users' topics itself: nobody else uses what they lie on."""
 

@@ -27,7 +27,7 @@ from contrapas.core.size import LIMIT
 from contrapas.core.world import Input, Types, World
 from contrapas.errors import ContrapasError, Fenced, Indeterminate, LogError, Retriable
 from contrapas.failpoints import NAMES, failpoint
-from contrapas.log import Lease, Log, Membership, TopicKeeper
+from contrapas.log import Lease, Log, Membership
 from contrapas.runtime import commit, dispatch, ingress, processor, read
 from contrapas.runtime.batch import Answer, Counts, Setting
 from contrapas.runtime.care import care
@@ -554,13 +554,14 @@ def commands_of(definition: Definition, world: World) -> frozenset[str] | None:
 async def create_topics(log: Log, definition: Definition, setting: Setting) -> None:
     """Make the topics that the app names where the log keeps them itself, at the first start. LogError CP505 with the
     command that makes them where a server is shared with others: nothing is made there unasked."""
+    make: Any = getattr(log, "create_topics", None)  # `isinstance` would not see through a log around another
     names = topics_of(definition, setting.world) | {f"{setting.namespace}.dlq"}
     count = min(TOPIC_PARTITIONS, log.partitions)
     missing = {n: count for n in sorted(names) if await log.topic(n) is None}
     if not missing:
         return
-    if isinstance(log, TopicKeeper):
-        await log.create_topics(missing)
+    if make is not None:
+        await make(missing)
         return
     some = f"topic {next(iter(missing))} is" if len(missing) == 1 else f"{len(missing)} topics are"
     where = str(getattr(log, "place", "URL"))
