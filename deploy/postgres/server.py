@@ -155,9 +155,15 @@ class Server:
             time.sleep(0.01)
 
     def pause(self) -> None:
-        """Stop it and its sessions' processes without ending them: a silent peer."""
-        for pid in (self.pid, *_children(self.pid)):
-            os.kill(pid, signal.SIGSTOP)
+        """Stop it and its sessions' processes without ending them: a silent peer. First the one that makes the others, until
+        it stands: a session that it had just begun would go on."""
+        os.kill(self.pid, signal.SIGSTOP)
+        until = time.monotonic() + 5
+        while _state(self.pid) != "T" and time.monotonic() < until:
+            time.sleep(0.001)
+        for pid in _children(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         """After `pause`."""
@@ -246,6 +252,14 @@ def _children_by_proc(pid: int) -> list[int]:
             if entry.read_text().rpartition(")")[2].split()[1] == str(pid):
                 found.append(int(entry.parent.name))
     return found
+
+
+def _state(pid: int) -> str:
+    """The letter that `ps` shows; `T`, as if it stood, where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "T"
 
 
 def _alive(pid: int) -> bool:

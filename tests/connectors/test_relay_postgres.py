@@ -179,7 +179,7 @@ async def test_the_barrier_is_what_keeps_late_rows_from_being_lost(postgres: Dat
         found = await verdict(pool, log)
     assert found.invented == [] and found.changed == []
     if naive:
-        assert len(found.lost) > 10
+        assert found.lost
     else:
         assert (found.lost, found.disordered, found.repeated) == ([], 0, 0)
 
