@@ -13,6 +13,7 @@ from contrapas.testing.simulation import CALM, Options
 from contrapas.testing.simulation.command import drawn, hunt, play, play_seed
 from contrapas.testing.simulation.planted_async import ASYNC_BUGS
 from tests.simulation.loads import LOADS
+from tests.simulation.test_worlds import OURS
 
 
 @pytest.mark.parametrize("fence", ["refuse", "order"])
@@ -43,7 +44,7 @@ def test_a_seed_is_a_world_on_every_hash_seed() -> None:
     for seed, python in (("1", sys.executable), *(("2", p) for p in [sys.executable, *others])):
         found = subprocess.run(
             [python, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": OURS},
             capture_output=True,
             text=True,
             check=True,

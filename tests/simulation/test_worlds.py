@@ -26,6 +26,8 @@ from contrapas.testing.simulation.shrink import shrink
 from tests.simulation.loads import HOT, LOADS
 
 HOUSE = Path(__file__).resolve().parents[2]
+OURS = os.pathsep.join(str(HOUSE / folder) for folder in ("", "engine", "schemas", "connectors"))
+"""Where another Python finds what is ours, and nothing else: the packages of one are not those of another."""
 QUICK = (
     "M-01", "M-04", "M-06", "M-09", "M-13", "M-15.gap", "M-16", "M-34", "M-50", "M-51", "M-52", "M-56", "M-58", "M-65",
     "M-70",
@@ -55,13 +57,11 @@ def test_a_seed_is_a_world_on_every_hash_seed() -> None:
         "    done = play_seed(LOADS, 11, load=load); print(done.trace, done.transitions, done.wrong)"
     )
     told: set[str] = set()
-    # Only what is ours: the packages of one Python are not those of another.
-    ours = os.pathsep.join(str(HOUSE / folder) for folder in ("", "engine", "schemas", "connectors"))
     others = [p for p in os.environ.get("CONTRAPAS_PYTHONS", "").split(os.pathsep) if p]
     for seed, python in (("1", sys.executable), *(("2", p) for p in [sys.executable, *others])):
         found = subprocess.run(
             [python, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": ours},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": OURS},
             capture_output=True,
             text=True,
             check=True,
