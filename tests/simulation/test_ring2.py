@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,8 +9,8 @@ import pytest
 from contrapas.testing.simulation import CALM, Options
 from contrapas.testing.simulation.command import drawn, hunt, play, play_seed
 from contrapas.testing.simulation.planted_async import ASYNC_BUGS
+from tests.simulation.everywhere import told_everywhere
 from tests.simulation.loads import LOADS
-from tests.simulation.test_worlds import OURS
 
 
 @pytest.mark.parametrize("fence", ["refuse", "order"])
@@ -39,17 +36,7 @@ def test_a_seed_is_a_world_on_every_hash_seed() -> None:
         "for seed, load in ((11, 'order'), (12, 'bank'), (13, 'observed')):\n"
         "    done = play_seed(LOADS, seed, load=load, ring=2); print(done.trace, done.transitions, done.wrong)"
     )
-    told: set[str] = set()
-    others = [p for p in os.environ.get("CONTRAPAS_PYTHONS", "").split(os.pathsep) if p]
-    for seed, python in (("1", sys.executable), *(("2", p) for p in [sys.executable, *others])):
-        found = subprocess.run(
-            [python, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": OURS},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        told.add(found.stdout)
+    told = told_everywhere(code)
     assert len(told) == 1 and "I-" not in told.pop()
 
 

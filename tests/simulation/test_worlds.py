@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import random
 import socket
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,11 +20,9 @@ from contrapas.testing.simulation.guard import Leak, guarded
 from contrapas.testing.simulation.planted import BUGS, NOT_PLANTED
 from contrapas.testing.simulation.rows import ROWS, come_to
 from contrapas.testing.simulation.shrink import shrink
+from tests.simulation.everywhere import told_everywhere
 from tests.simulation.loads import HOT, LOADS
 
-HOUSE = Path(__file__).resolve().parents[2]
-OURS = os.pathsep.join(str(HOUSE / folder) for folder in ("", "engine", "schemas", "connectors"))
-"""Where another Python finds what is ours, and nothing else: the packages of one are not those of another."""
 QUICK = (
     "M-01", "M-04", "M-06", "M-09", "M-13", "M-15.gap", "M-16", "M-34", "M-50", "M-51", "M-52", "M-56", "M-58", "M-65",
     "M-70",
@@ -56,17 +51,7 @@ def test_a_seed_is_a_world_on_every_hash_seed() -> None:
         "for load in ('order', 'bank', 'travel', 'entity'):\n"
         "    done = play_seed(LOADS, 11, load=load); print(done.trace, done.transitions, done.wrong)"
     )
-    told: set[str] = set()
-    others = [p for p in os.environ.get("CONTRAPAS_PYTHONS", "").split(os.pathsep) if p]
-    for seed, python in (("1", sys.executable), *(("2", p) for p in [sys.executable, *others])):
-        found = subprocess.run(
-            [python, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": OURS},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        told.add(found.stdout)
+    told = told_everywhere(code)
     assert len(told) == 1 and "I-" not in told.pop()
 
 
