@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -23,7 +24,7 @@ QUIET: Final = {
 }
 
 
-class Follower:
+class Follower(ABC):
     """All partitions of a topic, read in a thread with the plain client. Use as a context manager."""
 
     def __init__(self, address: str, topic: str, partitions: int) -> None:
@@ -47,9 +48,9 @@ class Follower:
         self._thread.join(10)
         self._consumer.close()
 
+    @abstractmethod
     def see(self, record: Record) -> None:
         """The next record of its partition, in the thread."""
-        raise NotImplementedError
 
     def _read(self) -> None:
         try:
